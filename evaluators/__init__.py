@@ -1,0 +1,1 @@
+"""What a design is, and measuring it."""

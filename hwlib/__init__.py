@@ -1,0 +1,1 @@
+"""The accelerator: its knobs, commands, units, contracts and reference arithmetic."""

@@ -1,0 +1,1 @@
+"""The software: workloads, compression, and the integer model the accelerator computes."""
