@@ -1,0 +1,71 @@
+"""What a contract says of a unit: ports, latency bounds, stimulus and expected outputs.
+
+Contracts are trusted and need numpy alone, so that judge and software read them without amaranth.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hwlib.edit import UnitName
+
+Trace = Mapping[str, npt.NDArray[np.int64]]
+"""Values of each port, one a cycle: port name -> int64 [cycles]."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One port of a unit. Every unit also has the inputs `clk` and `rst` (synchronous, high)."""
+
+    name: str
+    direction: Literal["input", "output"]
+    width: int
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the outputs must be, where they matter."""
+
+    values: Trace
+    """Expected values of each output, int64 [cycles]."""
+
+    checked: Mapping[str, npt.NDArray[np.bool_]]
+    """Cycles in which each output is compared, bool [cycles]."""
+
+
+@dataclass(frozen=True)
+class UnitContract:
+    """Everything the core relies on in one unit."""
+
+    unit: UnitName
+    """The unit's name: its file in `hwlib/units/` and its module in the netlist."""
+
+    class_name: str
+    """The class that the unit's file defines; constructed without arguments."""
+
+    ports: tuple[Port, ...]
+    """Ports besides `clk` and `rst`, in the order of the documentation."""
+
+    latency_bounds: tuple[int, int]
+    """Smallest and largest latency that the core can schedule, in cycles."""
+
+    stimulus: Callable[[int, int], Trace]
+    """(latency, seed) -> values of every input: corners first, then random, as the core may
+    drive a unit of that latency. Cycle 0 is the first after reset."""
+
+    expected: Callable[[Trace, int], Expected]
+    """(inputs, latency) -> outputs of a right unit of that latency: the integer reference."""
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The input ports."""
+        return tuple(port for port in self.ports if port.direction == "input")
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The output ports."""
+        return tuple(port for port in self.ports if port.direction == "output")

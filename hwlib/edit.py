@@ -1,0 +1,30 @@
+"""An edit of the accelerator's RTL: the full replacement of one unit."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hwlib.frozen import Frozen
+
+UnitName = Literal["element", "requantizer"]
+"""The units that an edit may replace: the files of `hwlib/units/`."""
+
+
+class UnitTiming(Frozen):
+    """What the rest of the core must know of a unit's schedule."""
+
+    latency: Annotated[int, Field(ge=1, le=8)]
+    """Cycles from an operand at the unit's ports to its effect on the unit's result."""
+
+
+class RtlEdit(Frozen):
+    """A full replacement of one file of `hwlib/units/`."""
+
+    unit: UnitName
+    """The unit that is replaced."""
+
+    source: Annotated[str, Field(min_length=1, max_length=65536)]
+    """The new file: a Python module that defines the class which the unit's contract names."""
+
+    latency: Annotated[int, Field(ge=1, le=8)]
+    """The latency in cycles that the author claims; the gate holds the netlist to it."""
