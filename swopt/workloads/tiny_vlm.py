@@ -1,0 +1,266 @@
+"""`tiny-vlm`: the SmolVLM architecture, transformers' own Idefics3, small enough for seconds.
+
+The folder of a checkpoint holds `config.json`, `tokenizer.json`, `model.safetensors` (fp16) and
+`training.json`; the shipped one lies beside this file.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from swopt.workloads.vqa import IMAGE, PAD, UNKNOWN, Questions, vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SHIPPED = Path(__file__).parent / "tiny_vlm"
+"""The folder of the checkpoint that comes with the project."""
+
+FILES = ("config.json", "tokenizer.json", "training.json", "model.safetensors")
+"""The files of a checkpoint."""
+
+SCALE_FACTOR = 2
+IMAGE_SIDE = 32
+PATCH_SIDE = 4
+IMAGE_TOKENS = (IMAGE_SIDE // PATCH_SIDE // SCALE_FACTOR) ** 2
+"""Tokens that an image takes in the decoder, after the pixel shuffle."""
+
+CONFIG: dict[str, Any] = {
+    "model_type": "idefics3",
+    "scale_factor": SCALE_FACTOR,
+    "tie_word_embeddings": False,
+    "use_cache": False,
+    "vision_config": {
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": IMAGE_SIDE,
+        "patch_size": PATCH_SIDE,
+        "initializer_range": 0.06,
+    },
+    "text_config": {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.06,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    },
+}
+"""What `train_tiny_vlm` builds; vocabulary and special tokens come from the tokenizer."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, or that is not what its config says."""
+
+
+@dataclass(frozen=True)
+class TinyVlm:
+    """A model with its tokenizer.
+
+    Attributes:
+        model: `Idefics3ForConditionalGeneration` in float32, in eval mode.
+        tokenizer: One token a word.
+        sets: Image sets that it was trained on.
+        answers: The fixed answer set, each a single token.
+        sha256: Of the checkpoint's files, one after the other.
+    """
+
+    model: torch.nn.Module
+    tokenizer: "Tokenizer"
+    sets: tuple[str, ...]
+    answers: tuple[str, ...]
+    sha256: str
+
+
+def build_tokenizer() -> "Tokenizer":
+    """A word-level tokenizer over every question and answer of the tables."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    words = {word: index for index, word in enumerate(vocabulary())}
+    tokenizer = Tokenizer(WordLevel(words, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.add_special_tokens([PAD, UNKNOWN, IMAGE])
+    return tokenizer
+
+
+def build_model(config: dict[str, Any]) -> torch.nn.Module:
+    """The architecture that `config` describes, with fresh weights from torch's generator."""
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
+
+    parsed = Idefics3Config(**{k: v for k, v in config.items() if k != "model_type"})
+    parsed._attn_implementation = "eager"
+    model: torch.nn.Module = Idefics3ForConditionalGeneration(parsed)
+    return model
+
+
+def config_for(tokenizer: "Tokenizer") -> dict[str, Any]:
+    """`CONFIG` with the vocabulary of `tokenizer`, padded to a multiple of 16."""
+    config: dict[str, Any] = json.loads(json.dumps(CONFIG))
+    size = tokenizer.get_vocab_size()
+    config["text_config"]["vocab_size"] = (size + 15) // 16 * 16
+    config["text_config"]["pad_token_id"] = tokenizer.token_to_id(PAD)
+    config["image_token_id"] = tokenizer.token_to_id(IMAGE)
+    return config
+
+
+@cache
+def load(folder: Path = SHIPPED) -> TinyVlm:
+    """Loads a checkpoint; callers share it and must not change it.
+
+    Raises:
+        CheckpointError: A file is missing, unreadable, or holds other weights than the config's.
+    """
+    import safetensors.torch
+    from tokenizers import Tokenizer
+
+    try:
+        files = {name: (folder / name).read_bytes() for name in FILES}
+        config = json.loads(files["config.json"])
+        training = json.loads(files["training.json"])
+        tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
+        weights = safetensors.torch.load(files["model.safetensors"])
+        # Not on the meta device: the rotary frequencies are no part of the file.
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(config)
+        model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
+        sets, answers = tuple(training["sets"]), tuple(training["answers"])
+        for answer in answers:
+            token_id(tokenizer, answer)
+    except Exception as error:  # tokenizers raises nothing narrower for a damaged file
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"the checkpoint in {folder} cannot be used: {first}; reinstall the project or train "
+            "one with python -m swopt.workloads.train_tiny_vlm"
+        ) from error
+    digest = hashlib.sha256(b"".join(files[name] for name in FILES)).hexdigest()
+    return TinyVlm(model.eval(), tokenizer, sets, answers, digest)
+
+
+_BLOCK_LAYERS = {
+    "vision": {
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.output": "self_attn.out_proj",
+        "mlp.up": "mlp.fc1",
+        "mlp.down": "mlp.fc2",
+    },
+    "decoder": {
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.output": "self_attn.o_proj",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+    },
+}
+_TOWERS = {"vision": "model.vision_model.encoder.layers", "decoder": "model.text_model.layers"}
+_CONNECTOR, _HEAD = "model.connector.modality_projection.proj", "lm_head"
+
+FLOAT_OPERATORS: tuple[str, ...] = (
+    "patch embedding",
+    "position and token embeddings",
+    "layer norm",
+    "RMS norm",
+    "rotary embedding",
+    "attention scores and weighted sums",
+    "softmax",
+    "GELU",
+    "SiLU and gate product",
+    "residual sums",
+    "quantization of activations",
+)
+"""What the core does not compute yet, so that it runs in float beside the integer layers."""
+
+
+def blocks(model: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:
+    """The list of blocks of each tower: `vision` and `decoder`."""
+    found = {tower: model.get_submodule(path) for tower, path in _TOWERS.items()}
+    return {tower: part for tower, part in found.items() if isinstance(part, torch.nn.ModuleList)}
+
+
+def linear_layers(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+    """Every linear layer by the name that plans, traces and tables use, in order of execution."""
+    named: dict[str, torch.nn.Module] = {}
+    for tower, part in blocks(model).items():
+        if tower == "decoder":
+            named["connector"] = model.get_submodule(_CONNECTOR)
+        for index, block in enumerate(part):
+            for name, path in _BLOCK_LAYERS[tower].items():
+                named[f"{tower}.{index}.{name}"] = block.get_submodule(path)
+    named["head"] = model.get_submodule(_HEAD)
+    return {name: layer for name, layer in named.items() if isinstance(layer, torch.nn.Linear)}
+
+
+def override_names(model: torch.nn.Module) -> tuple[str, ...]:
+    """Names of the model's blocks, then of its linear layers."""
+    indices = [f"{tower}.{i}" for tower, part in blocks(model).items() for i in range(len(part))]
+    return (*indices, *linear_layers(model))
+
+
+def pixel_values(images: torch.Tensor) -> torch.Tensor:
+    """Bytes to what the encoder sees: uint8 `[n, 28, 28, 3]` -> float `[n, 1, 3, 32, 32]`.
+
+    The border of 2 pixels mirrors the image, so that 8 x 8 patches of 4 cover all of it; values
+    are in [-1, 1], as in SmolVLM's image processor.
+    """
+    scaled = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return functional.pad(scaled, (2, 2, 2, 2), mode="reflect")[:, None]
+
+
+def token_id(tokenizer: "Tokenizer", word: str) -> int:
+    """The token of one word.
+
+    Raises:
+        ValueError: The tokenizer does not know the word.
+    """
+    found = tokenizer.token_to_id(word)
+    if found is None:
+        raise ValueError(f"the tokenizer has no token for {word!r}")
+    return found
+
+
+def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
+    """The image's tokens, then the question's words; the next token is the answer."""
+    image = [token_id(tokenizer, IMAGE)] * IMAGE_TOKENS
+    return image + list(tokenizer.encode(text).ids)
+
+
+def next_token_logits(vlm: TinyVlm, model: torch.nn.Module, questions: Questions) -> torch.Tensor:
+    """Logits of the answer's token `[n, vocabulary]`.
+
+    Prompts of one length go through together, so nothing is padded and nothing masked away: each
+    question is computed as it would be alone.
+    """
+    prompts = [prompt_ids(vlm.tokenizer, text) for text in questions.texts]
+    by_length: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt), []).append(index)
+    pixels = pixel_values(torch.from_numpy(questions.images))
+    rows: list[torch.Tensor | None] = [None] * len(prompts)
+    with torch.no_grad():
+        for indices in by_length.values():
+            logits = model(
+                input_ids=torch.tensor([prompts[i] for i in indices]),
+                pixel_values=pixels[indices],
+                use_cache=False,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            for index, row in zip(indices, logits, strict=True):
+                rows[index] = row
+    return torch.stack([row for row in rows if row is not None])

@@ -1,0 +1,163 @@
+"""A workload: a model, the questions it is measured on, and what is known about both."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swopt.workloads import medmnist
+from swopt.workloads.vqa import (
+    SYNTHETIC,
+    LabelledImages,
+    Labels,
+    Questions,
+    Split,
+    asked_of,
+    synthetic_images,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from swopt.workloads.tiny_vlm import TinyVlm
+
+SYNTHETIC_COUNTS: dict[Split, int] = {"train": 32, "val": 100, "test": 200}
+"""Synthetic images in each batch; those of `train` serve calibration."""
+
+CALIBRATION_IMAGES = 32
+"""Training images of each real set that ranges are calibrated on."""
+
+_PHRASING_SEED = 5
+"""Chooses the phrasing of each question, the same in every run."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model with its questions. Answers are apart, for whoever scores.
+
+    Attributes:
+        name: Name in tables.
+        vlm: The uncompressed model and its tokenizer.
+        answers: The fixed answer set; scores have one column each.
+        sets: The image sets that are measured on, the synthetic one last.
+        missing: Sets that the model was trained on but that were not found here.
+        data_sha256: File name -> SHA-256 of what was read; that of `synthetic` is of its images,
+            that of `checkpoint` of the model's files.
+        layers: Names that a quantization override may use: blocks such as `vision.0` and linear
+            layers such as `vision.0.mlp.up`, `decoder.2.attention.query`, `connector`, `head`.
+        parts: The images by split and set.
+    """
+
+    name: str
+    vlm: "TinyVlm"
+    answers: tuple[str, ...]
+    sets: tuple[str, ...]
+    missing: tuple[str, ...]
+    data_sha256: dict[str, str]
+    layers: tuple[str, ...]
+    parts: dict[Split, tuple[LabelledImages, ...]]
+
+    def describe(self) -> str:
+        """What is measured on, in one sentence fit for a run's first line."""
+        real = [name for name in self.sets if name != SYNTHETIC]
+        if real:
+            return (
+                f"{self.name} on {' and '.join(real)} (medical images) "
+                "and the synthetic set (drawn, not medical data)"
+            )
+        return f"{self.name} on the synthetic set alone (drawn by formula, not medical data)"
+
+    def calibration(self) -> Questions:
+        """Training questions for calibration; never scored."""
+        return self._asked("train")[0]
+
+    def validation(self) -> Questions:
+        """The questions that a search sees the scores of."""
+        return self._asked("val")[0]
+
+    def test(self) -> Questions:
+        """The questions that are scored once, at the end."""
+        return self._asked("test")[0]
+
+    def labels(self, split: Split) -> Labels:
+        """The true answers of a split's questions, for scoring only."""
+        return self._asked(split)[1]
+
+    def score(self, model: "torch.nn.Module", questions: Questions) -> "torch.Tensor":
+        """Log-probabilities over the fixed answer set, float32 `[n, answers]`.
+
+        Args:
+            model: The uncompressed model, or one that `swopt.plan.compress` made of it.
+            questions: What is asked.
+        """
+        import torch
+
+        from swopt.workloads.tiny_vlm import next_token_logits, token_id
+
+        logits = next_token_logits(self.vlm, model, questions)
+        tokens = [token_id(self.vlm.tokenizer, answer) for answer in self.answers]
+        return torch.log_softmax(logits[:, tokens], -1)
+
+    def score_uncompressed(self, questions: Questions) -> "torch.Tensor":
+        """The float model's log-probabilities, as `score` gives them."""
+        return self.score(self.vlm.model, questions)
+
+    def _asked(self, split: Split) -> tuple[Questions, Labels]:
+        return asked_of(self.parts[split], self.answers, _PHRASING_SEED)
+
+
+def load_workload(data_dir: Path | None = None, checkpoint: Path | None = None) -> Workload:
+    """`tiny-vlm` on the real sets that are found, and always on the synthetic set.
+
+    Args:
+        data_dir: Folder of MedMNIST files; `None` looks where `medmnist.find_data_dir` says.
+        checkpoint: Folder of another checkpoint than the shipped one.
+
+    Raises:
+        swopt.workloads.tiny_vlm.CheckpointError: The checkpoint cannot be used.
+        FileNotFoundError: A data folder was named that does not exist.
+        ValueError: A data file is not the published one.
+    """
+    from swopt.workloads import tiny_vlm
+
+    vlm = tiny_vlm.load(checkpoint or tiny_vlm.SHIPPED)
+    return _assemble(vlm, medmnist.find_data_dir(data_dir))
+
+
+@cache
+def _synthetic(split: Split) -> LabelledImages:
+    return synthetic_images(split, SYNTHETIC_COUNTS[split])
+
+
+def _assemble(vlm: "TinyVlm", folder: Path | None) -> Workload:
+    from swopt.workloads import tiny_vlm
+
+    trained = [name for name in vlm.sets if name != SYNTHETIC]
+    files = {name: folder / f"{name}.npz" for name in trained} if folder else {}
+    found = {name: path for name, path in files.items() if path.is_file()}
+    parts: dict[Split, tuple[LabelledImages, ...]] = {}
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    for split in splits:
+        real = [medmnist.read(path, split) for path in found.values()]
+        if split == "train":
+            real = [_first(part, CALIBRATION_IMAGES) for part in real]
+        parts[split] = (*real, _synthetic(split))
+    data_sha256 = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in found.values()}
+    drawn = b"".join(_synthetic(split).images.tobytes() for split in splits)
+    data_sha256[SYNTHETIC] = hashlib.sha256(drawn).hexdigest()
+    data_sha256["checkpoint"] = vlm.sha256
+    return Workload(
+        name="tiny-vlm",
+        vlm=vlm,
+        answers=vlm.answers,
+        sets=(*found, SYNTHETIC),
+        missing=tuple(name for name in trained if name not in found),
+        data_sha256=data_sha256,
+        layers=tiny_vlm.override_names(vlm.model),
+        parts=parts,
+    )
+
+
+def _first(part: LabelledImages, count: int) -> LabelledImages:
+    return LabelledImages(part.name, part.images[:count], part.labels[:count])
