@@ -1,0 +1,83 @@
+"""A content-addressed store of results, one for all runs of a user."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+def root() -> Path:
+    """The store's folder: `DOVETAIL_CACHE_DIR`, else `dovetail` in the user's cache folder."""
+    if named := os.environ.get("DOVETAIL_CACHE_DIR"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "dovetail"
+
+
+def key(inputs: Mapping[str, str]) -> str:
+    """SHA-256 over named inputs, in whatever order they are given."""
+    text = json.dumps(dict(inputs), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256(content: str | bytes) -> str:
+    """SHA-256 of a text (as UTF-8) or of bytes, in hex."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+@cache
+def code_sha256() -> str:
+    """SHA-256 over the sources that shape a number: hwlib, swopt and evaluators.
+
+    It is part of every key, so that a result never outlives the code that made it.
+    """
+    floors = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for floor in ("hwlib", "swopt", "evaluators"):
+        for path in sorted((floors / floor).rglob("*.py")):
+            digest.update(str(path.relative_to(floors)).encode() + b"\0")
+            digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def remembered(
+    cache_dir: Path, room: str, key: str, kind: type[Value], measure: Callable[[], Value]
+) -> Value:
+    """The value stored under `key`, or else `measure()`, which is then stored.
+
+    Args:
+        cache_dir: The store's folder.
+        room: Sub-folder, the name of what is stored.
+        key: Content address of everything that the value depends on.
+        kind: The value's model; a stored text that does not fit it is measured again.
+        measure: Makes the value. What it raises passes through and nothing is stored.
+    """
+    path = cache_dir / room / key[:2] / f"{key}.json"
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        pass
+    value = measure()
+    write_atomically(path, value.model_dump_json().encode())
+    return value
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader, or a crash, sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

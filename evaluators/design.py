@@ -1,0 +1,49 @@
+"""A design: hardware, compression and RTL edits together, and the laws between them."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from hwlib.config import AcceleratorConfig
+from hwlib.edit import RtlEdit
+from hwlib.frozen import Frozen
+from swopt.plan import CompressionPlan
+
+
+class DesignPoint(Frozen):
+    """One point of the joint space."""
+
+    hardware: AcceleratorConfig = AcceleratorConfig()
+    """The accelerator's knobs."""
+
+    compression: CompressionPlan = CompressionPlan()
+    """What is done to the model."""
+
+    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=4)] = ()
+    """RTL edits, at most one a unit."""
+
+    @model_validator(mode="after")
+    def _one_edit_a_unit(self) -> Self:
+        units = [edit.unit for edit in self.edits]
+        if len(set(units)) != len(units):
+            raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
+        return self
+
+    def canonical_json(self) -> str:
+        """The design as JSON with sorted keys and defaults left out.
+
+        A knob that a later version adds with a neutral default leaves this text as it is.
+        """
+        return json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True),
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]

@@ -1,0 +1,163 @@
+"""Metrics, and the verdict that an evaluator gives on a design."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
+
+from evaluators.design import DesignPoint
+from evaluators.target import Target
+from hwlib.frozen import Frozen
+
+Status = Literal["ok", "invalid", "failed", "timeout"]
+
+
+class Metric(Frozen):
+    """What a number means."""
+
+    name: str
+    """Name with the unit as its suffix."""
+
+    direction: Literal["minimize", "maximize", "none"]
+    """Which way is better; `none` for what only informs."""
+
+    doc: str
+    """One sentence for the tables."""
+
+    tolerance: float = 0.0
+    """Relative difference that a second measurement of the same design may show."""
+
+    kind: Literal["measured", "modelled"] = "measured"
+    """`modelled`: computed from documented per-operation numbers, not from this netlist."""
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        name="nll_nats",
+        direction="minimize",
+        doc="mean negative log-likelihood of the true answer over the fixed answer set, validation",
+        tolerance=1e-4,
+    ),
+    Metric(
+        name="nll_increase_nats",
+        direction="none",
+        doc="paired mean of the NLL less that of the uncompressed float model, validation",
+        tolerance=1e-3,
+    ),
+    Metric(
+        name="nll_increase_se_nats",
+        direction="none",
+        doc="standard error of the paired mean",
+        tolerance=1e-3,
+    ),
+    Metric(name="accuracy", direction="none", doc="share of right answers, validation"),
+    Metric(name="model_bytes", direction="none", doc="bytes of the packed linear weights"),
+    Metric(
+        name="cycles", direction="none", doc="cycles of the covered operators per question, RTL"
+    ),
+    Metric(
+        name="clock_hz",
+        direction="none",
+        doc="fastest clock of the netlist and of the DRAM link, typical corner, before layout",
+    ),
+    Metric(
+        name="latency_s",
+        direction="minimize",
+        doc="cycles of the covered operators per answered question over the clock",
+    ),
+    Metric(name="area_um2", direction="none", doc="area of logic cells and SRAM macros"),
+    Metric(
+        name="energy_j",
+        direction="minimize",
+        doc="energy per answered question from per-operation numbers",
+        kind="modelled",
+    ),
+)
+
+OBJECTIVES: tuple[str, ...] = ("latency_s", "energy_j", "nll_nats")
+"""What the search minimizes."""
+
+
+class Provenance(Frozen):
+    """Where a number comes from."""
+
+    evaluator: str
+    """Name of the evaluator that measured it."""
+
+    versions: dict[str, str]
+    """Versions of the tools it used."""
+
+    command: str
+    """What a person types to measure it again."""
+
+    inputs: dict[str, str]
+    """SHA-256 of each input, by name."""
+
+
+class Evaluation(Frozen):
+    """One evaluator's verdict on one design. A bad design is a status, never an exception."""
+
+    design_id: str
+    """The design's id."""
+
+    evaluator: str
+    """Who measured."""
+
+    status: Status
+    """`invalid`: the design breaks a law; `failed`: a tool failed on it; `timeout`: out of time."""
+
+    metrics: dict[str, float] = {}
+    """Numbers by metric name; empty unless the status is `ok`."""
+
+    details: dict[str, str | float | int] = {}
+    """Further facts for reader and agents, such as the unit of the worst path."""
+
+    reason: str = ""
+    """One sentence, where the status is not `ok`."""
+
+    provenance: tuple[Provenance, ...] = ()
+    """One for each stage that gave a number."""
+
+    elapsed_s: Annotated[float, Field(ge=0)] = 0.0
+    """Time it took, on the monotonic clock."""
+
+
+class Verdict(Frozen):
+    """The gate's verdict on one RTL edit."""
+
+    unit: str
+    """The unit that the edit replaces."""
+
+    accepted: bool
+    """Whether the edit may be built into the core."""
+
+    reason: str
+    """One sentence: what was shown, or why it was refused."""
+
+
+Stage = Callable[[str], None]
+"""Told the name of each stage as it begins, for progress."""
+
+
+class Evaluator(Protocol):
+    """Judges and measures designs. Pure: equal arguments give equal answers within tolerance.
+
+    Each method runs in a process of its own, so an evaluator is picklable.
+    """
+
+    @property
+    def name(self) -> str:
+        """Who measures, in evaluations."""
+        ...
+
+    def gate(self, design: DesignPoint) -> tuple[Verdict, ...]:
+        """Judges the design's RTL edits, in their order; empty where there is none."""
+        ...
+
+    def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
+        """Measures `design` on validation data; never raises for a bad design."""
+        ...
+
+    def test(self, design: DesignPoint) -> dict[str, dict[str, float]]:
+        """Scores `design` and the baseline on test images: data set -> figure -> value."""
+        ...

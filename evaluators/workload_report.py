@@ -1,0 +1,107 @@
+"""Prints the tables of docs/workload.md: `python -m evaluators.workload_report [--test]`.
+
+Without `--test` the compressions are measured on validation questions. With it, the uncompressed
+model and the w8a8 baseline see the test questions, as MedMNIST's published models do.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from evaluators.accuracy import Answered, answer, figures, validation_metrics
+from swopt.plan import CompressionPlan, compress
+from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.quantization import QuantizationKnobs
+from swopt.workloads.tiny_vlm import blocks
+from swopt.workloads.workload import Workload, load_workload
+
+RESNET18 = {"breastmnist": (0.863, 0.901), "retinamnist": (0.524, 0.717)}
+"""ACC and AUC of ResNet-18 at 28 px: Yang et al., MedMNIST v2, Scientific Data 2023, table 3."""
+
+
+def plans(workload: Workload) -> dict[str, CompressionPlan]:
+    """The plans of the table: each bit width, each block, each share of MLP channels."""
+    table: dict[str, CompressionPlan] = {}
+    for bits in (8, 6, 5, 4, 3, 2):
+        table[f"W{bits}"] = CompressionPlan(quantization=QuantizationKnobs(bits=bits))
+    count = {tower: len(part) for tower, part in blocks(workload.vlm.model).items()}
+    for index in range(count["vision"]):
+        knobs = PruningKnobs(vision_blocks=(index,))
+        table[f"without vision block {index}"] = CompressionPlan(pruning=knobs)
+    for index in range(count["decoder"]):
+        knobs = PruningKnobs(decoder_blocks=(index,))
+        table[f"without decoder block {index}"] = CompressionPlan(pruning=knobs)
+    for keep in (0.75, 0.5, 0.25):
+        knobs = PruningKnobs(vision_mlp_keep=keep, decoder_mlp_keep=keep)
+        table[f"{keep:.0%} of MLP channels"] = CompressionPlan(pruning=knobs)
+    return table
+
+
+def look_at_validation(workload: Workload) -> list[str]:
+    """One row a plan, paired with the uncompressed model."""
+    uncompressed = answer(workload, None, "val")
+    rows = [
+        f"uncompressed: NLL {uncompressed.nll_nats().mean():.4f} nats, "
+        f"accuracy {uncompressed.right().mean():.3f}, {len(uncompressed.sets)} questions",
+        "",
+        "| plan | weights, bytes | NLL increase, nats | accuracy |",
+        "|---|---|---|---|",
+    ]
+    for name, plan in plans(workload).items():
+        model = compress(workload, plan)
+        seen = validation_metrics(answer(workload, model, "val"), uncompressed)
+        rows.append(
+            f"| {name} | {model.model_bytes} | {seen['nll_increase_nats']:+.4f} ± "
+            f"{seen['nll_increase_se_nats']:.4f} | {seen['accuracy']:.3f} |"
+        )
+    return rows
+
+
+def look_at_test(workload: Workload) -> list[str]:
+    """Figures of the uncompressed model and of the baseline on each set's test questions."""
+    baseline = compress(workload, CompressionPlan())
+    models = {
+        "float32": answer(workload, None, "test"),
+        "w8a8 integers": answer(workload, baseline, "test"),
+    }
+    rows = [
+        "| set | model | questions | majority | accuracy | balanced | AUC | NLL, nats |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in workload.sets:
+        rows += [_test_row(name, label, part.of(name)) for label, part in models.items()]
+        if name in RESNET18:
+            accuracy, area = RESNET18[name]
+            rows.append(f"| {name} | ResNet-18, published | | | {accuracy:.3f} | | {area:.3f} | |")
+    return rows
+
+
+def _test_row(name: str, label: str, part: Answered) -> str:
+    seen = figures(part)
+
+    def shown(figure: str) -> str:
+        return f"{seen[figure]:.3f}" if figure in seen else ""
+
+    return (
+        f"| {name} | {label} | {len(part.sets)} | {shown('majority')} | "
+        f"{seen['accuracy']:.3f} ± {seen['accuracy_se']:.3f} | {shown('balanced_accuracy')} | "
+        f"{shown('auc')} | {seen['nll_nats']:.3f} |"
+    )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m evaluators.workload_report")
+    parser.add_argument("--data-dir", type=Path, help="folder of the MedMNIST .npz files")
+    parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the shipped one")
+    parser.add_argument("--test", action="store_true", help="look at test questions")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    workload = load_workload(given.data_dir, given.checkpoint)
+    print(workload.describe())
+    print("\n".join(look_at_test(workload) if given.test else look_at_validation(workload)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The store answers with what was measured, and measures again what it cannot read."""
+
+from pathlib import Path
+
+import pytest
+
+from evaluators import cache
+from hwlib.frozen import Frozen
+
+
+class Figure(Frozen):
+    """A value to store."""
+
+    area_um2: float
+
+
+def test_measures_once_and_then_answers_the_same_bits(tmp_path: Path) -> None:
+    measured: list[float] = []
+
+    def measure() -> Figure:
+        measured.append(0.1 + 0.2)
+        return Figure(area_um2=measured[-1])
+
+    key = cache.key({"design": "a", "tool": "b"})
+    first = cache.remembered(tmp_path, "area", key, Figure, measure)
+    second = cache.remembered(tmp_path, "area", key, Figure, measure)
+    assert first == second == Figure(area_um2=0.1 + 0.2)
+    assert len(measured) == 1
+
+
+def test_key_depends_on_every_input_and_not_on_their_order() -> None:
+    assert cache.key({"a": "1", "b": "2"}) == cache.key({"b": "2", "a": "1"})
+    assert cache.key({"a": "1", "b": "2"}) != cache.key({"a": "1", "b": "3"})
+    assert cache.key({"a": "12"}) != cache.key({"a": "1", "2": ""})
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"area_um2": "wide"}', b'{"other": 1}'])
+def test_a_damaged_entry_is_measured_again(tmp_path: Path, damage: bytes) -> None:
+    key = cache.key({"design": "a"})
+    cache.remembered(tmp_path, "area", key, Figure, lambda: Figure(area_um2=1.0))
+    (entry,) = tmp_path.rglob("*.json")
+    entry.write_bytes(damage)
+    again = cache.remembered(tmp_path, "area", key, Figure, lambda: Figure(area_um2=2.0))
+    assert again.area_um2 == 2.0
+    assert Figure.model_validate_json(entry.read_bytes()).area_um2 == 2.0
+
+
+def test_a_failed_measurement_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> Figure:
+        raise OSError("tool gone")
+
+    with pytest.raises(OSError, match="tool gone"):
+        cache.remembered(tmp_path, "area", "ab", Figure, fail)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_CACHE_DIR", "/somewhere/else")
+    assert cache.root() == Path("/somewhere/else")
+    monkeypatch.delenv("DOVETAIL_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache.root() == Path("/caches/dovetail")

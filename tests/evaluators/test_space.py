@@ -1,0 +1,169 @@
+"""The search space, read off the types."""
+
+import json
+import random
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import Field
+
+from evaluators import space
+from evaluators.design import DesignPoint
+from hwlib.frozen import Frozen
+
+LAYERS = ("vision.0", "vision.0.mlp.up", "vision.1", "decoder.0", "decoder.2.mlp", "connector")
+COUNTS = {"compression.pruning.vision_blocks": 2, "compression.pruning.decoder_blocks": 3}
+
+
+def test_every_leaf_is_a_knob_with_its_doc_and_default():
+    found = {k.path: k for k in space.knobs()}
+    assert found["hardware.array.rows"].choices == (4, 8, 16)
+    assert found["hardware.array.rows"].default == 8
+    assert found["compression.quantization.vision.bits"].choices[0] is None
+    keep = found["compression.pruning.vision_mlp_keep"]
+    assert (keep.kind, keep.low, keep.high, keep.step) == ("number", 0.125, 1.0, 0.125)
+    assert found["compression.quantization.overrides"].kind == "table"
+    assert all(k.doc for k in found.values())
+    default = json.loads(DesignPoint().model_dump_json())
+    for k in found.values():
+        below = default
+        for name in k.path.split("."):
+            below = below[name]
+        assert below == k.default
+
+
+def test_set_knob_reads_text_and_leaves_the_rest():
+    design = space.set_knob(DesignPoint(), "compression.pruning.vision_mlp_keep", "0.5")
+    assert design.compression.pruning.vision_mlp_keep == 0.5
+    assert design.canonical_json() == '{"compression":{"pruning":{"vision_mlp_keep":0.5}}}'
+    both = space.set_knob(design, "compression.pruning.vision_blocks", "[0, 2]")
+    assert both.compression.pruning.vision_blocks == (0, 2)
+    assert both.compression.pruning.vision_mlp_keep == 0.5
+    bits = space.set_knob(design, "compression.quantization.head_bits", "4")
+    back = space.set_knob(bits, "compression.quantization.head_bits", "none")
+    assert back == design
+    table = space.set_knob(design, "compression.quantization.overrides", '{"vision.1": 4}')
+    assert table.compression.quantization.overrides == {"vision.1": 4}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("hardware.array.rowz", "8", "the nearest is `hardware.array.rows`"),
+        ("hardware.array", "8", "there is no knob `hardware.array`"),
+        ("edits", "[]", "an RTL edit is proposed by an agent"),
+        ("hardware.array.rows", "12", "hardware.array.rows: 12 is not one of 4, 8, 16"),
+        ("hardware.array.rows", "8.0", "8.0 is not one of"),
+        ("hardware.array.rows", '"8"', '"8" is not one of'),
+        ("hardware.array.rows", "eight", "`eight` is not one of"),
+        ("compression.quantization.bits", "none", "null is not one of"),
+        ("compression.quantization.bits", "true", "true is not one of"),
+        ("compression.pruning.vision_mlp_keep", "0.3", "a multiple of 0.125"),
+        ("compression.pruning.vision_mlp_keep", "1.125", "from 0.125 to 1"),
+        ("compression.pruning.vision_mlp_keep", "NaN", "NaN is not a number"),
+        ("compression.pruning.vision_mlp_keep", "Infinity", "Infinity is not a number"),
+        ("compression.pruning.vision_mlp_keep", "true", "true is not a number"),
+        ("compression.pruning.vision_blocks", "[1, 0]", "ascending"),
+        ("compression.pruning.vision_blocks", "[64]", "less than or equal to 63"),
+        ("compression.pruning.vision_blocks", "[" * 9999, "is not a list"),
+        ("compression.quantization.overrides", '{"vision.1": 9}', "is not names with"),
+    ],
+)
+def test_what_is_outside_is_refused_and_never_clamped(path: str, text: str, words: str):
+    with pytest.raises(ValueError) as error:
+        space.set_knob(DesignPoint(), path, text)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_laws_between_the_parts_of_a_design_hold():
+    with pytest.raises(ValueError, match="edits name a unit twice"):
+        space.design_of_tree({"edits": [{"unit": "element", "source": "a", "latency": 1}] * 2})
+
+
+def test_distributions_follow_the_declarations():
+    found = space.distributions(COUNTS)
+    assert found["hardware.array.rows"] == CategoricalDistribution((4, 8, 16))
+    assert found["compression.quantization.bits"] == IntDistribution(2, 8)
+    optional = found["compression.quantization.head_bits"]
+    assert optional == CategoricalDistribution((None, 2, 3, 4, 5, 6, 7, 8))
+    keep = found["compression.pruning.decoder_mlp_keep"]
+    assert keep == FloatDistribution(0.125, 1.0, step=0.125)
+    assert found["compression.pruning.decoder_blocks[2]"] == CategoricalDistribution((False, True))
+    assert "compression.pruning.decoder_blocks[3]" not in found
+    assert not any("overrides" in name or "edits" in name for name in found)
+
+
+def test_block_counts_are_read_off_the_layers_names():
+    assert space.block_counts(LAYERS) == COUNTS
+    assert set(space.block_counts(()).values()) == {0}
+
+
+def _sampled(chance: random.Random) -> dict[str, object]:
+    params: dict[str, object] = {}
+    for name, d in space.distributions(COUNTS).items():
+        if isinstance(d, CategoricalDistribution):
+            params[name] = chance.choice(d.choices)
+        elif isinstance(d, IntDistribution):
+            params[name] = chance.randint(d.low, d.high)
+        elif isinstance(d, FloatDistribution):
+            assert d.step is not None
+            params[name] = d.low + d.step * chance.randint(0, round((d.high - d.low) / d.step))
+    return params
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32))
+def test_params_and_designs_are_inverse(seed: int):
+    params = _sampled(random.Random(seed))
+    design = space.design_of(params)
+    assert space.params_of(design, COUNTS) == params
+    assert space.design_of(space.params_of(design, COUNTS)) == design
+
+
+def test_optuna_takes_the_parameters_of_any_design():
+    import optuna
+
+    params = _sampled(random.Random(5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trial = optuna.trial.create_trial(
+            params=space.params_of(space.design_of(params), COUNTS),
+            distributions=space.distributions(COUNTS),
+            value=1.0,
+        )
+    assert trial.params == params
+
+
+def test_a_change_is_described_knob_by_knob():
+    schema = space.change_schema(("hardware",))
+    paths = [c["properties"]["path"]["enum"][0] for c in schema["anyOf"]]
+    assert paths == [k.path for k in space.knobs() if k.path.startswith("hardware.")]
+    rows = schema["anyOf"][0]["properties"]["value"]
+    assert rows == {"type": ["integer"], "enum": [4, 8, 16]}
+
+
+class _Odd(Frozen):
+    free: float = 0.0
+    """A number without bounds."""
+
+
+class _Later(Frozen):
+    fused: bool = False
+    """A switch."""
+
+    depth: int = Field(3, ge=1, le=9)
+    """A bounded integer."""
+
+    order: str | None = None
+    """Free text is no knob."""
+
+
+def test_a_declaration_that_nobody_can_sample_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"hardware\.free: a number knob is bounded"):
+        space._knobs_of(_Odd, "hardware")
+    with pytest.raises(TypeError, match=r"hardware\.order: .* is no kind of knob"):
+        space._knobs_of(_Later, "hardware")
