@@ -1,0 +1,419 @@
+"""The command `dovetail`. docs/cli.md lists every command and every exit code."""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from dovetail.errors import BadInput, DovetailError, ExitCode, Missing
+
+if TYPE_CHECKING:
+    from dovetail.settings import Settings
+    from dovetail.workshop import Workshop
+    from evaluators.design import DesignPoint
+
+OUR_NAMES = ("agents", "evaluators", "hwlib", "swopt")
+"""Import names that another distribution could own (`agents` is taken on PyPI)."""
+
+app = typer.Typer(
+    name="dovetail",
+    help="Agents co-design an accelerator and a multimodal model; every number can be traced.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+fetch_app = typer.Typer(help="Fetch public data.", no_args_is_help=True)
+app.add_typer(fetch_app, name="fetch")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the commands work with; tests hand in fakes."""
+
+    out: Console
+    """Results."""
+
+    err: Console
+    """Progress and complaints."""
+
+    workshop: "Workshop | None" = None
+    """`None`: the shipped one."""
+
+    def open_workshop(self) -> "Workshop":
+        """The workshop, imported when a command needs it."""
+        if self.workshop is not None:
+            return self.workshop
+        from dovetail.shipped import Shipped
+
+        return Shipped()
+
+
+Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PATH=VALUE", help="A setting or a knob of the base design."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+RunFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run file (YAML).")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the MedMNIST files.")]
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="[FILE]")] = Path("dovetail.yaml"),
+) -> None:
+    """Write a commented run file whose every value is the default."""
+    from dovetail import settings
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(settings.commented())
+    except FileExistsError:
+        raise BadInput(f"{path} exists; name another file, or remove it first") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror}); name another file") from None
+    _say(context, f"{path} written; run it with: dovetail run {path}")
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config: RunFile = None,
+    iterations: Annotated[int | None, typer.Option(help="Designs measured, baseline in.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    llm: Annotated[str | None, typer.Option(help="mock, openai or none.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name on the server.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Root of the server's API.")] = None,
+    max_calls: Annotated[int | None, typer.Option(help="Most model calls of the run.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Evaluations at once.")] = None,
+    data_dir: DataDir = None,
+    changes: Set = [],  # noqa: B006 (typer reads the default, nobody changes it)
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
+) -> None:
+    """Search: propose, build and measure designs, and report the Pareto front."""
+    from dovetail import session
+
+    named = {
+        "iterations": iterations,
+        "seed": seed,
+        "llm.provider": llm,
+        "llm.model": model,
+        "llm.base_url": base_url,
+        "llm.max_calls": max_calls,
+        "workers": workers,
+        "data_dir": data_dir,
+    }
+    options = [f"{path}={json.dumps(v)}" for path, v in named.items() if v is not None]
+    desk = _desk(context)
+    settings = _settings(config, [*changes, *options])
+    if dry_run:
+        _show_plan(desk, settings)
+        return
+    workshop = desk.open_workshop()
+    folder = out if out is not None else session.new_folder(settings.seed)
+    if settings.llm.provider == "openai":
+        _show_estimate(desk, settings, workshop)
+    session.start(settings, folder, workshop, desk.err)
+
+
+@app.command()
+def resume(context: typer.Context, folder: Folder) -> None:
+    """Go on with a run that was interrupted."""
+    from dovetail import session
+
+    desk = _desk(context)
+    session.resume(folder, desk.open_workshop(), desk.err)
+
+
+@app.command()
+def runs(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where runs are.")] = Path("runs"),
+) -> None:
+    """List runs."""
+    from dovetail import trace
+
+    desk = _desk(context)
+    desk.out.print(trace.table_of_runs(folder))
+
+
+@app.command(name="trace")
+def trace_command(
+    context: typer.Context,
+    folder: Folder,
+    step: Annotated[int | None, typer.Option(help="One trial, with prompts and replies.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a run came to its front, step by step."""
+    from dovetail import saved, trace
+
+    desk, run = _desk(context), saved.load(folder)
+    if step is not None and step not in run.state.trials:
+        known = f"0 to {max(run.state.trials)}" if run.state.trials else "none yet"
+        raise BadInput(f"{folder} has no trial {step}; its trials are {known}")
+    if as_json:
+        _print_json(desk, trace.as_json(run, step))
+    else:
+        for line in trace.lines(run, step):
+            desk.out.print(line, soft_wrap=True)
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    folder: Folder,
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="Measure every design again and compare.")
+    ] = False,
+) -> None:
+    """Go through a run again from its record alone, and name the first event that differs."""
+    from dovetail import replay as replaying
+    from dovetail import saved, session
+    from dovetail.progress import Progress
+
+    desk, run = _desk(context), saved.load(folder)
+    workshop = desk.open_workshop()
+    if other := replaying.other_versions(run.state):
+        desk.err.print(Text(f"recorded with {other}"), soft_wrap=True)
+    done = replaying.replay(run.events, workshop)
+    ending = "" if done.finished else "; the record ends there, unfinished"
+    _say(context, f"{done.events} events of {done.trials} trials are equal{ending}")
+    if not remeasure:
+        return
+    bench = workshop.bench(run.settings)
+    with session.isolated(run.settings, bench) as evaluator:
+        progress = Progress(desk.err, run.settings.iterations, [])
+        agreed = replaying.remeasure(run.events, evaluator, progress)
+    _say(context, f"{agreed} designs measured again agree within the tolerances")
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    design: Annotated[Path, typer.Argument(metavar="DESIGN.json", help="A design.")],
+    config: Annotated[Path | None, typer.Option(help="A run file, for target and data.")] = None,
+    data_dir: DataDir = None,
+    changes: Set = [],  # noqa: B006 (typer reads the default, nobody changes it)
+    test: Annotated[bool, typer.Option("--test", help="Score the test images instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure one design, on validation images unless told otherwise."""
+    from dovetail import session, trace
+
+    desk = _desk(context)
+    point = _read_design(design)
+    options = [f"data_dir={json.dumps(data_dir)}"] if data_dir is not None else []
+    settings = _settings(config, [*changes, *options])
+    bench = desk.open_workshop().bench(settings)
+    desk.err.print(Text(f"measuring on {bench.data}"), soft_wrap=True)
+    with session.terminable(), session.isolated(settings, bench) as evaluator:
+        if test:
+            _print_json(desk, evaluator.test(point))
+            return
+        evaluation = trace.measured(evaluator, point, settings.target)
+    if as_json:
+        _print_json(desk, evaluation.model_dump(mode="json"))
+    else:
+        for line in trace.evaluation_lines(evaluation):
+            desk.out.print(line, soft_wrap=True)
+    if evaluation.status != "ok":
+        raise typer.Exit(ExitCode.EVALUATOR)
+
+
+@app.command()
+def knobs(context: typer.Context, as_json: AsJson = False) -> None:
+    """List every knob of a design."""
+    from evaluators import space
+
+    desk = _desk(context)
+    if as_json:
+        _print_json(desk, [knob.model_dump(mode="json") for knob in space.knobs()])
+        return
+    for knob in space.knobs():
+        head = Text(knob.path, style="bold") + Text(f" = {json.dumps(knob.default)}")
+        desk.out.print(head, soft_wrap=True)
+        desk.out.print(Text(f"    {knob.type}. {knob.doc}"), soft_wrap=True)
+
+
+@fetch_app.command()
+def medmnist(
+    context: typer.Context,
+    names: Annotated[
+        list[str], typer.Argument(metavar="[NAME]...", help="Sets, e.g. breastmnist.")
+    ] = ["breastmnist", "retinamnist"],  # noqa: B006 (typer reads the default)
+    data_dir: DataDir = None,
+    deadline_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
+) -> None:
+    """Fetch MedMNIST sets from Zenodo, checked by MD5."""
+    from dovetail import fetching
+
+    fetching.fetch_medmnist(names, data_dir, deadline_s, _desk(context).err)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    data_dir: DataDir = None,
+    llm: Annotated[bool, typer.Option("--llm", help="Try the configured chat server.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A run file, for the server.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which tools, models and data are here, and what to type for those that are not."""
+    from dovetail import doctor as doctoring
+
+    desk = _desk(context)
+    checks = list(doctoring.report(Path(data_dir) if data_dir else None))
+    if llm:
+        from dovetail.server_check import check_server
+
+        checks.append(check_server(_settings(config, []).llm))
+    if as_json:
+        _print_json(desk, [check.model_dump(mode="json") for check in checks])
+        return
+    marks = {"ok": ("✓", "green"), "missing": ("–", "yellow"), "broken": ("✗", "red")}
+    for check in checks:
+        mark, style = marks[check.state]
+        desk.out.print(Text(f"{mark} {check.name}: {check.detail}", style=style), soft_wrap=True)
+        if check.state != "ok":
+            desk.out.print(Text(f"    type: {check.remedy}"), soft_wrap=True)
+            desk.out.print(Text(f"    without it: {check.without}"), soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None, workshop: "Workshop | None" = None) -> None:
+    """Runs one command and exits with its code; no expected fault shows a traceback."""
+    desk = Desk(Console(highlight=False), Console(stderr=True, highlight=False), workshop)
+    sys.exit(int(_exit_code(arguments, desk)))
+
+
+def _exit_code(arguments: Sequence[str] | None, desk: Desk) -> int:
+    from dovetail.formatting import safe
+
+    try:
+        _check_names()
+        code = int(app(arguments, obj=desk, standalone_mode=False) or ExitCode.OK)
+        return _interrupted(desk) if code == ExitCode.INTERRUPTED else code
+    except DovetailError as error:
+        desk.err.print(Text(safe(f"dovetail: {error}")), soft_wrap=True)
+        return error.code
+    except KeyboardInterrupt:
+        return _interrupted(desk)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: that is no fault.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:  # the last door: no traceback on a person's screen
+        return _command_line_fault(error, desk) or _unexpected(error, desk)
+
+
+def _interrupted(desk: Desk) -> int:
+    # Typer turns Ctrl-C inside a command into this code by itself.
+    desk.err.print("dovetail: interrupted; what is on record stays: dovetail resume DIR")
+    return ExitCode.INTERRUPTED
+
+
+def _command_line_fault(error: Exception, desk: Desk) -> int | None:
+    """The exit code of an unknown command or option; `None` where it is something else."""
+    show = getattr(error, "format_message", None)
+    if show is None:
+        return None
+    from dovetail.formatting import one_line
+
+    said = one_line(show(), 400)
+    desk.err.print(Text(f"dovetail: {said} (dovetail --help lists the commands)"), soft_wrap=True)
+    return ExitCode.USAGE
+
+
+def _unexpected(error: Exception, desk: Desk) -> int:
+    from dovetail.formatting import one_line
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="dovetail-traceback-", suffix=".txt", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    said = one_line(f"{type(error).__name__}: {error}", 200)
+    desk.err.print(
+        Text(f"dovetail: a defect, not your fault: {said}; the traceback is in {file.name}"),
+        soft_wrap=True,
+    )
+    return ExitCode.UNEXPECTED
+
+
+def _check_names() -> None:
+    """Raises Missing where Python would import another distribution's package in place of ours."""
+    home = Path(__file__).resolve().parent.parent
+    for name in OUR_NAMES:
+        spec = find_spec(name)
+        places = list(spec.submodule_search_locations or ()) if spec else []
+        if not any(Path(place).resolve().parent == home for place in places):
+            found = places[0] if places else "nowhere"
+            raise Missing(
+                f"Python finds the package `{name}` at {found}, not beside Dovetail in {home}: "
+                "another distribution owns that name; install Dovetail into an environment of its "
+                "own (make run does)"
+            )
+
+
+def _desk(context: typer.Context) -> Desk:
+    desk = context.obj
+    assert isinstance(desk, Desk)
+    return desk
+
+
+def _say(context: typer.Context, text: str) -> None:
+    from dovetail.formatting import safe
+
+    _desk(context).out.print(Text(safe(text)), soft_wrap=True)
+
+
+def _print_json(desk: Desk, value: Any) -> None:
+    # ASCII: JSON's own escapes keep control characters off the terminal.
+    desk.out.print(Text(json.dumps(value, indent=2)), soft_wrap=True)
+
+
+def _settings(config: Path | None, changes: Sequence[str]) -> "Settings":
+    from dovetail import settings
+
+    return settings.load(config, changes)
+
+
+def _show_plan(desk: Desk, settings: "Settings") -> None:
+    """What `--dry-run` says; nothing is written."""
+    workshop = desk.open_workshop()
+    bench = workshop.bench(settings)
+    desk.out.print(Text(f"would measure on {bench.data}"), soft_wrap=True)
+    _print_json(desk, settings.model_dump(mode="json", exclude_defaults=True))
+    desk.out.print(f"{settings.iterations} designs, the baseline among them")
+    _show_estimate(desk, settings, workshop)
+
+
+def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> None:
+    about = workshop.estimate(settings, workshop.bench(settings))
+    if about is not None:
+        desk.err.print(
+            f"about {about.calls} model calls, {about.input_tokens:,} tokens in and "
+            f"{about.output_tokens:,} out (an estimate; at most {settings.llm.max_calls} calls)"
+        )
+
+
+def _read_design(path: Path) -> "DesignPoint":
+    from dovetail.reading import read_json
+    from evaluators import space
+
+    tree = read_json(path)
+    try:
+        return space.design_of_tree(tree)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None

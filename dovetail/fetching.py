@@ -1,0 +1,78 @@
+"""`dovetail fetch`: public data, with a progress bar."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.text import Text
+
+from dovetail.errors import BadInput, Missing
+
+
+def fetch_medmnist(
+    names: Sequence[str], data_dir: str | None, deadline_s: float, console: Console
+) -> None:
+    """Fetches sets into `data_dir`, else where runs look for them; what is there is left alone.
+
+    Raises:
+        BadInput: a name is no 2-D MedMNIST set.
+        Missing: the folder cannot be made, the server cannot be reached, or what came is not the
+            published file.
+    """
+    from swopt.workloads import medmnist
+
+    unknown = [name for name in names if name not in medmnist.MD5]
+    if unknown:
+        known = ", ".join(medmnist.MD5)
+        raise BadInput(f"{unknown[0][:60]} is no 2-D MedMNIST set; the sets are {known}")
+    named = data_dir or os.environ.get("DOVETAIL_DATA_DIR")
+    folder = Path(named or "~/.medmnist").expanduser()
+    missing = [name for name in names if not (folder / f"{name}.npz").exists()]
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    # A bar for what is fetched alone: the rest is only checked.
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars = {name: progress.add_task(name, total=None) for name in missing}
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            progress.update(bars[name], completed=done, total=total or None)
+
+        try:
+            _within(
+                deadline_s,
+                partial(medmnist.fetch, tuple(names), folder, deadline_s, on_progress),
+            )
+        except (ConnectionError, ValueError) as error:
+            raise Missing(str(error)) from None
+        except OSError as error:
+            raise Missing(f"{folder} cannot be written ({error.strerror})") from None
+    said = f"{', '.join(names)} are in {folder}"
+    console.print(Text(said if missing else f"{said} already; nothing to fetch"), soft_wrap=True)
+
+
+def _within(deadline_s: float, work: Callable[[], object]) -> None:
+    """Does `work` and raises what it raises, or ConnectionError once the time is over.
+
+    In a thread, since nothing else bounds how long a name server may keep a caller waiting.
+    """
+    failed: list[Exception] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except Exception as error:  # handed to the caller's thread, which raises it
+            failed.append(error)
+
+    worker = threading.Thread(target=guarded, daemon=True)
+    worker.start()
+    worker.join(deadline_s)
+    if worker.is_alive():
+        raise ConnectionError(
+            f"nothing was fetched within {deadline_s:g} s; give it longer (--deadline-s), copy the "
+            "files into the data folder by hand, or go on with the synthetic set"
+        )
+    if failed:
+        raise failed[0]

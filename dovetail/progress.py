@@ -1,0 +1,157 @@
+"""What a person sees while a run goes on: a live table, or plain lines without a terminal."""
+
+import threading
+import time
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from dovetail import history
+from dovetail.events import (
+    Asked,
+    Evaluated,
+    ModelCalled,
+    Proposed,
+    RunEvent,
+    RunStarted,
+    RunStopped,
+    Told,
+)
+from dovetail.formatting import duration, metric, one_line, plain_number
+from dovetail.history import RunState, fold
+from evaluators.metrics import METRICS, OBJECTIVES
+
+MODELLED = frozenset(m.name for m in METRICS if m.kind == "modelled")
+
+
+def figure(name: str, value: float) -> str:
+    """A metric for a table; an estimate is marked."""
+    return metric(name, value) + (" (modelled)" if name in MODELLED else "")
+
+
+class Progress:
+    """Watches a run and shows it; a context manager."""
+
+    def __init__(self, console: Console, iterations: int, events: list[RunEvent]) -> None:
+        self._console, self._iterations = console, iterations
+        self._state: RunState = fold(events)
+        self._doing: dict[int, str] = {}
+        self._began_s = time.monotonic()
+        self._told_before = len(self._state.told())
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._table, console=self._console, refresh_per_second=4
+            )
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+
+    def stage(self, trial: int, stage: str) -> None:
+        """A stage of an evaluation begins."""
+        with self._lock:
+            self._doing[trial] = one_line(stage, 60)
+
+    def event(self, event: RunEvent) -> None:
+        """An event is on record."""
+        with self._lock:
+            self._state.apply(event)
+            line = self._line(event)
+        if self._live is None and line:
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _line(self, event: RunEvent) -> str:
+        """What the event means to somebody who reads along; empty where it is a detail."""
+        match event:
+            case RunStarted():
+                return f"measuring on {one_line(event.data, 400)}"
+            case Asked():
+                self._doing[event.trial] = "proposing"
+            case ModelCalled():
+                self._doing[event.trial] = f"{event.call.role} answered"
+            case Proposed():
+                self._doing[event.trial] = "measuring"
+                proposal = event.proposal
+                return (
+                    f"trial {event.trial}: {one_line(proposal.author, 40)} proposes "
+                    f"{proposal.design.id}: {one_line(proposal.rationale)}"
+                )
+            case Evaluated() if event.evaluation.status != "ok":
+                reason = one_line(event.evaluation.reason, 400)
+                return f"trial {event.trial}: {event.evaluation.status}: {reason}"
+            case Told():
+                self._doing.pop(event.trial, None)
+                if event.values is None:
+                    return ""
+                shown = ", ".join(f"{figure(n, event.values[n])}" for n in OBJECTIVES)
+                over = ", over the area limit" if event.violation > 0 else ""
+                return f"trial {event.trial}: {shown}{over} · {self._summary()}"
+            case RunStopped():
+                return event.reason
+            case _:
+                pass
+        return ""
+
+    def _summary(self) -> str:
+        told = len(self._state.told())
+        parts = [f"{told} of {self._iterations} designs"]
+        fresh = told - self._told_before
+        if fresh > 0 and told < self._iterations:
+            left_s = (time.monotonic() - self._began_s) / fresh * (self._iterations - told)
+            parts.append(f"about {duration(left_s)} left")
+        return ", ".join(parts)
+
+    def _table(self) -> RenderableType:
+        with self._lock:
+            now = Table.grid(padding=(0, 2))
+            for trial, doing in sorted(self._doing.items()):
+                record = self._state.trials.get(trial)
+                proposed = record.proposed if record else None
+                design = proposed.proposal.design.id if proposed else "…"
+                now.add_row(f"trial {trial}", design, Text(doing))
+            best = _best(self._state)
+            return Group(now, Text(best) if best else "", Text(self._summary(), style="dim"))
+
+
+def _best(state: RunState) -> str:
+    front = history.front(state.told())
+    if not front:
+        return ""
+    least = {
+        name: min(t.told.values[name] for t in front if t.told and t.told.values)
+        for name in OBJECTIVES
+    }
+    shown = ", ".join(figure(name, value) for name, value in least.items())
+    return f"front of {len(front)}; best of each: {shown}"
+
+
+def front_table(state: RunState) -> Table:
+    """The Pareto front as a table that fits a terminal of 80 columns."""
+    table = Table(
+        title="Pareto front (validation)",
+        title_justify="left",
+        caption="* modelled",
+        caption_justify="left",
+        padding=0,
+    )
+    for heading in ("trial", "design", "by", "latency", "energy*", "NLL/nats", "area/µm²", "RTL"):
+        right = heading not in ("design", "by", "RTL")
+        table.add_column(heading, justify="right" if right else "left")
+    for trial in history.front(state.told()):
+        assert trial.evaluation is not None
+        m, design = trial.evaluation.metrics, trial.proposal.design
+        shown = [metric(name, m[name]) for name in ("latency_s", "energy_j")]
+        shown += [plain_number(m[name]) for name in ("nll_nats", "area_um2")]
+        edits = " ".join(edit.unit for edit in design.edits) or "shipped"
+        author = one_line(trial.proposal.author, 8)
+        table.add_row(str(trial.index), design.id[:8], Text(author), *shown, edits)
+    return table

@@ -1,0 +1,46 @@
+"""The test figures of a run in rows, as the report and the terminal show them."""
+
+from collections.abc import Mapping
+
+HEADINGS = (
+    "data set",
+    "questions",
+    "majority",
+    "baseline accuracy",
+    "design accuracy",
+    "paired difference",
+    "balanced accuracy",
+    "AUC",
+    "NLL difference, nats",
+)
+"""Each `±` is one standard error; differences are of paired answers; `a → b` is from the baseline
+to the design."""
+
+
+def rows(results: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """A row for each data set, a cell for each of `HEADINGS`; a figure that is not there is `–`."""
+    return [
+        [
+            data,
+            _cell("{:.0f}", figures, "questions"),
+            _cell("{:.1%}", figures, "baseline_majority"),
+            _cell("{:.1%} ± {:.1%}", figures, "baseline_accuracy", "baseline_accuracy_se"),
+            _cell("{:.1%} ± {:.1%}", figures, "design_accuracy", "design_accuracy_se"),
+            _cell("{:+.1%} ± {:.1%}", figures, "accuracy_difference", "accuracy_difference_se"),
+            _cell(
+                "{:.1%} → {:.1%}",
+                figures,
+                "baseline_balanced_accuracy",
+                "design_balanced_accuracy",
+            ),
+            _cell("{:.3f} → {:.3f}", figures, "baseline_auc", "design_auc"),
+            _cell("{:+.3f} ± {:.3f}", figures, "nll_difference_nats", "nll_difference_se_nats"),
+        ]
+        for data, figures in results.items()
+    ]
+
+
+def _cell(form: str, figures: Mapping[str, float], *names: str) -> str:
+    if any(name not in figures for name in names):
+        return "–"
+    return form.format(*(figures[name] for name in names)).replace("%", " %")

@@ -1,0 +1,150 @@
+"""The real workshop: tiny-vlm, the evaluators, and the agents behind a chat server.
+
+Everything heavy is imported inside the functions: `dovetail --help` and `trace` need none of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.proposer import Context, ModelCall, Proposer
+from dovetail.errors import Missing, ServerRefused
+from dovetail.settings import Settings
+from dovetail.workshop import Bench, Estimate, OnCall
+
+if TYPE_CHECKING:
+    from agents.llm import Server, ServerSettings
+
+PRELOAD = (
+    "evaluators.accuracy",
+    "evaluators.gate.check",
+    "evaluators.latency",
+    "evaluators.pipeline",
+    "evaluators.silicon.cost",
+    "hwlib.elaborate",
+    "safetensors.torch",
+    "transformers.models.idefics3.modeling_idefics3",
+)
+"""What an evaluation imports, once for all of them."""
+
+
+class Shipped:
+    """What `dovetail run` works with."""
+
+    def bench(self, settings: Settings) -> Bench:
+        """tiny-vlm on the data that is found, and the whole chain of evaluators.
+
+        Raises:
+            Missing: data, a tool or the checkpoint is not there or not whole.
+        """
+        from agents.rewrites import shipped_library
+        from evaluators import cache
+        from evaluators.pipeline import Pipeline
+        from swopt.workloads.tiny_vlm import CheckpointError
+        from swopt.workloads.workload import load_workload
+
+        data_dir = Path(settings.data_dir).expanduser() if settings.data_dir else None
+        try:
+            workload = load_workload(data_dir)
+        except (CheckpointError, FileNotFoundError, ValueError) as error:
+            raise Missing(str(error)) from None
+        # Until the gate can judge any source, it runs what is byte-equal to the playbook alone.
+        playbook = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
+        return Bench(
+            evaluator=Pipeline(data_dir=data_dir, playbook=playbook),
+            data=workload.describe(),
+            data_sha256=workload.data_sha256,
+            layers=workload.layers,
+            preload=PRELOAD,
+        )
+
+    def proposer(
+        self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall
+    ) -> Proposer:
+        """The agents, or the sampler alone where the run file says so.
+
+        Raises:
+            ServerRefused: the server wants a key, or cannot be reached.
+        """
+        if settings.llm.provider == "none":
+            return _sampler()
+        return _agents(settings, self._server(settings), recorded, on_call)
+
+    def replayer(
+        self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall
+    ) -> Proposer:
+        """The same, with recorded replies alone."""
+        from agents.llm import Silent
+
+        if settings.llm.provider == "none":
+            return _sampler()
+        silent = Silent(_server_settings(settings))
+        return _agents(settings, silent, recorded, on_call)
+
+    def estimate(self, settings: Settings, bench: Bench) -> Estimate | None:
+        """Calls and tokens of a run against a server; `None` where none is asked."""
+        if settings.llm.provider != "openai":
+            return None
+        from agents.crew import AgentProposer
+        from agents.llm import ChatDoor, Silent
+        from agents.rewrites import shipped_library
+
+        door = ChatDoor(Silent(_server_settings(settings)))
+        about = AgentProposer(door, shipped_library()).estimate(
+            Context(
+                trial=0,
+                suggestion=settings.base,
+                history=(),
+                pending=(),
+                target=settings.target,
+                workload=bench.data,
+                layers=bench.layers,
+                seed=settings.seed,
+            ),
+            settings.iterations,
+        )
+        calls = min(about.calls, settings.llm.max_calls)
+        return Estimate(calls, about.input_tokens, about.output_tokens)
+
+    def _server(self, settings: Settings) -> "Server":
+        from agents.llm import key_from_environment
+        from agents.mock import OfflineModel
+        from agents.server import ChatServer
+        from dovetail.server_check import check_server
+
+        about = _server_settings(settings)
+        if settings.llm.provider == "mock":
+            return ChatServer(about, None, OfflineModel())
+        found = check_server(settings.llm)
+        if found.state == "broken":
+            raise ServerRefused(f"{found.detail}; {found.remedy}")
+        return ChatServer(about, key_from_environment())
+
+
+def _agents(
+    settings: Settings,
+    server: "Server",
+    recorded: Mapping[int, Sequence[ModelCall]],
+    on_call: OnCall,
+) -> Proposer:
+    from agents.crew import AgentProposer
+    from agents.llm import ChatDoor
+    from agents.rewrites import shipped_library
+
+    door = ChatDoor(server, recorded=recorded, on_call=on_call, max_calls=settings.llm.max_calls)
+    return AgentProposer(door, shipped_library())
+
+
+def _sampler() -> Proposer:
+    from agents.sampler import SuggestionProposer
+
+    return SuggestionProposer()
+
+
+def _server_settings(settings: Settings) -> "ServerSettings":
+    from agents.llm import ServerSettings
+    from agents.mock import MODEL_NAME
+
+    if settings.llm.provider == "mock":
+        return ServerSettings(base_url="http://offline.invalid/v1", model=MODEL_NAME)
+    return ServerSettings(base_url=settings.llm.base_url, model=settings.llm.model)

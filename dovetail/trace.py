@@ -1,0 +1,152 @@
+"""What `trace`, `runs` and `evaluate` print: a run and its steps for a terminal."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from dovetail import history, saved, scores
+from dovetail.errors import DovetailError
+from dovetail.formatting import metric, one_line, plain_number, safe
+from dovetail.history import TrialRecord
+from dovetail.progress import figure
+from dovetail.saved import Run
+from evaluators import space
+from evaluators.design import DesignPoint
+from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator
+from evaluators.target import Target
+
+NEUTRAL = DesignPoint()
+
+
+def changed_knobs(design: DesignPoint, parent: DesignPoint) -> dict[str, tuple[Any, Any]]:
+    """Knobs in which a design differs from its parent: path -> (parent's value, its own)."""
+    before, after = space.values_of(parent), space.values_of(design)
+    return {path: (before[path], after[path]) for path in after if before[path] != after[path]}
+
+
+def parent_of(run: Run, trial: TrialRecord) -> DesignPoint:
+    """The design that a trial's proposal grew from; the neutral one where it names none."""
+    index = trial.proposal.parent_trial
+    parent = run.state.trials.get(index) if index is not None else None
+    return parent.proposal.design if parent is not None and parent.proposed else NEUTRAL
+
+
+def lines(run: Run, step: int | None) -> Iterator[Text]:
+    """The whole run with one paragraph a trial, or one trial with everything on record."""
+    state = run.state
+    if step is not None:
+        yield from _trial_lines(run, state.trials[step])
+        yield from _conversation(state.trials[step])
+        return
+    if state.started is not None:
+        yield Text(f"measured on {safe(state.started.data)}", style="bold")
+    for _, trial in sorted(state.trials.items()):
+        yield from _trial_lines(run, trial)
+    front = ", ".join(str(t.index) for t in history.front(state.told()))
+    yield Text(f"front: trials {front}" if front else "front: empty")
+    if (volume := run.hypervolume) is not None:
+        yield Text(f"hypervolume: {volume:.4g} (objectives over the baseline's, up to 1.1)")
+    if state.tested is not None:
+        yield Text(f"test images: trial {state.tested.trial}, by {safe(state.tested.rule)}")
+        yield from _score_lines(state.tested.results)
+    yield Text(safe(state.stopped.reason) if state.stopped else "not finished: dovetail resume")
+
+
+def _score_lines(results: Mapping[str, Mapping[str, float]]) -> Iterator[Text]:
+    """The test figures, a data set a column, so that three sets fit 80 columns."""
+    columns = [scores.HEADINGS, *scores.rows(results)]
+    for cells in zip(*columns, strict=True):
+        yield Text(f"    {cells[0]:20}" + "".join(f" {one_line(c, 17):>17}" for c in cells[1:]))
+
+
+def evaluation_lines(evaluation: Evaluation) -> Iterator[Text]:
+    """An evaluation's figures with units, or why it has none."""
+    yield Text(f"{evaluation.design_id}: {evaluation.status}", style="bold")
+    if evaluation.reason:
+        yield Text(f"    {one_line(evaluation.reason, 600)}")
+    for known in METRICS:
+        if known.name in evaluation.metrics:
+            value = figure(known.name, evaluation.metrics[known.name])
+            yield Text(f"    {known.name:22} {value:24} {known.doc}")
+    for name, detail in evaluation.details.items():
+        text = plain_number(detail) if isinstance(detail, int | float) else one_line(detail)
+        yield Text(f"    {one_line(name, 40):22} {text}")
+
+
+def as_json(run: Run, step: int | None) -> Any:
+    """The events as JSON values: all of them, or one trial's."""
+    return [
+        event.model_dump(mode="json")
+        for event in run.events
+        if step is None or getattr(event, "trial", None) == step
+    ]
+
+
+def measured(evaluator: Evaluator, design: DesignPoint, target: Target) -> Evaluation:
+    """Gates a design's edits and measures it, as one trial of a run does."""
+    refused = [verdict for verdict in evaluator.gate(design) if not verdict.accepted]
+    if refused:
+        reason = "; ".join(f"edit of {v.unit} refused: {v.reason}" for v in refused)
+        return Evaluation(design_id=design.id, evaluator="gate", status="invalid", reason=reason)
+    return evaluator.evaluate(design, target, lambda stage: None)
+
+
+def table_of_runs(folder: Path) -> Table:
+    """The runs under a folder, the newest last; one that cannot be read says why."""
+    table = Table()
+    for heading in ("run", "trials", "front", "state", "measured on"):
+        table.add_column(heading, overflow="fold")
+    for path in sorted(folder.glob("*/journal.jsonl")):
+        name = Text(safe(str(path.parent)))
+        try:
+            run = saved.load(path.parent)
+            told = run.state.told()
+            started = run.state.started
+            ended = "finished" if run.state.stopped else "not finished"
+            data = Text(safe(started.data) if started else "")
+            front = str(len(history.front(told)))
+            table.add_row(name, str(len(told)), front, ended, data)
+        except DovetailError as error:
+            table.add_row(name, "", "", Text(safe(str(error)), style="red"), "")
+    return table
+
+
+def _trial_lines(run: Run, trial: TrialRecord) -> Iterator[Text]:
+    if trial.proposed is None:
+        yield Text(f"trial {trial.index}: asked, not yet proposed", style="dim")
+        return
+    proposal = trial.proposal
+    grew = "" if proposal.parent_trial is None else f" from trial {proposal.parent_trial}"
+    author = one_line(proposal.author, 40)
+    yield Text(f"trial {trial.index}: {proposal.design.id} by {author}{grew}", style="bold")
+    yield Text(f"    {one_line(proposal.rationale, 600)}")
+    for path, (before, after) in changed_knobs(proposal.design, parent_of(run, trial)).items():
+        yield Text(f"    {path}: {json.dumps(before)} -> {json.dumps(after)}")
+    for edit in proposal.design.edits:
+        yield Text(f"    RTL edit of {edit.unit}, latency {edit.latency}")
+    for rejection in trial.rejections.values():
+        yield Text(f"    refused ({rejection.role}): {one_line(rejection.reason, 600)}")
+    for verdict in trial.verdicts.values():
+        word = "accepted" if verdict.accepted else "refused"
+        yield Text(f"    gate: {verdict.unit} {word}: {one_line(verdict.reason, 600)}")
+    if trial.told is not None and trial.told.values is not None and trial.evaluation is not None:
+        values = [figure(name, trial.told.values[name]) for name in OBJECTIVES]
+        area = metric("area_um2", trial.evaluation.metrics["area_um2"])
+        over = " (over the limit)" if trial.told.violation > 0 else ""
+        yield Text(f"    {', '.join(values)}, {area}{over}")
+    elif trial.evaluation is not None:
+        yield Text(f"    {trial.evaluation.status}: {one_line(trial.evaluation.reason, 600)}")
+
+
+def _conversation(trial: TrialRecord) -> Iterator[Text]:
+    for (role, call), made in sorted(trial.calls.items()):
+        yield Text(f"\n{role}, call {call}, {one_line(made.model, 80)}", style="bold")
+        for message in made.messages:
+            yield Text(f"[{safe(message.get('role', ''))}]", style="dim")
+            yield Text(safe(message.get("content", "")))
+        yield Text("[reply]", style="dim")
+        yield Text(safe(made.error or made.reply))

@@ -1,0 +1,53 @@
+"""Fetching says in one sentence what came of it."""
+
+import hashlib
+import io
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dovetail.errors import BadInput, Missing
+from dovetail.fetching import _within, fetch_medmnist
+from swopt.workloads import medmnist
+
+
+def test_files_that_are_there_are_checked_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"as published"
+    monkeypatch.setitem(medmnist.MD5, "breastmnist", "0" * 32)
+    (tmp_path / "breastmnist.npz").write_bytes(content)
+    with pytest.raises(Missing, match=r"is not the published breastmnist\.npz"):
+        fetch_medmnist(["breastmnist"], str(tmp_path), 15.0, Console(file=io.StringIO()))
+    monkeypatch.setitem(
+        medmnist.MD5, "breastmnist", hashlib.md5(content, usedforsecurity=False).hexdigest()
+    )
+    said = io.StringIO()
+    monkeypatch.setenv("DOVETAIL_DATA_DIR", str(tmp_path))
+    fetch_medmnist(["breastmnist"], None, 15.0, Console(file=said, width=400))
+    assert said.getvalue() == f"breastmnist are in {tmp_path} already; nothing to fetch\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["breastmnist.npz"]
+
+
+def test_an_unreachable_server_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr("urllib.request.urlopen", refused)
+    with pytest.raises(Missing, match=r"could not be fetched.*no route.*synthetic set"):
+        fetch_medmnist(["breastmnist"], str(tmp_path), 15.0, Console(file=io.StringIO()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_hangs_is_given_up_at_the_deadline() -> None:
+    with pytest.raises(ConnectionError, match=r"within 0\.05 s.*synthetic set"):
+        _within(0.05, threading.Event().wait)
+
+
+def test_an_unknown_set_is_refused() -> None:
+    with pytest.raises(BadInput, match="nosuchmnist is no 2-D MedMNIST set"):
+        fetch_medmnist(["nosuchmnist"], None, 1.0, Console(file=io.StringIO()))

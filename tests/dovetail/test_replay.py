@@ -1,0 +1,129 @@
+"""Replay finds a run equal to its record, and names the first event that is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dovetail import journal
+from dovetail.errors import Differs
+from dovetail.events import EVENT, Evaluated, ModelCalled, Proposed, RunEvent
+from dovetail.journal import Journal
+from dovetail.loop import Ledger, Loop, Unwatched
+from dovetail.replay import remeasure, replay
+from dovetail.settings import Settings
+from dovetail.shipped import Shipped
+from dovetail.testing import ToyEvaluator, ToyWorkshop
+from evaluators.design import DesignPoint
+from evaluators.metrics import Evaluation, Stage
+from evaluators.target import Target
+from tests.dovetail.runs import Memory, finish, start
+
+SETTINGS = Settings(seed=7, iterations=5)
+
+
+@pytest.fixture(scope="module")
+def events() -> list[RunEvent]:
+    record = Memory()
+    finish(record, SETTINGS)
+    return record.events
+
+
+def edited(events: list[RunEvent], index: int, change: dict[str, object]) -> list[RunEvent]:
+    """The journal as it reads after one record was edited and its checksum renewed."""
+    tree = events[index].model_dump(mode="json")
+    for path, value in change.items():
+        *above, name = path.split(".")
+        place = tree
+        for step in above:
+            place = place[step]
+        place[name] = value
+    other = EVENT.validate_json(json.dumps(tree))
+    content = b"".join(journal.encode(e) for e in [*events[:index], other, *events[index + 1 :]])
+    return journal.parse(content)[0]
+
+
+def test_a_recorded_run_is_equal_to_its_replay(events: list[RunEvent]) -> None:
+    done = replay(events, ToyWorkshop())
+    assert (done.events, done.trials, done.finished) == (len(events), 5, True)
+
+
+def test_an_unfinished_run_is_equal_as_far_as_it_goes(events: list[RunEvent]) -> None:
+    for count in range(1, len(events)):
+        done = replay(events[:count], ToyWorkshop())
+        assert not done.finished
+
+
+def test_every_edited_reply_is_named(events: list[RunEvent]) -> None:
+    indices = [i for i, e in enumerate(events) if isinstance(e, ModelCalled)]
+    assert indices
+    for i in indices:
+        call = events[i]
+        assert isinstance(call, ModelCalled)
+        answer = json.loads(call.call.reply) | {"rationale": "forged"}
+        changed = edited(events, i, {"call.reply": json.dumps(answer)})
+        with pytest.raises(Differs, match=f"first event that differs: trial {call.trial}"):
+            replay(changed, ToyWorkshop())
+
+
+def test_an_edit_that_changes_no_meaning_is_named_too(events: list[RunEvent]) -> None:
+    i = max(i for i, e in enumerate(events) if isinstance(e, ModelCalled))
+    call = events[i]
+    assert isinstance(call, ModelCalled)
+    changed = edited(events, i, {"call.reply": call.call.reply + " "})
+    with pytest.raises(Differs, match=rf"trial {call.trial} proposed .*replies_sha256"):
+        replay(changed, ToyWorkshop())
+
+
+def test_an_edited_figure_is_named_at_what_was_told(events: list[RunEvent]) -> None:
+    i = next(i for i, e in enumerate(events) if isinstance(e, Evaluated))
+    changed = edited(events, i, {"evaluation.metrics.latency_s": 1e-9})
+    with pytest.raises(Differs, match=r"trial 0 told .*latency_s"):
+        replay(changed, ToyWorkshop())
+
+
+def test_an_edited_proposal_is_named(events: list[RunEvent]) -> None:
+    i = max(i for i, e in enumerate(events) if isinstance(e, Proposed))
+    changed = edited(events, i, {"proposal.rationale": "forged"})
+    with pytest.raises(Differs, match=r"proposed .*rationale is .*, on record .forged"):
+        replay(changed, ToyWorkshop())
+
+
+class Drifting(ToyEvaluator):
+    """Gives every latency a little higher."""
+
+    def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
+        evaluation = super().evaluate(design, target, on_stage)
+        metrics = evaluation.metrics | {"latency_s": evaluation.metrics["latency_s"] * 1.000001}
+        return evaluation.model_copy(update={"metrics": metrics})
+
+
+def test_measuring_again_compares_within_the_tolerances(events: list[RunEvent]) -> None:
+    assert remeasure(events, ToyEvaluator(), Unwatched()) >= 3
+    with pytest.raises(Differs, match=r"trial 0: latency_s is .*, on record"):
+        remeasure(events, Drifting(), Unwatched())
+
+
+def test_a_journal_on_disk_replays(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / "run") as record:
+        finish(record, SETTINGS)
+    assert replay(journal.read(tmp_path / "run"), ToyWorkshop()).finished
+
+
+class AgentsOnToys(ToyWorkshop):
+    """The real agents with the offline model; the evaluator is a toy."""
+
+    proposer = Shipped.proposer
+    replayer = Shipped.replayer
+    _server = Shipped._server
+
+
+def test_a_run_of_the_real_agents_replays(tmp_path: Path) -> None:
+    workshop, settings = AgentsOnToys(), Settings(seed=7, iterations=4)
+    record = Memory()
+    ledger = Ledger(record, Unwatched())
+    ledger.write(start(settings))
+    proposer = workshop.proposer(settings, {}, lambda t, call, _: ledger.write_call(t, call))  # type: ignore[misc]
+    Loop(settings, ledger, proposer, ToyEvaluator(), Unwatched()).run()
+    assert {e.call.role for e in record.events if isinstance(e, ModelCalled)} >= {"planner", "rtl"}
+    assert replay(record.events, workshop).finished
