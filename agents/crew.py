@@ -93,10 +93,13 @@ def _proposal(state: State, context: Context) -> Proposal:
         return suggestion_alone(context, f"the chat model failed ({failed})", rejections)
     plan, proposals = plan_of(state), proposals_of(state)
     value = state["critic"]["value"]
+    skipped = _skipped_roles(state)
+    if len(skipped) == len(ROLES):
+        return suggestion_alone(context, "every role's reply was refused", rejections)
     critique = (
         Critique.model_validate(value)
         if value is not None
-        else critic.accept_all("The critic's reply was refused; the proposals stand as made.")
+        else critic.accept_all("The critic's reply was refused; what was proposed stands.")
     )
     try:
         design = critic.assemble(critique, context, planner.parent_of(plan, context), proposals)
@@ -114,7 +117,7 @@ def _proposal(state: State, context: Context) -> Proposal:
         parent_trial=plan.parent_trial,
         design=design,
         author="agents",
-        rationale=one_line(_with_skipped(critique.rationale, _skipped_roles(state))),
+        rationale=one_line(_with_skipped(critique.rationale, skipped)),
         rejections=rejections,
     )
 

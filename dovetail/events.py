@@ -58,6 +58,8 @@ class ModelCalled(_Event):
     event: Literal["model_called"] = "model_called"
     trial: int
     call: ModelCall
+    reply_sha256: str
+    """SHA-256 of the reply: an edited reply shows at its own line."""
     maybe_repeated: bool = False
     """An earlier process died while this trial was being proposed, so the server may have been
     asked the same twice; left out when journals are compared."""
@@ -185,8 +187,14 @@ def key(event: RunEvent) -> Key:
 
 
 def timeless(event: RunEvent) -> Any:
-    """The event as JSON values, without `TIMES` at any depth."""
-    return _timeless(event.model_dump(mode="json"))
+    """The event as JSON values, without `TIMES` at any depth and without the number of workers.
+
+    That number is a setting, but it never changes what a run finds.
+    """
+    plain = _timeless(event.model_dump(mode="json"))
+    if isinstance(event, RunStarted):
+        plain["settings"].pop("workers", None)
+    return plain
 
 
 def title(event: RunEvent) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from agents.proposer import Context, ModelCall, Proposal, Proposer
 from dovetail import history, search
@@ -76,6 +76,19 @@ class Unwatched:
         """Says nothing."""
 
 
+class Suggest(Protocol):
+    """Gives Optuna's suggestion for a trial; `dovetail.search.suggest` is the one that runs."""
+
+    def __call__(
+        self,
+        history: Sequence[TrialRecord],
+        in_flight: Sequence[DesignPoint],
+        seed: int,
+        trial: int,
+        layers: tuple[str, ...],
+    ) -> tuple[DesignPoint, dict[str, Any]]: ...
+
+
 class Stopped(Exception):
     """The loop was asked to stop; what is on record stays, and the run can be resumed."""
 
@@ -113,7 +126,14 @@ class Ledger:
             calls = self.trial(trial).calls
             if (call.role, call.call) not in calls:
                 asked_again = trial in self.resumed_trials
-                self.write(ModelCalled(trial=trial, call=call, maybe_repeated=asked_again))
+                self.write(
+                    ModelCalled(
+                        trial=trial,
+                        call=call,
+                        reply_sha256=_sha256(call.reply),
+                        maybe_repeated=asked_again,
+                    )
+                )
 
     def trial(self, index: int) -> TrialRecord:
         """What is on record of one trial."""
@@ -161,6 +181,7 @@ class Loop:
         evaluator: Gates, measures and tests. What it raises stops the run, and so does a baseline
             that cannot be measured: then the fault is not a design's.
         watch: Told of stages.
+        suggest: Who suggests; a replay answers from its record.
     """
 
     def __init__(
@@ -170,12 +191,13 @@ class Loop:
         proposer: Proposer,
         evaluator: Evaluator,
         watch: Watch,
+        suggest: Suggest = search.suggest,
     ) -> None:
         started = ledger.state.started
         if started is None:
             raise ValueError("a record begins with run_started")
         self._settings, self._ledger, self._watch = settings, ledger, watch
-        self._proposer, self._evaluator = proposer, evaluator
+        self._proposer, self._evaluator, self._suggest = proposer, evaluator, suggest
         self._data, self._layers = started.data, started.layers
 
     def run_in_turn(self) -> None:
@@ -251,7 +273,7 @@ class Loop:
             counts = space.block_counts(self._layers)
             design, params = given[index][0], dict(space.params_of(given[index][0], counts))
         else:
-            design, params = search.suggest(
+            design, params = self._suggest(
                 told, self._pending(index, told), self._settings.seed, index, self._layers
             )
         self._ledger.write(Asked(trial=index, suggestion=design, params=params))
@@ -336,9 +358,26 @@ class Loop:
                 )
             )
         if self._ledger.state.stopped is None:
-            measured = sum(t.told is not None and t.told.values is not None for t in trials)
-            reason = f"finished: {measured} of {len(trials)} designs gave figures"
-            self._ledger.write(RunStopped(reason=reason))
+            self._ledger.write(RunStopped(reason=_closing(trials)))
+
+
+def _closing(trials: Sequence[TrialRecord]) -> str:
+    """The run in one sentence, with what a reader of the front alone would not notice."""
+    measured = sum(t.told is not None and t.told.values is not None for t in trials)
+    parts = [f"finished: {measured} of {len(trials)} designs gave figures"]
+    if not any(t.feasible for t in trials):
+        parts.append("none keeps the area limit, so the front is empty")
+    calls = [call for t in trials for call in t.calls.values()]
+    failed = sum(bool(call.error) for call in calls)
+    refused = sum(len(t.rejections) for t in trials)
+    if failed:
+        parts.append(f"{failed} of {len(calls)} model calls failed, and those trials went without")
+    if refused:
+        parts.append(f"{refused} of {len(calls)} replies were refused")
+    agents = [t for t in trials if t.calls]
+    if agents and not any(t.proposal.author == "agents" for t in agents):
+        parts.append("no design came from the agents")
+    return "; ".join(parts)
 
 
 def told(index: int, evaluation: Evaluation, target: Target) -> Told:
@@ -389,6 +428,10 @@ def _sound(evaluation: Evaluation) -> Evaluation:
         return evaluation
     reason = f"the evaluator gave no finite number for {', '.join(wrong)}"
     return evaluation.model_copy(update={"status": "failed", "metrics": {}, "reason": reason})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _replies_sha256(trial: TrialRecord) -> str:

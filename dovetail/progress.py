@@ -21,10 +21,18 @@ from dovetail.events import (
     Told,
 )
 from dovetail.formatting import duration, metric, one_line, plain_number
-from dovetail.history import RunState, fold
+from dovetail.history import RunState, TrialRecord, fold
 from evaluators.metrics import METRICS, OBJECTIVES
 
 MODELLED = frozenset(m.name for m in METRICS if m.kind == "modelled")
+
+
+SAMPLED = "cycles by formula: no g++, so Amaranth's simulator compared a sample of tiles"
+"""What stands beside figures that no whole simulation of the RTL is behind."""
+
+
+SILENCE_S = 30.0
+"""After so long without a line, a run without a terminal says what it is doing."""
 
 
 def figure(name: str, value: float) -> str:
@@ -43,8 +51,13 @@ class Progress:
         self._told_before = len(self._state.told())
         self._lock = threading.Lock()
         self._live: Live | None = None
+        self._ended = threading.Event()
+        self._spoke_s = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._ended.clear()
+        if not self._console.is_terminal:
+            threading.Thread(target=self._speak_up, name="still-there", daemon=True).start()
         if self._console.is_terminal:
             self._live = Live(
                 get_renderable=self._table, console=self._console, refresh_per_second=4
@@ -53,6 +66,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._live is not None:
             self._live.__exit__(None, None, None)
 
@@ -67,7 +81,21 @@ class Progress:
             self._state.apply(event)
             line = self._line(event)
         if self._live is None and line:
-            self._console.print(Text(line), soft_wrap=True)
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._spoke_s = time.monotonic()
+        self._console.print(Text(line), soft_wrap=True)
+
+    def _speak_up(self) -> None:
+        """Without a terminal: says what goes on where nothing else was said for a while."""
+        while not self._ended.wait(1.0):
+            silent_s = time.monotonic() - self._spoke_s
+            if silent_s < SILENCE_S:
+                continue
+            with self._lock:
+                doing = "; ".join(f"trial {t}: {d}" for t, d in sorted(self._doing.items()))
+            self._say(f"still at work ({doing or 'starting'})")
 
     def _line(self, event: RunEvent) -> str:
         """What the event means to somebody who reads along; empty where it is a detail."""
@@ -94,7 +122,8 @@ class Progress:
                     return ""
                 shown = ", ".join(f"{figure(n, event.values[n])}" for n in OBJECTIVES)
                 over = ", over the area limit" if event.violation > 0 else ""
-                return f"trial {event.trial}: {shown}{over} · {self._summary()}"
+                sampled = " · " + SAMPLED if _sampled(self._state.trials[event.trial]) else ""
+                return f"trial {event.trial}: {shown}{over}{sampled} · {self._summary()}"
             case RunStopped():
                 return event.reason
             case _:
@@ -136,22 +165,32 @@ def _best(state: RunState) -> str:
 
 def front_table(state: RunState) -> Table:
     """The Pareto front as a table that fits a terminal of 80 columns."""
+    trials = history.front(state.told())
+    sampled = "; " + SAMPLED if any(map(_sampled, trials)) else ""
+    baseline = [t for t in state.told(before=1) if t not in trials and t.feasible]
     table = Table(
-        title="Pareto front (validation)",
+        title="Pareto front (validation)" + (", and the baseline" if baseline else ""),
         title_justify="left",
-        caption="* modelled",
+        caption=f"* modelled{sampled}",
         caption_justify="left",
         padding=0,
     )
     for heading in ("trial", "design", "by", "latency", "energy*", "NLL/nats", "area/µm²", "RTL"):
         right = heading not in ("design", "by", "RTL")
         table.add_column(heading, justify="right" if right else "left")
-    for trial in history.front(state.told()):
+    for trial in [*trials, *baseline]:
         assert trial.evaluation is not None
         m, design = trial.evaluation.metrics, trial.proposal.design
         shown = [metric(name, m[name]) for name in ("latency_s", "energy_j")]
         shown += [plain_number(m[name]) for name in ("nll_nats", "area_um2")]
         edits = " ".join(edit.unit for edit in design.edits) or "shipped"
         author = one_line(trial.proposal.author, 8)
-        table.add_row(str(trial.index), design.id[:8], Text(author), *shown, edits)
+        style = "dim" if trial in baseline else ""
+        table.add_row(str(trial.index), design.id[:8], Text(author), *shown, edits, style=style)
     return table
+
+
+def _sampled(trial: TrialRecord) -> bool:
+    """Whether a trial's cycles come from the formula, with a sample of tiles simulated."""
+    engine = trial.evaluation.details.get("rtl_engine", "") if trial.evaluation else ""
+    return str(engine).startswith("amaranth")

@@ -1,4 +1,4 @@
-"""Replay: the same loop against recorded replies and recorded evaluations, nothing live.
+"""Replay: the same loop against recorded suggestions, replies and evaluations, nothing live.
 
 Each event that the loop produces is compared with the recorded one of the same key (trial, step,
 role, call), times apart. The first that differs is named.
@@ -6,22 +6,23 @@ role, call), times apart. The first that differs is named.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from agents.llm import ReplayMiss
 from agents.proposer import ModelCall
+from dovetail import search
 from dovetail.errors import Differs, JournalCorrupt
 from dovetail.events import Key, ModelCalled, RunEvent, key, timeless, title
 from dovetail.formatting import one_line
-from dovetail.history import RunState, fold
+from dovetail.history import RunState, TrialRecord, fold
 from dovetail.loop import Ledger, Loop, Unwatched, Watch
 from dovetail.settings import Settings, validated
 from dovetail.workshop import Workshop, versions
 from evaluators.design import DesignPoint
-from evaluators.metrics import METRICS, Evaluation, Evaluator, Stage, Verdict
+from evaluators.metrics import METRICS, Evaluation, Evaluator, Metric, Stage, Verdict
 from evaluators.target import Target
 
 
@@ -37,6 +38,21 @@ class Replayed:
 
     finished: bool
     """Whether the record is that of a finished run."""
+
+    drifted: tuple[int, ...]
+    """Trials for which Optuna would suggest otherwise on this machine; the record was followed."""
+
+    @property
+    def note(self) -> str:
+        """What a reader should know of `drifted`; empty where it is empty."""
+        if not self.drifted:
+            return ""
+        which = ", ".join(map(str, self.drifted))
+        return (
+            f"trials {which}: Optuna would suggest another design on this machine, as numpy's "
+            "functions differ in their last bits from processor to processor; the recorded "
+            "suggestions were followed"
+        )
 
 
 class EndOfRecord(Exception):
@@ -74,8 +90,10 @@ def replay(events: Sequence[RunEvent], workshop: Workshop) -> Replayed:
     proposer = workshop.replayer(
         settings, recorded_calls(state), lambda trial, call, _: ledger.write_call(trial, call)
     )
+    suggestions = _RecordedSuggestions(state)
+    evaluator = RecordedEvaluator(state)
     try:
-        Loop(settings, ledger, proposer, RecordedEvaluator(state), Unwatched()).run_in_turn()
+        Loop(settings, ledger, proposer, evaluator, Unwatched(), suggestions).run_in_turn()
     except EndOfRecord:
         if state.stopped is not None:
             raise Differs("the record is that of a finished run, but events are missing") from None
@@ -90,6 +108,7 @@ def replay(events: Sequence[RunEvent], workshop: Workshop) -> Replayed:
         events=len(comparison.events),
         trials=len(ledger.state.told()),
         finished=state.stopped is not None,
+        drifted=tuple(suggestions.drifted),
     )
 
 
@@ -140,6 +159,34 @@ class _Comparison:
                 f"the first event that differs: {title(event)} (line {event.sequence + 1} of the "
                 "journal): the replay does not produce it"
             )
+
+
+class _RecordedSuggestions:
+    """Answers with what is on record, and notes where Optuna would not say the same here.
+
+    A suggestion hangs on the last bits of floating-point functions, which differ between
+    processors; a run read on another machine must not look forged for that.
+    """
+
+    def __init__(self, state: RunState) -> None:
+        self.drifted: list[int] = []
+        self._asked = {i: t.asked for i, t in state.trials.items() if t.asked is not None}
+
+    def __call__(
+        self,
+        history: Sequence[TrialRecord],
+        in_flight: Sequence[DesignPoint],
+        seed: int,
+        trial: int,
+        layers: tuple[str, ...],
+    ) -> tuple[DesignPoint, dict[str, Any]]:
+        design, params = search.suggest(history, in_flight, seed, trial, layers)
+        recorded = self._asked.get(trial)
+        if recorded is None:
+            return design, params
+        if recorded.suggestion != design:
+            self.drifted.append(trial)
+        return recorded.suggestion, dict(recorded.params)
 
 
 class RecordedEvaluator:
@@ -202,7 +249,32 @@ def remeasure(events: Sequence[RunEvent], evaluator: Evaluator, watch: Watch) ->
         fresh = evaluator.evaluate(design, target, partial(watch.stage, index))
         _compare(index, recorded, fresh)
         agreed += 1
+    if state.tested is not None:
+        index = state.tested.trial
+        watch.stage(index, "test images")
+        fresh_figures = evaluator.test(state.trials[index].proposal.design)
+        _compare_tested(index, state.tested.results, fresh_figures)
     return agreed
+
+
+TEST_TOLERANCE = 0.02
+"""How far a test figure may lie from the record: float operators round differently elsewhere."""
+
+
+def _compare_tested(
+    trial: int,
+    recorded: Mapping[str, Mapping[str, float]],
+    fresh: Mapping[str, Mapping[str, float]],
+) -> None:
+    for data in sorted(recorded.keys() | fresh.keys()):
+        old, new = recorded.get(data, {}), fresh.get(data, {})
+        for name in sorted(old.keys() | new.keys()):
+            a, b = old.get(name), new.get(name)
+            if a is None or b is None or not abs(a - b) <= TEST_TOLERANCE:
+                raise Differs(
+                    f"test images of trial {trial}: {data} {name} is {b}, on record {a}; "
+                    f"the tolerance is {TEST_TOLERANCE:g}"
+                )
 
 
 def _compare(trial: int, recorded: Evaluation, fresh: Evaluation) -> None:
@@ -213,16 +285,18 @@ def _compare(trial: int, recorded: Evaluation, fresh: Evaluation) -> None:
         old, new = recorded.metrics.get(metric.name), fresh.metrics.get(metric.name)
         if old is None and new is None:
             continue
-        if old is None or new is None or not _close(old, new, metric.tolerance):
+        if old is None or new is None or not _close(old, new, metric):
             raise Differs(
                 f"trial {trial}: {metric.name} is {new}, on record {old}; "
                 f"the tolerance is {metric.tolerance:g} of the value"
+                + (f" or {metric.least_tolerance:g}" if metric.least_tolerance else "")
             )
 
 
-def _close(old: float, new: float, tolerance: float) -> bool:
+def _close(old: float, new: float, metric: Metric) -> bool:
     # The last bits of a float sum may differ between machines even where the tolerance is 0.
-    return math.isclose(old, new, rel_tol=max(tolerance, 1e-12), abs_tol=1e-300)
+    relative, least = max(metric.tolerance, 1e-12), max(metric.least_tolerance, 1e-300)
+    return math.isclose(old, new, rel_tol=relative, abs_tol=least)
 
 
 def _difference(recorded: Any, produced: Any, where: str = "") -> str | None:

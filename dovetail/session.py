@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from agents.proposer import ModelCall, Proposer
-from dovetail.errors import FolderRefused, Missing, NoSpace
+from dovetail import trace
+from dovetail.errors import BadInput, FolderRefused, Missing, NoSpace
 from dovetail.events import Proposed, RunEvent, RunStarted
 from dovetail.executors import Isolated
 from dovetail.formatting import safe
@@ -23,6 +24,7 @@ from dovetail.settings import Settings
 from dovetail.viewer import report
 from dovetail.workshop import Bench, Workshop, versions
 from evaluators.cache import write_atomically
+from swopt import plan
 
 REPORT = "report.html"
 
@@ -40,6 +42,7 @@ def new_folder(seed: int, runs: Path = Path("runs")) -> Path:
 def start(settings: Settings, folder: Path, workshop: Workshop, console: Console) -> None:
     """Runs from the beginning; everything that can be refused is refused before the first line."""
     bench = workshop.bench(settings)
+    check_base(settings, bench)
     calls = _Calls()
     proposer = workshop.proposer(settings, {}, calls)
     with Journal.create(folder) as journal:
@@ -68,11 +71,27 @@ def resume(folder: Path, workshop: Workshop, console: Console) -> None:
     close(folder, journal.events, console)
 
 
+def check_base(settings: Settings, bench: Bench) -> None:
+    """Holds the design that a search starts from to the laws of the model.
+
+    Raises:
+        BadInput: it breaks one.
+    """
+    try:
+        plan.check(settings.base.compression, bench.layers)
+    except ValueError as error:
+        raise BadInput(f"base: {error}") from None
+
+
 def close(folder: Path, events: list[RunEvent], console: Console) -> None:
     """Writes the report and says what was found."""
     path = folder / REPORT
     _write(path, report.page(events).encode())
-    console.print(front_table(fold(events)))
+    state = fold(events)
+    console.print(front_table(state))
+    if state.tested is not None:
+        for line in trace.test_lines(state.tested):
+            console.print(line, soft_wrap=True)
     console.print(Text(safe(f"report: {path}")), soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dovetail import history, saved, scores
 from dovetail.errors import DovetailError
+from dovetail.events import Tested
 from dovetail.formatting import metric, one_line, plain_number, safe
 from dovetail.history import TrialRecord
 from dovetail.progress import figure
@@ -51,9 +52,14 @@ def lines(run: Run, step: int | None) -> Iterator[Text]:
     if (volume := run.hypervolume) is not None:
         yield Text(f"hypervolume: {volume:.4g} (objectives over the baseline's, up to 1.1)")
     if state.tested is not None:
-        yield Text(f"test images: trial {state.tested.trial}, by {safe(state.tested.rule)}")
-        yield from _score_lines(state.tested.results)
+        yield from test_lines(state.tested)
     yield Text(safe(state.stopped.reason) if state.stopped else "not finished: dovetail resume")
+
+
+def test_lines(tested: Tested) -> Iterator[Text]:
+    """The test figures under the rule that picked the design."""
+    yield Text(f"test images: trial {tested.trial}, by {safe(tested.rule)}")
+    yield from _score_lines(tested.results)
 
 
 def _score_lines(results: Mapping[str, Mapping[str, float]]) -> Iterator[Text]:
@@ -126,8 +132,10 @@ def _trial_lines(run: Run, trial: TrialRecord) -> Iterator[Text]:
     yield Text(f"    {one_line(proposal.rationale, 600)}")
     for path, (before, after) in changed_knobs(proposal.design, parent_of(run, trial)).items():
         yield Text(f"    {path}: {json.dumps(before)} -> {json.dumps(after)}")
+    inherited = {edit.unit: edit for edit in parent_of(run, trial).edits}
     for edit in proposal.design.edits:
-        yield Text(f"    RTL edit of {edit.unit}, latency {edit.latency}")
+        whose = ", as its parent" if inherited.get(edit.unit) == edit else ""
+        yield Text(f"    RTL edit of {edit.unit}, latency {edit.latency}{whose}")
     for rejection in trial.rejections.values():
         yield Text(f"    refused ({rejection.role}): {one_line(rejection.reason, 600)}")
     for verdict in trial.verdicts.values():

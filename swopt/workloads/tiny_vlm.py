@@ -132,6 +132,9 @@ def load(folder: Path = SHIPPED) -> TinyVlm:
         config = json.loads(files["config.json"])
         training = json.loads(files["training.json"])
         tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
+        found = hashlib.sha256(files["model.safetensors"]).hexdigest()
+        if found != training["weights_sha256"]:
+            raise ValueError("model.safetensors is not the file that training.json names")
         weights = safetensors.torch.load(files["model.safetensors"])
         # Not on the meta device: the rotary frequencies are no part of the file.
         with torch.random.fork_rng(devices=[]):

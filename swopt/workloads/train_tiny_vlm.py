@@ -240,12 +240,17 @@ class Trainer:
         return model
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
-        """Writes the averaged weights in fp16 with config, tokenizer and `training.json`."""
+        """Writes the averaged weights in fp16 with config, tokenizer and `training.json`.
+
+        The record gets `weights_sha256`, by which a damaged file of weights is found out.
+        """
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.half().contiguous() for name, value in self.average.items()}
-        save_file(weights, folder / "model.safetensors")
+        path = folder / "model.safetensors"
+        save_file(weights, path)
+        record = record | {"weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
         self.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")

@@ -9,6 +9,7 @@ from dovetail.history import fold
 from dovetail.loop import BASELINE, Ledger, Loop, Unwatched
 from dovetail.settings import Settings
 from dovetail.testing import ScriptedProposer, ToyEvaluator
+from evaluators.target import Target
 from tests.dovetail.runs import Memory, finish, ordered, start
 
 SETTINGS = Settings(seed=7, iterations=6)
@@ -55,6 +56,27 @@ def test_the_fakes_exercise_refusals_and_gates(whole: Memory) -> None:
     assert any(v.accepted for t in state.trials.values() for v in t.verdicts.values())
     refused = [t for t in state.trials.values() if any(not v.accepted for v in t.verdicts.values())]
     assert refused and all(t.told is not None and t.told.values is None for t in refused)
+
+
+def test_the_number_of_workers_is_no_difference_between_two_runs(whole: Memory) -> None:
+    record = Memory()
+    finish(record, SETTINGS.model_copy(update={"workers": 5}))
+    assert ordered(record.events) == ordered(whole.events)
+
+
+def test_the_last_line_says_what_the_front_does_not_show(whole: Memory) -> None:
+    ended = whole.events[-1]
+    assert isinstance(ended, RunStopped)
+    assert ended.reason == ("finished: 5 of 6 designs gave figures; 2 of 10 replies were refused")
+
+
+def test_an_unreachable_limit_is_said_in_the_last_line() -> None:
+    record = Memory()
+    tight = Settings(seed=7, iterations=2, target=Target(area_limit_um2=1.0))
+    finish(record, tight)
+    ended = record.events[-1]
+    assert isinstance(ended, RunStopped)
+    assert "none keeps the area limit, so the front is empty" in ended.reason
 
 
 def test_two_runs_are_equal(whole: Memory) -> None:

@@ -1,19 +1,21 @@
 """Replay finds a run equal to its record, and names the first event that is not."""
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dovetail import journal
+from dovetail import journal, search
 from dovetail.errors import Differs
-from dovetail.events import EVENT, Evaluated, ModelCalled, Proposed, RunEvent
+from dovetail.events import EVENT, Asked, Evaluated, ModelCalled, Proposed, RunEvent
 from dovetail.journal import Journal
 from dovetail.loop import Ledger, Loop, Unwatched
 from dovetail.replay import remeasure, replay
 from dovetail.settings import Settings
 from dovetail.shipped import Shipped
-from dovetail.testing import ToyEvaluator, ToyWorkshop
+from dovetail.testing import ScriptedProposer, ToyEvaluator, ToyWorkshop
 from evaluators.design import DesignPoint
 from evaluators.metrics import Evaluation, Stage
 from evaluators.target import Target
@@ -62,17 +64,58 @@ def test_every_edited_reply_is_named(events: list[RunEvent]) -> None:
         assert isinstance(call, ModelCalled)
         answer = json.loads(call.call.reply) | {"rationale": "forged"}
         changed = edited(events, i, {"call.reply": json.dumps(answer)})
-        with pytest.raises(Differs, match=f"first event that differs: trial {call.trial}"):
+        line = rf"trial {call.trial} model_called \w+ \d+ \(line {i + 1} of the journal\)"
+        with pytest.raises(Differs, match=f"first event that differs: {line}: reply_sha256"):
             replay(changed, ToyWorkshop())
 
 
-def test_an_edit_that_changes_no_meaning_is_named_too(events: list[RunEvent]) -> None:
+def test_an_edited_reply_with_its_hash_renewed_is_named_at_the_proposal(
+    events: list[RunEvent],
+) -> None:
     i = max(i for i, e in enumerate(events) if isinstance(e, ModelCalled))
     call = events[i]
     assert isinstance(call, ModelCalled)
-    changed = edited(events, i, {"call.reply": call.call.reply + " "})
+    reply = call.call.reply + " "
+    renewed = hashlib.sha256(reply.encode()).hexdigest()
+    changed = edited(events, i, {"call.reply": reply, "reply_sha256": renewed})
     with pytest.raises(Differs, match=rf"trial {call.trial} proposed .*replies_sha256"):
         replay(changed, ToyWorkshop())
+
+
+def test_a_suggestion_that_optuna_would_not_make_here_is_followed_and_noted() -> None:
+    def elsewhere(*question: Any) -> tuple[DesignPoint, dict[str, Any]]:
+        design, params = search.suggest(*question)
+        if question[3] != 3:
+            return design, params
+        return DesignPoint.model_validate({"hardware": {"array": {"rows": 4}}}), params
+
+    record = Memory()
+    ledger = Ledger(record, Unwatched())
+    ledger.write(start(SETTINGS))
+    proposer = ScriptedProposer({}, lambda trial, call, _: ledger.write_call(trial, call))
+    Loop(SETTINGS, ledger, proposer, ToyEvaluator(), Unwatched(), elsewhere).run()
+    done = replay(record.events, ToyWorkshop())
+    assert (done.events, done.drifted) == (len(record.events), (3,))
+    assert done.note.startswith("trials 3: Optuna would suggest another design on this machine")
+
+
+def test_a_forged_suggestion_is_named_where_it_matters(events: list[RunEvent]) -> None:
+    i = next(i for i, e in enumerate(events) if isinstance(e, Asked) and e.trial == 3)
+    changed = edited(events, i, {"suggestion.hardware": {"array": {"rows": 16, "columns": 16}}})
+    with pytest.raises(Differs, match="first event that differs: trial 3 "):
+        replay(changed, ToyWorkshop())
+
+
+def test_a_forged_test_figure_is_found_by_measuring_again(events: list[RunEvent]) -> None:
+    i = next(i for i, e in enumerate(events) if e.event == "tested")
+    tested = events[i]
+    assert tested.event == "tested"
+    data = next(iter(tested.results))
+    name = next(iter(tested.results[data]))
+    forged = edited(events, i, {f"results.{data}.{name}": tested.results[data][name] + 0.1})
+    assert remeasure(events, ToyEvaluator(), Unwatched()) == 4  # the gate refused one of the five
+    with pytest.raises(Differs, match=f"test images of trial .*{name}"):
+        remeasure(forged, ToyEvaluator(), Unwatched())
 
 
 def test_an_edited_figure_is_named_at_what_was_told(events: list[RunEvent]) -> None:

@@ -83,6 +83,16 @@ def test_a_missing_or_damaged_file_is_one_clear_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_one_flipped_bit_of_the_weights_is_found_out(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_vlm.SHIPPED, folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[300_000] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"is not the file that training\.json names"):
+        tiny_vlm.load(folder)
+
+
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(tiny_vlm.SHIPPED, folder)
