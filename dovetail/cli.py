@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
+import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +18,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from dovetail.errors import BadInput, DovetailError, ExitCode, Missing
+from dovetail.errors import BadInput, DovetailError, ExitCode, FolderRefused, Interrupted, Missing
 
 if TYPE_CHECKING:
+    from dovetail.doctor import Check
     from dovetail.settings import Settings
     from dovetail.workshop import Workshop
     from evaluators.design import DesignPoint
@@ -27,13 +31,11 @@ OUR_NAMES = ("agents", "evaluators", "hwlib", "swopt")
 
 app = typer.Typer(
     name="dovetail",
-    help="Agents co-design an accelerator and a multimodal model; every number can be traced.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-fetch_app = typer.Typer(help="Fetch public data.", no_args_is_help=True)
+fetch_app = typer.Typer()
 app.add_typer(fetch_app, name="fetch")
 
 
@@ -63,10 +65,29 @@ Set = Annotated[
     list[str],
     typer.Option("--set", metavar="PATH=VALUE", help="A setting or a knob of the base design."),
 ]
+SetTarget = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="A setting, such as target.area_limit_um2; the knobs are those of the design file.",
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 RunFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run file (YAML).")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the MedMNIST files.")]
+
+
+@app.callback(
+    invoke_without_command=True,
+    help="Agents co-design an accelerator and a multimodal model; every number can be traced.",
+)
+@fetch_app.callback(invoke_without_command=True, help="Fetch public data.")
+def without_command(context: typer.Context) -> None:
+    """Shows the help where no command is named."""
+    if context.invoked_subcommand is None:
+        _say(context, context.get_help())
 
 
 @app.command()
@@ -107,26 +128,27 @@ def run(
     from dovetail import session
 
     named = {
-        "iterations": iterations,
-        "seed": seed,
-        "llm.provider": llm,
-        "llm.model": model,
-        "llm.base_url": base_url,
-        "llm.max_calls": max_calls,
-        "workers": workers,
-        "data_dir": data_dir,
+        "--iterations": ("iterations", iterations),
+        "--seed": ("seed", seed),
+        "--llm": ("llm.provider", llm),
+        "--model": ("llm.model", model),
+        "--base-url": ("llm.base_url", base_url),
+        "--max-calls": ("llm.max_calls", max_calls),
+        "--workers": ("workers", workers),
+        "--data-dir": ("data_dir", data_dir),
     }
-    options = [f"{path}={json.dumps(v)}" for path, v in named.items() if v is not None]
     desk = _desk(context)
-    settings = _settings(config, [*changes, *options])
+    settings = _settings(config, changes, named)
+    _check_data(settings)
     if dry_run:
         _show_plan(desk, settings)
         return
     workshop = desk.open_workshop()
     folder = out if out is not None else session.new_folder(settings.seed)
-    if settings.llm.provider == "openai":
-        _show_estimate(desk, settings, workshop)
-    session.start(settings, folder, workshop, desk.err)
+    with _resumable(folder):
+        if settings.llm.provider == "openai":
+            _show_estimate(desk, settings, workshop)
+        session.start(settings, folder, workshop, desk.err)
 
 
 @app.command()
@@ -135,7 +157,8 @@ def resume(context: typer.Context, folder: Folder) -> None:
     from dovetail import session
 
     desk = _desk(context)
-    session.resume(folder, desk.open_workshop(), desk.err)
+    with _resumable(folder):
+        session.resume(folder, desk.open_workshop(), desk.err)
 
 
 @app.command()
@@ -146,8 +169,14 @@ def runs(
     """List runs."""
     from dovetail import trace
 
-    desk = _desk(context)
-    desk.out.print(trace.table_of_runs(folder))
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise FolderRefused(f"{folder} {what}; name the folder that holds the runs' folders")
+    table = trace.table_of_runs(folder)
+    if table.row_count:
+        _desk(context).out.print(table)
+    else:
+        _say(context, f"no runs in {folder}")
 
 
 @app.command(name="trace")
@@ -189,10 +218,13 @@ def replay(
     if other := replaying.other_versions(run.state):
         desk.err.print(Text(f"recorded with {other}"), soft_wrap=True)
     done = replaying.replay(run.events, workshop)
+    if done.note:
+        desk.err.print(Text(done.note), soft_wrap=True)
     ending = "" if done.finished else "; the record ends there, unfinished"
     _say(context, f"{done.events} events of {done.trials} trials are equal{ending}")
     if not remeasure:
         return
+    _check_data(run.settings)
     bench = workshop.bench(run.settings)
     with session.isolated(run.settings, bench) as evaluator:
         progress = Progress(desk.err, run.settings.iterations, [])
@@ -206,7 +238,7 @@ def evaluate(
     design: Annotated[Path, typer.Argument(metavar="DESIGN.json", help="A design.")],
     config: Annotated[Path | None, typer.Option(help="A run file, for target and data.")] = None,
     data_dir: DataDir = None,
-    changes: Set = [],  # noqa: B006 (typer reads the default, nobody changes it)
+    changes: SetTarget = [],  # noqa: B006 (typer reads the default, nobody changes it)
     test: Annotated[bool, typer.Option("--test", help="Score the test images instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -215,13 +247,19 @@ def evaluate(
 
     desk = _desk(context)
     point = _read_design(design)
-    options = [f"data_dir={json.dumps(data_dir)}"] if data_dir is not None else []
-    settings = _settings(config, [*changes, *options])
+    _refuse_knobs(changes, design)
+    settings = _settings(config, changes, {"--data-dir": ("data_dir", data_dir)})
+    _check_data(settings)
     bench = desk.open_workshop().bench(settings)
     desk.err.print(Text(f"measuring on {bench.data}"), soft_wrap=True)
-    with session.terminable(), session.isolated(settings, bench) as evaluator:
+    with session.isolated(settings, bench) as evaluator:
         if test:
-            _print_json(desk, evaluator.test(point))
+            results = evaluator.test(point)
+            if as_json:
+                _print_json(desk, results)
+            else:
+                for line in trace.score_lines(results):
+                    desk.out.print(line, soft_wrap=True)
             return
         evaluation = trace.measured(evaluator, point, settings.target)
     if as_json:
@@ -230,7 +268,8 @@ def evaluate(
         for line in trace.evaluation_lines(evaluation):
             desk.out.print(line, soft_wrap=True)
     if evaluation.status != "ok":
-        raise typer.Exit(ExitCode.EVALUATOR)
+        invalid = evaluation.status == "invalid"
+        raise typer.Exit(ExitCode.BAD_INPUT if invalid else ExitCode.EVALUATOR)
 
 
 @app.command()
@@ -268,21 +307,46 @@ def doctor(
     context: typer.Context,
     data_dir: DataDir = None,
     llm: Annotated[bool, typer.Option("--llm", help="Try the configured chat server.")] = False,
-    config: Annotated[Path | None, typer.Option(help="A run file, for the server.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --llm: a model on a server.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="With --llm: root of a server's API.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A run file, for data folder and server.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which tools, models and data are here, and what to type for those that are not."""
     from dovetail import doctor as doctoring
 
-    desk = _desk(context)
-    checks = list(doctoring.report(Path(data_dir) if data_dir else None))
+    if not llm and (model is not None or base_url is not None):
+        raise BadInput("--model and --base-url are of the chat server; add --llm to have it tried")
+    named = {
+        "--llm": ("llm.provider", "openai" if model or base_url else None),
+        "--model": ("llm.model", model),
+        "--base-url": ("llm.base_url", base_url),
+        "--data-dir": ("data_dir", data_dir),
+    }
+    desk, settings = _desk(context), _settings(config, [], named)
+    checks = list(doctoring.report(Path(settings.data_dir) if settings.data_dir else None))
+    code = ExitCode.OK
+    if any(check.required and check.state != "ok" for check in checks):
+        code = ExitCode.MISSING
     if llm:
         from dovetail.server_check import check_server
 
-        checks.append(check_server(_settings(config, []).llm))
+        checks.append(check_server(settings.llm))
+        if checks[-1].state != "ok" and code == ExitCode.OK:
+            code = ExitCode.SERVER
     if as_json:
         _print_json(desk, [check.model_dump(mode="json") for check in checks])
-        return
+    else:
+        _show_checks(desk, checks)
+    if code != ExitCode.OK:
+        raise typer.Exit(code)
+
+
+def _show_checks(desk: Desk, checks: "Sequence[Check]") -> None:
     marks = {"ok": ("✓", "green"), "missing": ("–", "yellow"), "broken": ("✗", "red")}
     for check in checks:
         mark, style = marks[check.state]
@@ -294,8 +358,45 @@ def doctor(
 
 def main(arguments: Sequence[str] | None = None, workshop: "Workshop | None" = None) -> None:
     """Runs one command and exits with its code; no expected fault shows a traceback."""
-    desk = Desk(Console(highlight=False), Console(stderr=True, highlight=False), workshop)
-    sys.exit(int(_exit_code(arguments, desk)))
+    with _terminable():
+        desk = Desk(Console(highlight=False), Console(stderr=True, highlight=False), workshop)
+        try:
+            code = _exit_code(arguments, desk)
+        except KeyboardInterrupt:  # a second one, while the first was being told
+            code = ExitCode.INTERRUPTED
+    sys.exit(int(code))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes SIGTERM end the command as Ctrl-C does, from its first moment on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Says of an interrupted run in `folder` how to go on with it."""
+    from dovetail import journal
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not journal.begun(folder):
+            raise Interrupted(
+                "interrupted before anything was recorded; no run was begun"
+            ) from None
+        raise Interrupted(
+            "interrupted; what is on record stays, go on with: dovetail resume "
+            f"{shlex.quote(str(folder))}"
+        ) from None
 
 
 def _exit_code(arguments: Sequence[str] | None, desk: Desk) -> int:
@@ -320,7 +421,7 @@ def _exit_code(arguments: Sequence[str] | None, desk: Desk) -> int:
 
 def _interrupted(desk: Desk) -> int:
     # Typer turns Ctrl-C inside a command into this code by itself.
-    desk.err.print("dovetail: interrupted; what is on record stays: dovetail resume DIR")
+    desk.err.print("dovetail: interrupted; no run was begun")
     return ExitCode.INTERRUPTED
 
 
@@ -383,19 +484,62 @@ def _print_json(desk: Desk, value: Any) -> None:
     desk.out.print(Text(json.dumps(value, indent=2)), soft_wrap=True)
 
 
-def _settings(config: Path | None, changes: Sequence[str]) -> "Settings":
+def _settings(
+    config: Path | None,
+    changes: Sequence[str],
+    named: Mapping[str, tuple[str, str | int | None]],
+) -> "Settings":
+    """The settings; `named` holds the path and value of each option, `None` where it was not given.
+
+    An option counts more than `--set`, and that more than the run file.
+    """
     from dovetail import settings
 
-    return settings.load(config, changes)
+    options = {
+        path: settings.Option(flag, value)
+        for flag, (path, value) in named.items()
+        if value is not None
+    }
+    return settings.load(config, changes, options)
+
+
+def _check_data(settings: "Settings") -> None:
+    """Raises Missing where a folder is named for the images and holds none that a run measures on.
+
+    Without a named folder the synthetic set serves; in place of named images it would mislead.
+    """
+    from dovetail.doctor import trained_sets
+    from swopt.workloads import medmnist
+
+    try:
+        medmnist.find_data_dir(
+            Path(settings.data_dir) if settings.data_dir else None, trained_sets()
+        )
+    except FileNotFoundError as error:
+        raise Missing(str(error)) from None
+
+
+def _refuse_knobs(changes: Sequence[str], design: Path) -> None:
+    """Raises BadInput where `--set` would change what `evaluate` takes from the design's file."""
+    from evaluators import space
+
+    for change in changes:
+        path = change.partition("=")[0].strip()
+        if path.split(".")[0] in (*space.PARTS, "base", "edits"):
+            raise BadInput(f"--set {path}: the design is measured as it is; change it in {design}")
 
 
 def _show_plan(desk: Desk, settings: "Settings") -> None:
-    """What `--dry-run` says; nothing is written."""
+    """What `--dry-run` says, which is a run file; nothing is written."""
+    from dovetail.session import check_base
+    from dovetail.settings import as_yaml
+
     workshop = desk.open_workshop()
     bench = workshop.bench(settings)
-    desk.out.print(Text(f"would measure on {bench.data}"), soft_wrap=True)
-    _print_json(desk, settings.model_dump(mode="json", exclude_defaults=True))
-    desk.out.print(f"{settings.iterations} designs, the baseline among them")
+    check_base(settings, bench)
+    desk.out.print(Text(f"# would measure on {bench.data}"), soft_wrap=True)
+    desk.out.print(f"# {settings.iterations} designs, the baseline among them", soft_wrap=True)
+    desk.out.print(Text(as_yaml(settings).rstrip()), soft_wrap=True)
     _show_estimate(desk, settings, workshop)
 
 
@@ -409,11 +553,14 @@ def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> No
 
 
 def _read_design(path: Path) -> "DesignPoint":
-    from dovetail.reading import read_json
+    from dovetail.reading import read_json, truths_for_numbers
     from evaluators import space
 
     tree = read_json(path)
     try:
-        return space.design_of_tree(tree)
+        made = space.design_of_tree(tree)
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
+    for where in truths_for_numbers(tree, made.model_dump()):
+        raise BadInput(f"{path}: {where}: must be a number, not true or false")
+    return made

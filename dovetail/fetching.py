@@ -12,6 +12,9 @@ from rich.text import Text
 
 from dovetail.errors import BadInput, Missing
 
+DEADLINE_LIMIT_S = 86_400
+"""Longest time that a fetch may be given."""
+
 
 def fetch_medmnist(
     names: Sequence[str], data_dir: str | None, deadline_s: float, console: Console
@@ -19,7 +22,7 @@ def fetch_medmnist(
     """Fetches sets into `data_dir`, else where runs look for them; what is there is left alone.
 
     Raises:
-        BadInput: a name is no 2-D MedMNIST set.
+        BadInput: a name is no 2-D MedMNIST set, or the time is none.
         Missing: the folder cannot be made, the server cannot be reached, or what came is not the
             published file.
     """
@@ -29,8 +32,15 @@ def fetch_medmnist(
     if unknown:
         known = ", ".join(medmnist.MD5)
         raise BadInput(f"{unknown[0][:60]} is no 2-D MedMNIST set; the sets are {known}")
+    if not 1 <= deadline_s <= DEADLINE_LIMIT_S:
+        limits = f"must be from 1 to {DEADLINE_LIMIT_S} seconds"
+        raise BadInput(f"--deadline-s: {limits}, not {deadline_s:g}")
+    if data_dir is not None and not data_dir.strip():
+        raise BadInput("--data-dir: is empty; name a folder, or leave it out")
     named = data_dir or os.environ.get("DOVETAIL_DATA_DIR")
     folder = Path(named or "~/.medmnist").expanduser()
+    if folder.is_file():
+        raise Missing(f"{folder} is a file, not a folder; name a folder with --data-dir")
     missing = [name for name in names if not (folder / f"{name}.npz").exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     # A bar for what is fetched alone: the rest is only checked.

@@ -1,6 +1,5 @@
 """A run from the first line of its journal to its report, and going on with one."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -116,20 +115,6 @@ def isolated(settings: Settings, bench: Bench) -> Iterator[Isolated]:
         evaluator.close()
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Makes SIGTERM end a run as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 class _Calls:
     """Passes model calls on to the ledger, which is there only once the journal is."""
 
@@ -171,7 +156,6 @@ def _go_on(
     console: Console,
 ) -> None:
     with (
-        terminable(),
         isolated(settings, bench) as evaluator,
         Progress(console, settings.iterations, journal.events) as progress,
     ):

@@ -4,19 +4,35 @@ Defaults stand in the types below and nowhere else: `dovetail init` prints them 
 for a chat server is never a setting; it comes from the environment.
 """
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from dovetail import reading
 from dovetail.errors import BadInput
+from dovetail.formatting import one_line
 from evaluators import space
 from evaluators.design import DesignPoint
 from evaluators.target import Target
 from hwlib.frozen import Frozen
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+def _url(text: str) -> str:
+    # A name and password before an `@` would end up in the journal, so none is taken.
+    if not re.fullmatch(r"https?://[^\s@]+", text):
+        raise ValueError("must begin with http:// or https:// and have no spaces or @")
+    return text
 
 
 class LlmSettings(Frozen):
@@ -25,10 +41,10 @@ class LlmSettings(Frozen):
     provider: Literal["mock", "openai", "none"] = "mock"
     """mock: the offline model; openai: any compatible server; none: Optuna alone."""
 
-    model: Annotated[str, Field(min_length=1, max_length=200)] = "gpt-5-mini"
+    model: Annotated[str, AfterValidator(_filled), Field(max_length=200)] = "gpt-5-mini"
     """The model's name as the server knows it (openai only)."""
 
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$", max_length=500)] = (
+    base_url: Annotated[str, AfterValidator(_url), Field(max_length=500)] = (
         "https://api.openai.com/v1"
     )
     """Root of the server's chat completions API, without a key in it (openai only)."""
@@ -64,10 +80,10 @@ class Settings(Frozen):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     """Evaluations at once; never changes what a run finds."""
 
-    deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 300.0
     """Time one evaluation may take before it counts as `timeout`."""
 
-    data_dir: Annotated[str, Field(max_length=4096)] | None = None
+    data_dir: Annotated[str, AfterValidator(_filled), Field(max_length=4096)] | None = None
     """Folder of the MedMNIST files; null: DOVETAIL_DATA_DIR, else ~/.medmnist, else synthetic."""
 
     llm: LlmSettings = LlmSettings()
@@ -89,45 +105,94 @@ class Settings(Frozen):
         return self
 
 
-def load(path: Path | None, changes: Iterable[str] = ()) -> Settings:
-    """Settings from a run file (`None`: the defaults) and `PATH=VALUE` changes on top.
+class Option(NamedTuple):
+    """A setting that was given by a command-line option of its own."""
+
+    flag: str
+    """The option as it is typed, e.g. `--seed`."""
+
+    value: str | int
+    """What was given."""
+
+
+def load(
+    path: Path | None, changes: Iterable[str] = (), options: Mapping[str, Option] | None = None
+) -> Settings:
+    """Settings from a run file (`None`: the defaults), with changes and options on top.
+
+    Args:
+        path: The run file.
+        changes: `PATH=VALUE` texts, as `--set` gives them.
+        options: Options by the path of the setting that they give.
 
     Raises:
-        BadInput: one sentence that names the file, the key and the law.
+        BadInput: one sentence that names the file or the option, the key and the law.
     """
     tree = reading.read_yaml(path) if path is not None else {}
-    origin = str(path) if path is not None else "settings"
+    sources: dict[str, str] = {}
     for change in changes:
-        _apply(tree, change)
-        origin = f"{origin} with --set" if not origin.endswith("--set") else origin
-    return validated(tree, origin)
+        changed = _apply(tree, change)
+        sources[changed] = f"--set {_short(changed)}"
+    for changed, option in (options or {}).items():
+        _put(tree, changed, option.value, option.flag)
+        sources[changed] = option.flag
+    return validated(tree, str(path) if path is not None else "settings", sources)
 
 
-def validated(tree: object, origin: str) -> Settings:
+def validated(tree: object, origin: str, sources: Mapping[str, str] | None = None) -> Settings:
     """Settings from untrusted values.
 
+    Args:
+        tree: The values.
+        origin: Where they come from, for the message.
+        sources: What gave single settings, by path, where it was something else.
+
     Raises:
-        BadInput: what is wrong first, with `origin` in front.
+        BadInput: what is wrong first, and who gave it.
     """
     try:
-        return Settings.model_validate(tree)
+        made = Settings.model_validate(tree)
     except ValidationError as error:
-        raise BadInput(f"{origin}: {sentence(error, Settings)}") from None
+        raise BadInput(_sentence(_fault_of(error), origin, sources or {})) from None
+    for where in reading.truths_for_numbers(tree, made.model_dump()):
+        law = "must be a number, not true or false (which YAML makes of yes, no, on and off)"
+        raise BadInput(_sentence(_Fault(where, law), origin, sources or {}))
+    return made
 
 
-def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault of a validation in one sentence: the key, the law and the value."""
+class _Fault(NamedTuple):
+    where: str
+    """Path of the setting; empty where it is all of them."""
+
+    law: str
+    """What it breaks, with the value."""
+
+    named: bool = False
+    """Whether the law names the setting itself."""
+
+
+def _fault_of(error: ValidationError) -> _Fault:
+    """The first fault of a validation."""
     first = error.errors(include_url=False)[0]
-    parts = [str(part) for part in first["loc"]]
-    where = ".".join(parts)
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(_fields(model, parts[:-1])) or "none"
-        return f"unknown key `{where}`; the keys there are {known}"
-    said = first["msg"].removeprefix("Value error, ")
-    said = said[:1].lower() + said[1:]
-    if first["type"] == "value_error" or not where:
-        return f"{where}: {said}" if where else said
-    return f"{where}: {said}, not {_short(first['input'])}"
+    where, kind, law = reading.first_fault(error)
+    if kind == "extra_forbidden":
+        above = [str(part) for part in first["loc"][:-1]]
+        known = ", ".join(_fields(Settings, above)) or "none"
+        return _Fault(where, f"unknown key `{_short(where)}`; the keys there are {known}", True)
+    if kind == "value_error" or where == "llm.base_url":  # a URL may hold a password
+        return _Fault(where, law)
+    return _Fault(where, f"{law}, not {_short(first['input'])}")
+
+
+def _sentence(fault: _Fault, origin: str, sources: Mapping[str, str]) -> str:
+    """The fault with whoever gave the setting in front: an option, or else the file."""
+    where = f"{fault.where}: " if fault.where and not fault.named else ""
+    for path, source in sources.items():
+        if path == fault.where:
+            return f"{source}: {fault.law}"
+        if f"{path}.".startswith(f"{fault.where}.") or f"{fault.where}.".startswith(f"{path}."):
+            return f"{source}: {where}{fault.law}"
+    return f"{origin}: {where}{fault.law}"
 
 
 def commented() -> str:
@@ -156,31 +221,52 @@ def _lines(model: BaseModel, depth: int) -> Iterable[str]:
             yield f"{indent}{name}: {shown.splitlines()[0]}\n"
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
-    """Puts one `PATH=VALUE` into the tree; knobs of a design go under `base`."""
+def as_yaml(settings: Settings) -> str:
+    """Every setting as it stands, as a run file."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(tree: dict[str, Any], change: str) -> str:
+    """Puts one `PATH=VALUE` into the tree; knobs of a design go under `base`.
+
+    Returns:
+        The path of the setting that was changed.
+    """
     path, equals, text = change.partition("=")
     path = path.strip()
     if not equals or not path:
         raise BadInput(f"--set takes PATH=VALUE, such as seed=7, not `{_short(change)}`")
     if path.split(".")[0] in space.PARTS:
         try:
+            reading.refuse_long_number(text)
+        except ValueError as error:
+            raise BadInput(f"--set {_short(path)}: {error}") from None
+        try:
             base = space.design_of_tree(tree.get("base") or {})
-            tree["base"] = space.set_knob(base, path, text).model_dump(
-                mode="json", exclude_defaults=True
-            )
+        except ValueError as error:
+            raise BadInput(f"base: {error}") from None
+        try:
+            changed = space.set_knob(base, path, text)
         except ValueError as error:
             raise BadInput(f"--set {error}") from None
-        return
+        tree["base"] = changed.model_dump(mode="json", exclude_defaults=True)
+        return f"base.{path}"
     try:
         value = reading.yaml_value(text)
-    except ValueError:
-        raise BadInput(f"--set {path}: `{_short(text)}` is no value") from None
+    except ValueError as error:
+        why = one_line(str(error))
+        raise BadInput(f"--set {_short(path)}: `{_short(text)}` is no value ({why})") from None
+    _put(tree, path, value, f"--set {_short(path)}")
+    return path
+
+
+def _put(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
     *above, name = path.split(".")
     place = tree
     for step in above:
         below = place.setdefault(step, {})
         if not isinstance(below, dict):
-            raise BadInput(f"--set {path}: `{step}` holds no keys")
+            raise BadInput(f"{source}: `{step}` holds no keys")
         place = below
     place[name] = value
 
@@ -196,5 +282,6 @@ def _fields(model: type[BaseModel], path: list[str]) -> Iterable[str]:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = json.dumps(value) if isinstance(value, bool | None) else str(value)
+    text = re.sub(r"//.*@", "//…@", text, flags=re.DOTALL)  # a password in a URL stays unsaid
     return text if len(text) <= 60 else text[:59] + "…"

@@ -59,10 +59,10 @@ def lines(run: Run, step: int | None) -> Iterator[Text]:
 def test_lines(tested: Tested) -> Iterator[Text]:
     """The test figures under the rule that picked the design."""
     yield Text(f"test images: trial {tested.trial}, by {safe(tested.rule)}")
-    yield from _score_lines(tested.results)
+    yield from score_lines(tested.results)
 
 
-def _score_lines(results: Mapping[str, Mapping[str, float]]) -> Iterator[Text]:
+def score_lines(results: Mapping[str, Mapping[str, float]]) -> Iterator[Text]:
     """The test figures, a data set a column, so that three sets fit 80 columns."""
     columns = [scores.HEADINGS, *scores.rows(results)]
     for cells in zip(*columns, strict=True):

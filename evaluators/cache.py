@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,11 +15,15 @@ Value = TypeVar("Value", bound=BaseModel)
 
 
 def root() -> Path:
-    """The store's folder: `DOVETAIL_CACHE_DIR`, else `dovetail` in the user's cache folder."""
+    """The store's folder: `DOVETAIL_CACHE_DIR`, else `dovetail` in the user's cache folder.
+
+    The XDG base directory specification has a relative `XDG_CACHE_HOME` ignored: it would put a
+    store into every folder that a command is typed in.
+    """
     if named := os.environ.get("DOVETAIL_CACHE_DIR"):
         return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "dovetail"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "dovetail"
 
 
 def key(inputs: Mapping[str, str]) -> str:
@@ -71,13 +75,16 @@ def remembered(
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, sees all of it or nothing."""
+    """Writes a file so that a reader, or a crash, sees all of it or nothing.
+
+    It gets the mode that the umask gives; `tempfile` would keep a shared store to its writer.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    temporary = path.parent / f".writing-{secrets.token_hex(8)}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -6,11 +6,12 @@ Each set is one `<name>.npz` with uint8 `{train,val,test}_images` `[n, 28, 28(, 
 
 import hashlib
 import os
-import tempfile
+import secrets
+import shlex
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,25 +42,32 @@ Progress = Callable[[str, int, int], None]
 """Told a set's name, bytes so far and bytes in all (0 where the server does not say)."""
 
 
-def find_data_dir(named: Path | None) -> Path | None:
+def find_data_dir(named: Path | None, wanted: Collection[str] = ()) -> Path | None:
     """The folder to look for MedMNIST in: `named`, else `DOVETAIL_DATA_DIR`, else `~/.medmnist`.
+
+    Args:
+        named: The folder that the caller was given, if any.
+        wanted: Names of sets; a named folder has to hold one of them at least, unless none is
+            wanted. Whoever names a folder on a command line means its images.
 
     Returns:
         The folder, or `None` where nothing was named and `~/.medmnist` does not exist.
 
     Raises:
-        FileNotFoundError: A folder was named, here or in the environment, and is not there.
+        FileNotFoundError: A folder was named, here or in the environment, and is not there, is no
+            folder, or holds none of `wanted`.
     """
     if named is None and (variable := os.environ.get("DOVETAIL_DATA_DIR")):
         named = Path(variable)
     if named is None:
         usual = Path("~/.medmnist").expanduser()
         return usual if usual.is_dir() else None
-    if not named.expanduser().is_dir():
-        raise FileNotFoundError(
-            f"data folder {named} does not exist; name the folder that holds the MedMNIST .npz "
-            "files, or leave it out to use ~/.medmnist"
-        )
+    try:
+        fault = _fault_of(named, wanted)
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror})"
+    if fault:
+        raise FileNotFoundError(f"data folder {named} {fault}")
     return named.expanduser()
 
 
@@ -69,10 +77,8 @@ def read(path: Path, split: Split) -> LabelledImages:
     Raises:
         ValueError: The name is no 2-D MedMNIST set, or the content is not the published one.
     """
+    check(path)
     name = path.stem
-    if name not in MD5:
-        raise ValueError(f"{name} is no 2-D MedMNIST set; the sets are {', '.join(MD5)}")
-    _check(name, path)
     with np.load(path) as arrays:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     if images.ndim == 3:
@@ -111,19 +117,32 @@ def fetch(
         path = data_dir / f"{name}.npz"
         paths.append(path)
         if path.exists():
-            _check(name, path)
+            check(path)
             continue
         data_dir.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=data_dir, prefix=f".{name}-")
+        temporary = data_dir / f".{name}-{secrets.token_hex(8)}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 _download(f"{source}/{name}.npz?download=1", name, file, end, on_progress)
-            _check(name, Path(temporary))
-            Path(temporary).replace(path)
+            _check_content(name, temporary)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     return tuple(paths)
+
+
+def _fault_of(named: Path, wanted: Collection[str]) -> str:
+    """Why a named folder cannot serve, with the remedy; empty where it can."""
+    folder = named.expanduser()
+    fetch = f"fetch them with: dovetail fetch medmnist --data-dir {shlex.quote(str(named))}"
+    if not folder.exists():
+        return f"does not exist; name the one that holds the MedMNIST images, or {fetch}"
+    if not folder.is_dir():
+        return "is a file, not a folder; name the folder that holds the MedMNIST images"
+    if wanted and not any((folder / f"{name}.npz").is_file() for name in wanted):
+        return f"holds none of the MedMNIST images; name the one that does, or {fetch}"
+    return ""
 
 
 def _download(url: str, name: str, file: BinaryIO, end: float, on_progress: Progress) -> None:
@@ -145,8 +164,23 @@ def _download(url: str, name: str, file: BinaryIO, end: float, on_progress: Prog
         ) from error
 
 
-def _check(name: str, path: Path) -> None:
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+def check(path: Path) -> None:
+    """Compares `<set>.npz` with the published file.
+
+    Raises:
+        ValueError: The name is no 2-D MedMNIST set, or the content is not the published one.
+    """
+    if path.stem not in MD5:
+        raise ValueError(f"{path.stem} is no 2-D MedMNIST set; the sets are {', '.join(MD5)}")
+    _check_content(path.stem, path)
+
+
+def _check_content(name: str, path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != MD5[name]:
         raise ValueError(
             f"{path} is not the published {name}.npz (MD5 {found}, not {MD5[name]}); "

@@ -7,25 +7,31 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 import dovetail
-from dovetail import journal
+from dovetail import journal, settings
 from dovetail.cli import main
-from dovetail.errors import DovetailError, ExitCode
+from dovetail.errors import DovetailError, ExitCode, Missing
 from dovetail.journal import Journal
 from dovetail.settings import Settings
-from dovetail.testing import ToyWorkshop
+from dovetail.testing import ToyEvaluator, ToyWorkshop
+from dovetail.workshop import Bench, Workshop
+from evaluators.design import DesignPoint
+from evaluators.metrics import Evaluation, Stage
+from evaluators.target import Target
 from tests.dovetail.runs import finish, ordered
 
 ROOT = Path(__file__).parents[2]
 
 
-def call(*arguments: str) -> int:
+def call(*arguments: str, workshop: Workshop | None = None) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(arguments, ToyWorkshop())
+        main(arguments, workshop or ToyWorkshop())
     return int(ended.value.code or 0)
 
 
@@ -120,8 +126,56 @@ def test_evaluate_measures_a_design_file(run: Path, capsys: pytest.CaptureFixtur
     assert evaluation["status"] == "ok" and "latency_s" in evaluation["metrics"]
     recorded = dovetail.load(run).state.trials[1].evaluation
     assert recorded is not None and evaluation["metrics"] == recorded.metrics
+    assert call("evaluate", str(design), "--test", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["toy"]["baseline_accuracy"] == 0.81
     assert call("evaluate", str(design), "--test") == 0
-    assert "baseline_accuracy" in capsys.readouterr().out
+    assert re.search(r"baseline accuracy +81.0 % ± 3.9 %\n", capsys.readouterr().out)
+
+
+@dataclass(frozen=True)
+class FailingEvaluator(ToyEvaluator):
+    """A tool fails on every design."""
+
+    def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
+        return Evaluation(design_id=design.id, evaluator="toy", status="failed", reason="no luck")
+
+
+@dataclass(frozen=True)
+class FailingWorkshop(ToyWorkshop):
+    """Measures with it."""
+
+    def bench(self, settings: Settings) -> Bench:
+        return replace(super().bench(settings), evaluator=FailingEvaluator())
+
+
+def test_evaluate_tells_a_design_that_breaks_a_law_from_one_that_cannot_be_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    design = tmp_path / "design.json"
+    design.write_text('{"edits": [{"unit": "element", "source": "print()", "latency": 1}]}')
+    assert call("evaluate", str(design)) == ExitCode.BAD_INPUT
+    assert "edit of element refused" in capsys.readouterr().out
+    design.write_text("{}", encoding="utf-8-sig")
+    assert call("evaluate", str(design)) == 0
+    assert call("evaluate", str(design), workshop=FailingWorkshop()) == ExitCode.EVALUATOR
+    assert "no luck" in capsys.readouterr().out
+    design.write_text('{"compression": {"pruning": {"vision_mlp_keep": true}}}')
+    assert call("evaluate", str(design)) == ExitCode.BAD_INPUT
+    assert "vision_mlp_keep: must be a number, not true" in capsys.readouterr().err
+
+
+def test_evaluate_takes_settings_and_no_knobs_from_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    design = tmp_path / "design.json"
+    design.write_text("{}")
+    assert call("evaluate", str(design), "--set", "target.area_limit_um2=3e5") == 0
+    capsys.readouterr()
+    for knob in ("hardware.array.rows=16", "base={}"):
+        assert call("evaluate", str(design), "--set", knob) == ExitCode.BAD_INPUT
+        assert f"change it in {design}" in capsys.readouterr().err
+    assert call("evaluate", "--help") == 0
+    assert "knobs are those of the design file" in " ".join(capsys.readouterr().out.split())
 
 
 def test_resume_of_a_finished_run_changes_no_byte(run: Path) -> None:
@@ -134,6 +188,100 @@ def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert call("run", "--dry-run") == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_shows_every_setting_as_a_run_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "--dry-run", "--seed", "7", "--set", "hardware.array.rows=16") == 0
+    path = tmp_path / "run.yaml"
+    path.write_text(capsys.readouterr().out)
+    made = settings.load(path)
+    assert made == settings.load(None, ["seed=7", "hardware.array.rows=16"])
+    assert set(yaml.safe_load(path.read_text())) == set(Settings.model_fields)
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for group in ([], ["fetch"]):
+        assert call(*group, "--help") == 0
+        asked = capsys.readouterr().out
+        assert call(*group) == 0
+        assert capsys.readouterr().out == asked
+        assert asked.count("\n") > 5
+
+
+def test_an_empty_folder_holds_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("runs", str(tmp_path)) == 0
+    assert capsys.readouterr().out == f"no runs in {tmp_path}\n"
+
+
+def test_nothing_recorded_yet_is_said_and_the_folder_serves_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    (folder / journal.NAME).write_bytes(b'{"check')
+    for command in ("resume", "replay", "trace"):
+        assert call(command, str(folder)) == ExitCode.FOLDER
+        said = capsys.readouterr().err
+        assert f"may be used again: dovetail run --out '{folder}'" in said
+        assert said.count("\n") == 1
+    assert (folder / journal.NAME).read_bytes() == b'{"check'
+    assert call("run", "--iterations", "1", "--out", str(folder)) == 0
+    assert call("replay", str(folder)) == 0
+
+
+def test_a_refused_resume_changes_no_byte(run: Path, tmp_path: Path) -> None:
+    lines = (run / journal.NAME).read_bytes().splitlines(keepends=True)
+    torn = b"".join(lines[:5]) + b'{"check'
+    (tmp_path / journal.NAME).write_bytes(torn)
+    assert call("resume", str(tmp_path), workshop=EmptyWorkshop()) == ExitCode.MISSING
+    assert (tmp_path / journal.NAME).read_bytes() == torn
+    assert call("resume", str(tmp_path)) == 0
+    assert ordered(journal.read(tmp_path)) == ordered(journal.read(run))
+
+
+@dataclass(frozen=True)
+class EmptyWorkshop(ToyWorkshop):
+    """Lacks its data."""
+
+    def bench(self, settings: Settings) -> Bench:
+        raise Missing("the data is gone")
+
+
+def test_a_run_that_cannot_be_written_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / journal.NAME).write_bytes((run / journal.NAME).read_bytes())
+    (tmp_path / journal.LOCK).mkdir()
+    assert call("resume", str(tmp_path)) == ExitCode.FOLDER
+    said = capsys.readouterr().err
+    assert said.startswith(f"dovetail: cannot write in {tmp_path} (") and said.count("\n") == 1
+
+
+def test_a_named_folder_without_the_images_of_the_model_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "pathmnist.npz").write_bytes(b"")
+    (tmp_path / "design.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    named = [["--data-dir", "empty"], ["--set", "data_dir=empty"]]
+    commands = [["run", "--dry-run"], ["run", "--out", "run"], ["evaluate", "design.json"]]
+    for command in [[*command, *name] for command in commands for name in named]:
+        assert call(*command) == ExitCode.MISSING
+        said = capsys.readouterr().err
+        assert "empty holds none of the MedMNIST images" in said
+        assert "dovetail fetch medmnist --data-dir empty" in said
+    assert call("run", "--dry-run", "--data-dir", "design.json") == ExitCode.MISSING
+    assert "design.json is a file, not a folder" in capsys.readouterr().err
+    monkeypatch.setenv("DOVETAIL_DATA_DIR", "empty")
+    for command in [*commands, ["replay", str(run), "--remeasure"]]:
+        assert call(*command) == ExitCode.MISSING
+        assert "holds none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "empty" / "breastmnist.npz").write_bytes(b"")
+    assert call("run", "--dry-run") == 0, "one of the sets is enough"
 
 
 def test_init_writes_a_file_once(tmp_path: Path) -> None:
@@ -156,8 +304,15 @@ def test_knobs_lists_every_knob(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--iterations", "many"], ExitCode.USAGE, "iterations"),
         (["run", "absent.yaml"], ExitCode.BAD_INPUT, "absent.yaml cannot be read"),
         (["run", "--set", "sead=1"], ExitCode.BAD_INPUT, "unknown key `sead`"),
-        (["run", "--seed", "-1"], ExitCode.BAD_INPUT, "seed: input should be"),
-        (["run", "--llm", "oracle"], ExitCode.BAD_INPUT, "llm.provider"),
+        (["run", "--seed", "-1"], ExitCode.BAD_INPUT, "dovetail: --seed: must be at least 0"),
+        (["run", "--iterations", "0"], ExitCode.BAD_INPUT, ": --iterations: must be .* 1, not 0"),
+        (["run", "--llm", "oracle"], ExitCode.BAD_INPUT, ": --llm: must be 'mock', 'openai' or"),
+        (["run", "--model", ""], ExitCode.BAD_INPUT, "--model: is empty"),
+        (["run", "--workers", "65"], ExitCode.BAD_INPUT, "--workers: must be at most 64"),
+        (["run", "--set", "target.name=sky130"], ExitCode.BAD_INPUT, "must be 'nangate45'"),
+        (["run", "--set", "target.area_limit_um2=inf"], ExitCode.BAD_INPUT, "finite number"),
+        (["runs", "absent"], ExitCode.FOLDER, "absent does not exist"),
+        (["runs", __file__], ExitCode.FOLDER, "is a file, not a folder"),
         (["resume", "absent"], ExitCode.FOLDER, "holds no run"),
         (["trace", "absent"], ExitCode.FOLDER, "holds no run"),
         (["replay", "../../etc"], ExitCode.FOLDER, "holds no run"),
@@ -222,7 +377,7 @@ def test_killed_in_the_middle_and_resumed_it_is_the_same_run(run: Path, tmp_path
 
 
 def test_interrupted_it_stops_and_can_be_resumed(run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "interrupted"
+    folder = tmp_path / "an interrupted run"
     process = toy("run", "--seed", "7", "--iterations", "4", "--out", str(folder), delay_s=30)
     path = folder / journal.NAME
     while not (path.exists() and b'"proposed"' in path.read_bytes()):
@@ -231,9 +386,50 @@ def test_interrupted_it_stops_and_can_be_resumed(run: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     said = process.communicate()[0]
     assert process.returncode == ExitCode.INTERRUPTED
-    assert "resume" in said and "Traceback" not in said
+    assert said.endswith(f"go on with: dovetail resume '{folder}'\n") and "Traceback" not in said
     assert call("resume", str(folder)) == 0
     assert ordered(journal.read(folder)) == ordered(journal.read(run))
+
+
+SLOW_BENCH = """
+import time
+from dovetail.cli import main
+from dovetail.testing import ToyWorkshop
+class Slow(ToyWorkshop):
+    def bench(self, settings):
+        print("loading", flush=True)
+        time.sleep(60)
+        raise AssertionError("nobody ended it")
+import sys
+main(sys.argv[1:], Slow())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_before_the_first_line_it_says_that_nothing_was_begun(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_BENCH, "run", "--out", str(tmp_path / "run")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "loading\n"
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert said == ("dovetail: interrupted before anything was recorded; no run was begun\n")
+
+
+def test_a_terminated_remeasurement_ends_with_the_documented_code(run: Path) -> None:
+    process = toy("replay", str(run), "--remeasure", delay_s=30)
+    assert process.stdout is not None and "are equal" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0]
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert said == "dovetail: interrupted; no run was begun\n"
 
 
 def test_another_owner_of_our_names_is_refused(tmp_path: Path) -> None:
@@ -250,3 +446,9 @@ def test_another_owner_of_our_names_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == ExitCode.MISSING
     assert f"finds the package `agents` at {tmp_path}" in done.stderr
+
+
+def test_a_dry_run_refuses_an_unlawful_base_too(capsys: pytest.CaptureFixture[str]) -> None:
+    change = 'compression.quantization.overrides={"vision.99": 4}'
+    assert call("run", "--dry-run", "--set", change) == ExitCode.BAD_INPUT
+    assert "base: override 'vision.99' names no block" in capsys.readouterr().err

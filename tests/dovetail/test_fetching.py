@@ -51,3 +51,17 @@ def test_what_hangs_is_given_up_at_the_deadline() -> None:
 def test_an_unknown_set_is_refused() -> None:
     with pytest.raises(BadInput, match="nosuchmnist is no 2-D MedMNIST set"):
         fetch_medmnist(["nosuchmnist"], None, 1.0, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("deadline_s", [0.5, float("nan"), float("inf"), -1.0])
+def test_a_time_that_is_none_is_refused(deadline_s: float) -> None:
+    with pytest.raises(BadInput, match="--deadline-s: must be from 1 to 86400 seconds"):
+        fetch_medmnist(["breastmnist"], None, deadline_s, Console(file=io.StringIO()))
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("hi")
+    with pytest.raises(Missing, match="is a file, not a folder"):
+        fetch_medmnist(["breastmnist"], str(tmp_path / "file"), 15.0, Console(file=io.StringIO()))
+    with pytest.raises(BadInput, match="--data-dir: is empty"):
+        fetch_medmnist(["breastmnist"], "", 15.0, Console(file=io.StringIO()))

@@ -1,6 +1,7 @@
 """The journal keeps what it acknowledged, and refuses what was not written by it."""
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 
 from dovetail import journal
 from dovetail.errors import FolderRefused, JournalCorrupt
-from dovetail.events import RunStopped, key, timeless, title
+from dovetail.events import Asked, RunEvent, RunStopped, Told, key, timeless, title
 from dovetail.journal import Journal
 from dovetail.settings import Settings
+from evaluators.design import DesignPoint
 from tests.dovetail.runs import finish, journal_bytes, ordered
 
 SETTINGS = Settings(seed=3, iterations=3)
@@ -103,6 +105,106 @@ def test_a_newer_format_is_refused_in_words() -> None:
     line = b'{"checksum":"%08x","record":%s}\n' % (zlib.crc32(record), record)
     with pytest.raises(JournalCorrupt, match="format 2, and this Dovetail reads formats up to 1"):
         journal.parse(line)
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (b"[1]", "is no event: must hold keys"),
+        (b"{}", "is no event: names no event"),
+        (b'{"event":"dreamt"}', "is no event: names the unknown event `dreamt`"),
+        (b'{"event":"run_stopped"}', "is no event: run_stopped.reason is missing"),
+        (b'{"event":"run_stopped","reason":5}', "run_stopped.reason must be text"),
+        (b'{"event":"run_stopped"', "is no event: it is no JSON"),
+    ],
+)
+def test_a_line_that_is_no_event_is_said_in_plain_words(record: bytes, said: str) -> None:
+    import zlib
+
+    line = b'{"checksum":"%08x","record":%s}\n' % (zlib.crc32(record), record)
+    with pytest.raises(JournalCorrupt, match=f"^line 1 of the journal .*({said})") as caught:
+        journal.parse(line)
+    assert not re.search(r"validation error|tagged-union|RunStarted|object has", str(caught.value))
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    bad: list[RunEvent] = [
+        Told(trial=0, values={"latency_s": nan}, violation=0.0),
+        Told(trial=0, values=None, violation=-inf),
+        Asked(trial=0, suggestion=DesignPoint(), params={"x": inf}),
+        RunStopped(reason="x").model_copy(update={"reason": None}),
+    ]
+    with Journal.create(tmp_path / "run") as record:
+        record.append(RunStopped(reason="kept"))
+        for event in bad:
+            with pytest.raises(ValueError, match=r"not finite|could not be read again"):
+                record.append(event)
+        record.append(RunStopped(reason="kept too"))
+    assert len(journal.read(tmp_path / "run")) == 2
+
+
+TORN = b'{"checksum":"0123'
+
+
+@pytest.mark.parametrize("content", [b"", TORN])
+def test_a_folder_where_nothing_was_recorded_is_free(tmp_path: Path, content: bytes) -> None:
+    folder = put(tmp_path / "run", content)
+    assert not journal.begun(folder)
+    for refused in (journal.read, Journal.resume):
+        with pytest.raises(FolderRefused, match=r"nothing was recorded in .* may be used again"):
+            refused(folder)
+        assert journal_bytes(folder) == content
+    with Journal.create(folder) as record:
+        assert record.events == [] and journal_bytes(folder) == b""
+        finish(record, SETTINGS)
+    assert journal.begun(folder) and len(journal.read(folder)) > 10
+
+
+def test_a_folder_with_an_empty_journal_in_use_is_not_free(tmp_path: Path) -> None:
+    with (
+        Journal.create(tmp_path / "run") as record,
+        pytest.raises(FolderRefused, match="works on"),
+    ):
+        Journal.create(tmp_path / "run")
+    assert record.events == []
+    (tmp_path / "run" / "letter.txt").write_text("dear")
+    with pytest.raises(FolderRefused, match="not an empty folder"):
+        Journal.create(tmp_path / "run")
+
+
+def test_a_torn_line_stays_until_the_next_one_is_written(run: Path, tmp_path: Path) -> None:
+    content = b"".join(journal_bytes(run).splitlines(keepends=True)[:3])
+    torn = TORN + b"x" * 4000  # longer than the line that will take its place
+    folder = put(tmp_path / "torn", content + torn)
+    with Journal.resume(folder) as record:
+        assert record.torn_bytes == len(torn)
+    assert journal_bytes(folder) == content + torn
+    with Journal.resume(folder) as record:
+        record.append(RunStopped(reason="x"))
+    assert journal_bytes(folder).startswith(content)
+    assert len(journal.read(folder)) == 4
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_sentence(
+    run: Path, tmp_path: Path
+) -> None:
+    # A folder in the lock's place stands for a read-only file system: root may write anywhere.
+    folder = put(tmp_path / "run", journal_bytes(run))
+    (folder / journal.LOCK).mkdir()
+    with pytest.raises(FolderRefused, match=r"^cannot write in .*run \(.*make it writable"):
+        Journal.resume(folder)
+    new = tmp_path / "new"
+    (new / journal.LOCK).mkdir(parents=True)
+    with pytest.raises(FolderRefused, match="another folder with --out"):
+        Journal.create(new)
+    (tmp_path / "file").write_text("")
+    for taken in (tmp_path / "file", tmp_path / "file" / "under", tmp_path / ("x" * 300)):
+        with pytest.raises(FolderRefused, match="--out"):
+            Journal.create(taken)
+    (tmp_path / "odd" / journal.NAME).mkdir(parents=True)
+    with pytest.raises(FolderRefused, match="cannot be read"):
+        journal.read(tmp_path / "odd")
 
 
 def test_two_processes_in_one_folder_the_second_names_the_first(tmp_path: Path) -> None:

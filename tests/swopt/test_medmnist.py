@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -124,8 +125,64 @@ def test_the_folder_is_the_named_one_then_the_variable_then_home(
     assert medmnist.find_data_dir(None) is None
     (home / ".medmnist").mkdir()
     assert medmnist.find_data_dir(None) == home / ".medmnist"
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        medmnist.find_data_dir(tmp_path / "typo")
+
+
+def test_a_named_folder_without_the_images_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, file = tmp_path / "an empty one", tmp_path / "file"
+    empty.mkdir()
+    file.write_text("hi")
+    remedy = re.escape(f"dovetail fetch medmnist --data-dir '{empty}'")
+    for folder, said in (
+        (tmp_path / "typo", "does not exist.*dovetail fetch medmnist --data-dir"),
+        (file, "is a file, not a folder"),
+        (empty, f"an empty one holds none of the MedMNIST images.*{remedy}"),
+        (tmp_path / ("x" * 300), "cannot be read"),
+    ):
+        with pytest.raises(FileNotFoundError, match=said):
+            medmnist.find_data_dir(folder, medmnist.MD5)
+        monkeypatch.setenv("DOVETAIL_DATA_DIR", str(folder))
+        with pytest.raises(FileNotFoundError, match=said):
+            medmnist.find_data_dir(None, medmnist.MD5)
+    assert medmnist.find_data_dir(empty) == empty, "none is wanted"
+    (empty / "pathmnist.npz").write_bytes(b"")
+    assert medmnist.find_data_dir(empty, medmnist.MD5) == empty
+    with pytest.raises(FileNotFoundError, match="holds none"):
+        medmnist.find_data_dir(empty, ("breastmnist", "retinamnist"))
+
+
+def test_a_file_is_checked_against_the_published_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "breastmnist.npz"
+    _write_set(path, monkeypatch)
+    medmnist.check(path)
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"hi"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"is not the published breastmnist\.npz"):
+            medmnist.check(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="cannot be read"):
+        medmnist.check(path)
+
+
+def test_a_fetched_file_has_the_mode_of_the_umask(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_set(server[1] / "breastmnist.npz", monkeypatch)
+    before = os.umask(0o027)
+    try:
+        (path,) = medmnist.fetch(("breastmnist",), tmp_path / "new", 20, _silent, server[0])
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def _silent(*_: object) -> None:
+    pass
 
 
 @pytest.mark.skipif("DOVETAIL_DATA_DIR" not in os.environ, reason="DOVETAIL_DATA_DIR is not set")
