@@ -1,0 +1,63 @@
+"""The knobs of the core that runs a whole model."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hwlib.frozen import Frozen
+
+LANE_BYTES = 2
+"""Bytes of one lane in a word of a memory: one int16, or two int8 that follow one another."""
+
+Side = Literal[4, 8, 16, 32]
+
+MemoryBytes = Literal[8192, 16384, 32768, 65536, 131072, 262144]
+
+
+class CoreConfig(Frozen):
+    """One core: an outer-product array between two memories, a vector engine, and DMA."""
+
+    rows: Side = 8
+    """Elements along the activation side, and vector lanes: tokens computed at once."""
+
+    columns: Side = 8
+    """Elements along the weight side: output channels computed at once."""
+
+    activation_bytes: MemoryBytes = 65536
+    """Capacity of the activation memory; a word holds `LANE_BYTES` for each row."""
+
+    activation_banks: Literal[2, 4, 8] = 4
+    """Single-port banks of the activation memory, each a contiguous share of its addresses."""
+
+    weight_bytes: MemoryBytes = 16384
+    """Capacity of the weight memory; a word holds `LANE_BYTES` for each column."""
+
+    channel_entries: Literal[256, 512, 1024, 2048] = 512
+    """Entries of each of the two channel tables: of the drain and of the vector engine."""
+
+    dma_bytes: Literal[4, 8, 16, 32] = 8
+    """Width of the read and of the write stream to DRAM, in bytes a cycle."""
+
+    exponential_entries: Literal[4, 8, 16, 32] = 16
+    """Entries of the exponential's table over one octave."""
+
+    queue_depth: Annotated[int, Field(ge=1, le=16)] = 4
+    """Commands that each queue holds."""
+
+    @property
+    def activation_words(self) -> int:
+        """Words of the activation memory."""
+        return self.activation_bytes // (LANE_BYTES * self.rows)
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the weight memory."""
+        return self.weight_bytes // (LANE_BYTES * self.columns)
+
+    @model_validator(mode="after")
+    def _lawful(self) -> Self:
+        if max(self.rows, self.columns) > 4 * min(self.rows, self.columns):
+            raise ValueError(
+                f"array of {self.rows} x {self.columns}: one side may be at most 4 times the other"
+            )
+        return self

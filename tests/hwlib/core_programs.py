@@ -1,0 +1,365 @@
+"""Seeded random programs for whole-model cores of any size, and the DRAM that they run on."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from hwlib.commands import (
+    CHANNEL_BYTES,
+    QUEUES,
+    Activate,
+    Add,
+    AnyCommand,
+    Divide,
+    Gate,
+    Load,
+    LoadTarget,
+    Matmul,
+    MatmulOutput,
+    Norm,
+    Queue,
+    Rotate,
+    ScaleBy,
+    Softmax,
+    Store,
+    Waits,
+    beats,
+    queue_of,
+)
+from hwlib.core_config import CoreConfig
+
+STATES = 6
+"""States of softmax, in the last words of the activation memory; only softmax writes there."""
+
+
+def random_program(
+    config: CoreConfig, length: int, seed: int
+) -> tuple[list[AnyCommand], np.ndarray]:
+    """Fills every memory, runs `length` commands of every kind, and stores what is in the memory.
+
+    Every command waits for all that came before it. Any 15 commands that follow one another after
+    the first four have every kind and every output of a matmul; operands, biases and shifts lean
+    towards the corners. A command's output overlaps its own input only where that is promised.
+
+    Returns:
+        The commands, and the DRAM image before them (uint8); its last `config.activation_bytes`
+        show the whole activation memory at the end.
+    """
+    return _Writer(config, seed).program(length)
+
+
+class _Writer:
+    def __init__(self, config: CoreConfig, seed: int) -> None:
+        self.config = config
+        self.rng = np.random.default_rng(seed)
+        self.commands: list[AnyCommand] = []
+        self.issued: dict[Queue, int] = dict.fromkeys(QUEUES, 0)
+        self.dram = bytearray()
+        self.free_words = config.activation_words - 4 * STATES
+        self.begun: set[int] = set()  # states that a softmax has written
+        self.kinds: dict[str, Callable[[], AnyCommand]] = {
+            "load": self._any_load,
+            "store": self._any_store,
+            **{output: partial(self._matmul, output) for output in get_args(MatmulOutput)},
+            "norm": self._norm,
+            "activate": self._activate,
+            "gate": self._gate,
+            "rotate": self._rotate,
+            "add": self._add,
+            "softmax": self._softmax,
+            "divide": self._divide,
+        }
+        self.argmax_begun = False
+
+    def program(self, length: int) -> tuple[list[AnyCommand], np.ndarray]:
+        config = self.config
+        self._issue(self._load("activations", 0, config.activation_words, 8))
+        self._issue(self._load("weights", 0, config.weight_words, 8))
+        self._issue(self._load("matmul_channels", 0, config.channel_entries, 8))
+        self._issue(self._load("vector_channels", 0, config.channel_entries, 8))
+        order = list(self.rng.permutation(list(self.kinds)))
+        for index in range(length):
+            self._issue(self.kinds[order[index % len(order)]]())
+        self._issue(self._store(0, config.activation_words))
+        return self.commands, np.frombuffer(bytes(self.dram), np.uint8)
+
+    def _issue(self, command: AnyCommand) -> None:
+        waits = Waits(**dict(self.issued))
+        self.commands.append(command.model_copy(update={"waits": waits}))
+        self.issued[queue_of(command)] += 1
+
+    # Small choices.
+
+    def _upto(self, low: int, high: int) -> int:
+        """Uniform in low .. high."""
+        return int(self.rng.integers(low, high + 1))
+
+    def _often(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def _even(self, most: int) -> int:
+        """Uniform over the even counts up to `most` that leave room for what must lie apart."""
+        return 2 * self._upto(1, min(most, self.free_words // 10) // 2)
+
+    def _place(self, words: int, *apart: tuple[int, int]) -> int:
+        """First of some words that touch none of the spans (first, words)."""
+        while True:
+            at = self._upto(0, self.free_words - words)
+            if all(at + words <= first or first + size <= at for first, size in apart):
+                return at
+
+    def _zero_point(self) -> int:
+        return int(self.rng.choice([-128, 127, 0, self._upto(-128, 127)]))
+
+    def _lane(self) -> int | None:
+        return self._upto(0, self.config.rows - 1) if self._often(0.3) else None
+
+    def _scale(self, middle: int) -> dict[str, int]:
+        """Multiplier and shift, mostly about 2^(16 - middle)."""
+        shift = self._upto(middle - 3, middle + 3) if self._often(0.7) else self._upto(1, 47)
+        multiplier = self._upto(0, 65535) if self._often(0.8) else self._upto(0, 1) * 65535
+        return {"multiplier": multiplier, "shift": shift}
+
+    # DMA.
+
+    def _load(self, target: LoadTarget, address: int, words: int, packed_bits: int) -> Load:
+        command = Load(
+            target=target,
+            address=address,
+            words=words,
+            dram_address=len(self.dram),
+            packed_bits=cast(Any, packed_bits),
+        )
+        size = beats(command, self.config) * self.config.dma_bytes
+        if target.endswith("channels"):
+            data = self._entries(words)
+        elif target == "activations":
+            data = self._lanes(words)
+        else:
+            data = self._weights(size)
+        filler = self.rng.integers(0, 256, size, np.uint8).tobytes()
+        self.dram += data + filler[len(data) :]
+        return command
+
+    def _entries(self, count: int) -> bytes:
+        entries = np.zeros((count, CHANNEL_BYTES), np.uint8)
+        sizes = self.rng.choice([1, 100, 1000, 1 << 14, 1 << 16, 1 << 31], count)
+        bias = self.rng.integers(-sizes, sizes)
+        bias = np.where(self.rng.random(count) < 0.1, -(1 << 31), bias)
+        entries[:, :4] = bias.astype("<i4")[:, None].view(np.uint8)
+        multiplier = np.where(
+            self.rng.random(count) < 0.1, 65535, self.rng.integers(0, 65536, count)
+        )
+        entries[:, 4:6] = multiplier.astype("<u2")[:, None].view(np.uint8)
+        usual = self.rng.integers(18, 32, count)
+        entries[:, 6] = np.where(
+            self.rng.random(count) < 0.7, usual, self.rng.integers(1, 48, count)
+        )
+        entries[:, 7] = self.rng.integers(0, 256, count)
+        return entries.tobytes()
+
+    def _lanes(self, words: int) -> bytes:
+        """Stretches of words: anything, small, corners of int16 or of int8, one value, zeros."""
+        rows = self.config.rows
+        value = np.empty((words, rows), np.int16)
+        at = 0
+        while at < words:
+            count = min(words - at, self._upto(1, 40))
+            shape = (count, rows)
+            match self._upto(0, 6):
+                case 0 | 1:
+                    stretch = self.rng.integers(-(1 << 15), 1 << 15, shape)
+                case 2 | 3:
+                    size = 1 << self._upto(1, 12)
+                    stretch = self.rng.integers(-size, size, shape)
+                case 4:
+                    stretch = self.rng.choice([-(1 << 15), -1, 0, 1, (1 << 15) - 1], shape)
+                case 5:
+                    corners = np.array([-128, -127, -1, 0, 1, 127]).astype(np.int8).view(np.uint8)
+                    low, high = (self.rng.choice(corners, shape).astype(np.int64) for _ in range(2))
+                    stretch = high << 8 | low
+                case _:
+                    stretch = np.broadcast_to(self.rng.integers(-9, 9, (count, 1)), shape)
+            value[at : at + count] = stretch.astype(np.uint16).view(np.int16)
+            at += count
+        return value.astype("<i2").tobytes()
+
+    def _weights(self, size: int) -> bytes:
+        data = self.rng.integers(0, 256, size)
+        corners = self.rng.random(size) < 0.3
+        return (
+            np.where(corners, self.rng.choice([0, 1, 127, 128, 255], size), data)
+            .astype(np.uint8)
+            .tobytes()
+        )
+
+    def _any_load(self) -> Load:
+        target = cast(LoadTarget, self.rng.choice(get_args(LoadTarget)))
+        words = self._upto(1, 40)
+        if target == "activations":
+            return self._load(target, self._place(words), words, 8)
+        weights = target == "weights"
+        size = self.config.weight_words if weights else self.config.channel_entries
+        packed_bits = int(self.rng.choice([8, 4, 2])) if weights else 8
+        return self._load(target, self._upto(0, size - words), words, packed_bits)
+
+    def _store(self, address: int, words: int) -> Store:
+        command = Store(address=address, words=words, dram_address=len(self.dram))
+        size = beats(command, self.config) * self.config.dma_bytes
+        self.dram += self.rng.integers(0, 256, size, np.uint8).tobytes()
+        return command
+
+    def _any_store(self) -> Store:
+        words = self._upto(1, 20)
+        return self._store(self._upto(0, self.config.activation_words - words), words)
+
+    # The array.
+
+    def _matmul(self, output: MatmulOutput) -> Matmul:
+        config = self.config
+        most = min(200, config.activation_words, config.weight_words)
+        depth = self._upto(1, most) if self._often(0.1) else self._upto(1, 24)
+        columns = config.columns if self._often(0.4) else self._upto(1, config.columns)
+        from_activations = self._often(0.4)
+        lanes = range(0, max(1, config.rows - config.columns + 1), config.columns)
+        words = 2 * columns + 1
+        out = self._place(words)
+        fields: dict[str, Any] = {}
+        if output == "accumulate":
+            fields["first"] = self._often(0.3)
+            state = self._state(True)
+            alpha = self._place(1, (out, words)) if state is None else state + 3
+            fields["alpha_address"] = alpha
+        elif output == "argmax":
+            fields["first"] = not self.argmax_begun or self._often(0.3)
+            fields["index_base"] = self._upto(0, 65535 - columns)
+            self.argmax_begun = True
+        else:
+            fields["lane"] = self._lane()
+        if output == "int8":
+            fields["first_half"] = self._upto(0, 1)
+        if output in ("int8", "int16"):
+            fields["zero_point"] = self._zero_point()
+        return Matmul(
+            activation_address=self._upto(0, config.activation_words - depth),
+            weight_source="activations" if from_activations else "weights",
+            weight_address=self._upto(
+                0, (config.activation_words if from_activations else config.weight_words) - depth
+            ),
+            weight_lane=int(self.rng.choice(lanes)) if from_activations else 0,
+            depth=depth,
+            columns=columns,
+            unsigned=self._often(0.4),
+            scale_by=cast(ScaleBy, self.rng.choice(get_args(ScaleBy))),
+            channel=self._upto(0, config.channel_entries - max(config.rows, columns)),
+            output=output,
+            out=out,
+            **fields,
+        )
+
+    # The vector engine.
+
+    def _norm(self) -> Norm:
+        count = self._even(200) if self._often(0.2) else self._even(24)
+        source = self._place(count)
+        shift = self._upto(1, 47) if self._often(0.2) else self._upto(8, 16)
+        usual = (1 << (shift + 4)) // count
+        most = ((1 << (shift + 5)) - 1) // count
+        return Norm(
+            source=source,
+            out=self._place(count // 2, (source, count)),
+            count=count,
+            channel=self._upto(0, self.config.channel_entries - count),
+            multiplier=min(65535, usual if self._often(0.6) else self._upto(0, min(65535, most))),
+            shift=shift,
+            epsilon=int(self.rng.choice([1, self._upto(1, 1000), (1 << 32) - 1])),
+            base=self._upto(0, 12) if self._often(0.8) else self._upto(-32, 31),
+            centred=self._often(0.5),
+            zero_point=self._zero_point(),
+        )
+
+    def _activate(self) -> Activate:
+        count = self._even(40)
+        source = self._place(count)
+        return Activate(
+            source=source,
+            out=self._place(count // 2, (source, count)),
+            count=count,
+            function=cast(Any, self.rng.choice(["gelu", "silu"])),
+            zero_point=self._zero_point(),
+            **self._scale(24),
+        )
+
+    def _gate(self) -> Gate:
+        count = self._even(24)
+        source, second = self._place(count), self._place(count)
+        return Gate(
+            source=source,
+            second=second,
+            out=self._place(count // 2, (source, count), (second, count)),
+            count=count,
+            gate_shift=self._upto(1, 47) if self._often(0.2) else self._upto(4, 18),
+            zero_point=self._zero_point(),
+            **self._scale(24),
+        )
+
+    def _rotate(self) -> Rotate:
+        width = 2 * self._even(20)
+        source, table = self._place(width), self._place(width)
+        return Rotate(
+            source=source,
+            table=table,
+            out=self._place(width // 2, (source, width), (table, width)),
+            count=width // 2,
+            lane=self._lane(),
+            **self._scale(23),
+        )
+
+    def _add(self) -> Add:
+        count = self._upto(1, 40)
+        source, second = self._place(count), self._place(count)
+        elsewhere = self._place(count, (source, count), (second, count))
+        apart = abs(source - second) >= count or source == second
+        out = int(self.rng.choice([source, second, elsewhere])) if apart else elsewhere
+        return Add(source=source, second=second, out=out, count=count)
+
+    def _state(self, begun: bool) -> int | None:
+        """A place for a state, or one that holds a state."""
+        if not begun:
+            return self.free_words + 4 * self._upto(0, STATES - 1)
+        return int(self.rng.choice(sorted(self.begun))) if self.begun else None
+
+    def _softmax(self) -> Softmax:
+        count = self._upto(1, 40)
+        old = self._state(True) if self._often(0.7) else None
+        first = old is None
+        state = cast(int, self._state(False) if old is None else old)
+        self.begun.add(state)
+        rows = self.config.rows
+        offsets = [(1 << 16) - 1, -(1 << 16), *(self._upto(-rows - 1, count + 1) for _ in range(4))]
+        source = self._place(count)
+        return Softmax(
+            source=source,
+            out=self._place((count + 1) // 2, (source, count)),
+            state=state,
+            count=count,
+            offset=int(self.rng.choice(offsets)),
+            first=first,
+        )
+
+    def _divide(self) -> AnyCommand:
+        state = self._state(True)
+        if state is None:
+            return self._softmax()
+        count = self._even(24)
+        source = self._place(2 * count)
+        return Divide(
+            source=source,
+            state=state,
+            out=self._place(count // 2, (source, 2 * count)),
+            count=count,
+            zero_point=self._zero_point(),
+            **self._scale(23),
+        )
