@@ -57,7 +57,7 @@ def source_to_rtlil(unit: UnitName, source: str) -> str:
     Raises:
         ValueError: The source does not define the class.
     """
-    return _convert(unit_class(unit, source)(), unit)
+    return convert(unit_class(unit, source)(), unit)
 
 
 def check_interface(unit: UnitName, text: str) -> None:
@@ -134,7 +134,7 @@ def elaborate(
     """
     chosen = {unit: (units or {}).get(unit) or _shipped(unit) for unit in CONTRACTS}
     timings = {unit: netlist.timing for unit, netlist in chosen.items()}
-    core = _convert(Accelerator(config, timings, instance), TOP)
+    core = convert(Accelerator(config, timings, instance), TOP)
     srams = {
         (config.activation_words, 8 * config.array.rows),
         (config.weight_words, 8 * config.array.columns),
@@ -193,18 +193,20 @@ def _shipped(unit: UnitName) -> UnitNetlist:
 
 @lru_cache(maxsize=4)
 def _row(columns: int) -> str:
-    return _convert(SystolicRow(columns, instance), ROW)
+    return convert(SystolicRow(columns, instance), ROW)
 
 
 @lru_cache(maxsize=32)
 def _sram(words: int, bits: int) -> str:
-    text = _convert(Sram(words, bits), sram_name(words, bits))
-    # The contents of an SRAM are unknown at power-on; the zeros that Amaranth writes here would
-    # be the longest part of the netlist.
+    return without_contents(convert(Sram(words, bits), sram_name(words, bits)))
+
+
+def without_contents(text: str) -> str:
+    """An SRAM's RTLIL without the zeros that Amaranth writes: contents are unknown at power-on."""
     return re.sub(r"\n  cell \$meminit_v2 .*?\n  end\n", "\n", text, flags=re.DOTALL)
 
 
-def _convert(component: Elaboratable, name: str) -> str:
+def convert(component: Elaboratable, name: str) -> str:
     """RTLIL without source positions, so that the text does not depend on where files lie."""
     text: str = amaranth_rtlil.convert(component, name=name, emit_src=False)
     text = text.replace('attribute \\generator "Amaranth"\n', "").replace("attribute \\top 1\n", "")

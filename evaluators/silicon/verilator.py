@@ -31,10 +31,10 @@ _VERILATOR_FLAGS = (
 _GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 
 _UNITS = ("element", "requantizer")
-_ROW = "systolic_row"
+_REPEATED = ("systolic_row", "grid_row", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
-minutes. Rows always do, so that not every element of the array is compiled anew."""
+minutes. What is repeated always does, so that not every element or lane is compiled anew."""
 
 
 class ToolFailed(Exception):
@@ -147,7 +147,7 @@ def _kept_apart(rtlil: str) -> list[str]:
     return [
         name
         for name, body in bodies
-        if name == _ROW or (name in _UNITS and body.count("\n  cell ") > _INLINE_CELLS)
+        if name in _REPEATED or (name in _UNITS and body.count("\n  cell ") > _INLINE_CELLS)
     ]
 
 

@@ -1,0 +1,162 @@
+// Drives the core that runs a whole model: its program, and a DRAM on the other side.
+//
+// The DRAM answers a request after a latency, one beat a cycle, with a gap after each burst. A stall
+// pattern may be drawn from a seed: in each cycle a stream stands still with the given chance (in
+// 1/256). A valid that is up stays up, as the streams' protocol asks.
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include "Vdut.h"
+#include "verilated.h"
+
+// Verilator writes the double underscore of a port name as ___05F.
+#define PORT(stream, signal) stream##___05F##signal
+
+namespace {
+
+struct Random {
+    uint64_t state;
+    bool stalls(uint32_t chance) {
+        if (chance == 0) return false;
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        return (state >> 32 & 0xff) < chance;
+    }
+};
+
+constexpr int QUEUES = 4;
+
+}  // namespace
+
+struct Run {
+    const uint64_t* commands;  // four words each, lowest first
+    uint64_t command_count;
+    uint8_t* dram;
+    uint64_t dram_bytes;
+    uint64_t* completed;  // cycle of each command's end, queue by queue: [4][command_count]
+    uint64_t latency, burst_beats, gap;  // of the DRAM
+    uint64_t seed;
+    uint32_t stall_command, stall_read, stall_write;
+    uint64_t reset_at;  // cycle of a reset in mid-stream; 0 for none
+    uint64_t patience;  // cycles without any handshake or completion until the watchdog gives up
+    // Results.
+    uint64_t total_cycles, issued, done[QUEUES], beats_read, beats_written, stray;
+};
+
+// Returns 0 when the program ran to its end, 1 when the watchdog gave up.
+extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run) {
+    VerilatedContext context;
+    auto dut = std::make_unique<Vdut>(&context);
+    constexpr size_t beat_bytes = sizeof(dut->PORT(read_beats, payload));
+    Random random{run->seed * 0x9e3779b97f4a7c15ull + 1};
+    struct Beat {
+        uint64_t address, ready;
+    };
+    std::deque<Beat> coming;
+    uint64_t link_free = 0;  // first cycle in which the DRAM can send another beat
+
+    auto reset = [&] {
+        dut->PORT(command, valid) = dut->PORT(read_beats, valid) = 0;
+        dut->PORT(read_request, ready) = dut->PORT(write_beats, ready) = 0;
+        dut->rst = 1;
+        for (int i = 0; i < 2; i++) {
+            dut->clk = 0;
+            dut->eval();
+            dut->clk = 1;
+            dut->eval();
+        }
+        dut->rst = 0;
+        coming.clear();
+        run->issued = run->beats_read = run->beats_written = run->stray = 0;
+        for (auto& count : run->done) count = 0;
+    };
+    reset();
+
+    uint64_t first = 0, cycle = 0, quiet = 0;
+    bool command_up = false, beat_up = false;
+    for (;; cycle++) {
+        if (run->reset_at != 0 && cycle == run->reset_at) {
+            reset();
+            command_up = beat_up = false;
+            link_free = cycle;
+        }
+        if (!command_up && run->issued < run->command_count && !random.stalls(run->stall_command)) {
+            command_up = true;
+            std::memcpy(&dut->PORT(command, payload), run->commands + 4 * run->issued, 32);
+        }
+        if (!beat_up && !coming.empty() && coming.front().ready <= cycle &&
+            !random.stalls(run->stall_read)) {
+            beat_up = true;
+            uint64_t at = coming.front().address;
+            if (at + beat_bytes <= run->dram_bytes)
+                std::memcpy(&dut->PORT(read_beats, payload), run->dram + at, beat_bytes);
+            else
+                run->stray++;
+        }
+        dut->PORT(command, valid) = command_up;
+        dut->PORT(read_beats, valid) = beat_up;
+        dut->PORT(read_request, ready) = 1;
+        dut->PORT(write_beats, ready) = !random.stalls(run->stall_write);
+        dut->clk = 0;
+        dut->eval();
+
+        bool moved = false;
+        uint64_t all = 0;
+        for (int queue = 0; queue < QUEUES; queue++) {
+            if (dut->completed >> queue & 1) {
+                if (run->done[queue] < run->command_count)
+                    run->completed[queue * run->command_count + run->done[queue]] = cycle - first;
+                run->done[queue]++;
+                moved = true;
+            }
+            all += run->done[queue];
+        }
+        if (command_up && dut->PORT(command, ready)) {
+            if (run->issued++ == 0) first = cycle;
+            command_up = false;
+            moved = true;
+        }
+        if (dut->PORT(read_request, valid)) {
+            uint64_t address = dut->PORT(read_request, payload) & 0xffffffffu;
+            uint64_t beats = dut->PORT(read_request, payload) >> 32;
+            uint64_t ready = cycle + 1 + run->latency;
+            if (ready < link_free) ready = link_free;
+            for (uint64_t beat = 0; beat < beats; beat++) {
+                if (beat != 0 && run->burst_beats != 0 && beat % run->burst_beats == 0)
+                    ready += run->gap;
+                coming.push_back({address + beat * beat_bytes, ready++});
+            }
+            link_free = ready;
+            moved = true;
+        }
+        if (beat_up && dut->PORT(read_beats, ready)) {
+            coming.pop_front();
+            run->beats_read++;
+            beat_up = false;
+            moved = true;
+        }
+        if (dut->PORT(write_beats, valid) && dut->PORT(write_beats, ready)) {
+            uint8_t beat[4 + beat_bytes];
+            std::memcpy(beat, &dut->PORT(write_beats, payload), sizeof beat);
+            uint32_t at;
+            std::memcpy(&at, beat, 4);
+            if (at + beat_bytes <= run->dram_bytes)
+                std::memcpy(run->dram + at, beat + 4, beat_bytes);
+            else
+                run->stray++;
+            run->beats_written++;
+            moved = true;
+        }
+        if (all == run->command_count) break;
+        quiet = moved ? 0 : quiet + 1;
+        if (quiet > run->patience) return 1;
+
+        dut->clk = 1;
+        dut->eval();
+    }
+    run->total_cycles = cycle - first + 1;
+    dut->final();
+    return 0;
+}

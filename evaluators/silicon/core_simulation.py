@@ -1,0 +1,191 @@
+"""Runs a program on the netlist of the whole-model core, cycle by cycle, beside a DRAM."""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from evaluators.silicon import verilator
+from evaluators.silicon.simulation import SimulationError
+from hwlib.commands import QUEUES, AnyCommand, Queue, encode_program, queue_of
+from hwlib.core_config import CoreConfig
+from hwlib.frozen import Frozen
+
+TOP = "core"
+"""Top module of a linked netlist."""
+
+PATIENCE = 100_000
+"""Cycles without a handshake or a completion after which the watchdog gives up."""
+
+Chance = Annotated[float, Field(ge=0, lt=1)]
+Cycles = Annotated[int, Field(ge=0, lt=1 << 32)]
+
+
+class Dram(Frozen):
+    """How the DRAM answers."""
+
+    latency_cycles: Cycles = 20
+    """From a request to its first beat."""
+
+    burst_beats: Cycles = 0
+    """Beats of a burst; 0 for no bursts."""
+
+    gap_cycles: Cycles = 0
+    """Idle cycles after each burst of a request."""
+
+
+class Disturbance(Frozen):
+    """A seeded pattern of stalls on the core's streams, and a reset."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    """Seed of the pattern."""
+
+    command: Chance = 0.0
+    """Chance that no new command is offered in a cycle."""
+
+    read: Chance = 0.0
+    """Chance that no new beat is offered in a cycle."""
+
+    write: Chance = 0.0
+    """Chance that a beat is not taken in a cycle."""
+
+    reset_cycle: Annotated[int, Field(ge=0)] = 0
+    """Cycle in which the core is reset and the program begins anew; 0 for never."""
+
+
+class CoreRun(Frozen):
+    """What the netlist did with a program."""
+
+    dram: bytes
+    """The DRAM afterwards."""
+
+    total_cycles: int
+    """Cycles from the first command taken until all commands were complete."""
+
+    completed: dict[Queue, tuple[int, ...]]
+    """Cycle in which each command was complete, by queue, counted from the first one taken."""
+
+
+def simulate_core(
+    rtlil: str,
+    commands: Sequence[AnyCommand],
+    dram: npt.NDArray[np.uint8],
+    config: CoreConfig,
+    cache_dir: Path,
+    timing: Dram = Dram(),  # noqa: B008 - a frozen value
+    disturbance: Disturbance = Disturbance(),  # noqa: B008 - a frozen value
+) -> CoreRun:
+    """Runs a program on a linked netlist with Verilator, from reset.
+
+    Args:
+        rtlil: Linked netlist of `config`, as `hwlib.core_netlist.elaborate_core` gives it.
+        commands: The program.
+        dram: What DRAM holds, bytes; left as it is.
+        config: The core's knobs.
+        cache_dir: Where built simulators are kept.
+        timing: How the DRAM answers.
+        disturbance: Stalls; none by default.
+
+    Raises:
+        SimulationError: The watchdog gave up, or the core went beyond the DRAM.
+        verilator.ToolMissing: There is no C++ compiler.
+        verilator.ToolFailed: The netlist could not be built.
+        ValueError: A command breaks a law of the core.
+    """
+    words = np.ascontiguousarray(encode_program(commands, config))
+    library = verilator.build(rtlil, TOP, _driver(), cache_dir)
+    memory = np.array(dram, dtype=np.uint8)
+    ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
+    run = _Run(
+        commands=words.ctypes.data,
+        command_count=len(words),
+        dram=memory.ctypes.data,
+        dram_bytes=len(memory),
+        completed=ends.ctypes.data,
+        latency=timing.latency_cycles,
+        burst_beats=timing.burst_beats,
+        gap=timing.gap_cycles,
+        seed=disturbance.seed,
+        stall_command=round(256 * disturbance.command),
+        stall_read=round(256 * disturbance.read),
+        stall_write=round(256 * disturbance.write),
+        reset_at=disturbance.reset_cycle,
+        patience=PATIENCE,
+    )
+    status = _entry(library)(ctypes.byref(run))
+    _check(run, status, commands)
+    return CoreRun(
+        dram=memory.tobytes(),
+        total_cycles=run.total_cycles,
+        completed={
+            queue: tuple(int(cycle) for cycle in ends[at, : run.done[at]])
+            for at, queue in enumerate(QUEUES)
+        },
+    )
+
+
+class _Run(ctypes.Structure):
+    """Mirror of `Run` in core_driver.cpp."""
+
+    _fields_ = [
+        ("commands", ctypes.c_void_p),
+        ("command_count", ctypes.c_uint64),
+        ("dram", ctypes.c_void_p),
+        ("dram_bytes", ctypes.c_uint64),
+        ("completed", ctypes.c_void_p),
+        ("latency", ctypes.c_uint64),
+        ("burst_beats", ctypes.c_uint64),
+        ("gap", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("stall_command", ctypes.c_uint32),
+        ("stall_read", ctypes.c_uint32),
+        ("stall_write", ctypes.c_uint32),
+        ("reset_at", ctypes.c_uint64),
+        ("patience", ctypes.c_uint64),
+        ("total_cycles", ctypes.c_uint64),
+        ("issued", ctypes.c_uint64),
+        ("done", ctypes.c_uint64 * len(QUEUES)),
+        ("beats_read", ctypes.c_uint64),
+        ("beats_written", ctypes.c_uint64),
+        ("stray", ctypes.c_uint64),
+    ]
+
+
+def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
+    if status != 0:
+        raise SimulationError(
+            f"no handshake in {PATIENCE} cycles: the core stood at {_standing(run, commands)}; "
+            f"{run.issued} of {run.command_count} commands taken, {run.beats_read} beats read, "
+            f"{run.beats_written} written"
+        )
+    if run.stray:
+        raise SimulationError(f"the core went {run.stray} times beyond the DRAM of its program")
+
+
+def _standing(run: _Run, commands: Sequence[AnyCommand]) -> str:
+    """The first command of each queue that is not complete."""
+    heads = []
+    for at, queue in enumerate(QUEUES):
+        mine = [index for index, command in enumerate(commands) if queue_of(command) == queue]
+        if run.done[at] < len(mine):
+            index = mine[run.done[at]]
+            heads.append(f"command {index} ({commands[index].kind})")
+    return ", ".join(heads)
+
+
+@cache
+def _driver() -> str:
+    return (Path(__file__).parent / "core_driver.cpp").read_text(encoding="utf-8")
+
+
+@cache
+def _entry(library: Path) -> "ctypes._NamedFuncPointer":
+    entry = ctypes.CDLL(str(library)).dovetail_run_core
+    entry.argtypes = [ctypes.POINTER(_Run)]
+    entry.restype = ctypes.c_int
+    return entry

@@ -1,0 +1,148 @@
+"""A memory of single-port banks behind several ports."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwlib.blocks.cells import Cells, sram_name
+
+ADDRESS_BITS = 16
+"""Width of a word address in every command."""
+
+
+class MemoryPort(wiring.Signature):
+    """One access a cycle, seen from the side that asks.
+
+    An access with `valid` and `ready` high is done; a read's word is at `read_data` in the next
+    cycle, with `read_valid` high, and not longer. `valid` may be withdrawn.
+
+    Args:
+        word_bits: Bits of a word.
+    """
+
+    def __init__(self, word_bits: int) -> None:
+        super().__init__(
+            {
+                "valid": Out(1),
+                "ready": In(1),
+                "write": Out(1),
+                "address": Out(ADDRESS_BITS),
+                "write_data": Out(word_bits),
+                "mask": Out(word_bits // 8),
+                "read_data": In(word_bits),
+                "read_valid": In(1),
+            }
+        )
+
+
+class ByteSram(wiring.Component):
+    """One port that writes bytes of, or reads, one word a cycle.
+
+    `read_data` follows a read by one cycle. The contents are unknown until written. Trusted: for
+    synthesis this module is a macro out of a memory compiler.
+
+    Args:
+        words: Capacity in words.
+        bits: Width of a word.
+    """
+
+    def __init__(self, words: int, bits: int) -> None:
+        self.words = words
+        self.bits = bits
+        super().__init__(
+            {
+                "enable": In(1),
+                "write": In(1),
+                "address": In(range(words)),
+                "write_data": In(bits),
+                "mask": In(bits // 8),
+                "read_data": Out(bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.array = array = memory.Memory(shape=self.bits, depth=self.words, init=[])
+        write = array.write_port(granularity=8)
+        read = array.read_port()
+        m.d.comb += [
+            write.addr.eq(self.address),
+            write.data.eq(self.write_data),
+            write.en.eq(Mux(self.enable & self.write, self.mask, 0)),
+            read.addr.eq(self.address),
+            read.en.eq(self.enable & ~self.write),
+            self.read_data.eq(read.data),
+        ]
+        return m
+
+
+class BankedMemory(wiring.Component):
+    """Banks of contiguous addresses; each serves one port a cycle, the first that asks.
+
+    Ports: `port_0`, `port_1` and so on, in the order of priority. A port that is not served waits.
+
+    Args:
+        words: Capacity in words, a multiple of `banks`.
+        word_bits: Bits of a word.
+        banks: Banks.
+        ports: Ports.
+        cells: Makes the SRAMs.
+    """
+
+    def __init__(self, words: int, word_bits: int, banks: int, ports: int, cells: Cells) -> None:
+        self.bank_words = words // banks
+        self.word_bits = word_bits
+        self.banks = banks
+        self.count = ports
+        self.cells = cells
+        super().__init__({f"port_{i}": In(MemoryPort(word_bits)) for i in range(ports)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        within = (self.bank_words - 1).bit_length()
+        bank_bits = (self.banks - 1).bit_length()
+        ports = [getattr(self, f"port_{i}") for i in range(self.count)]
+        banks = [port.address[within : within + bank_bits] for port in ports]
+        words = []
+        grants: list[list[Value]] = []
+        for bank in range(self.banks):
+            asks = [port.valid & (of == bank) for port, of in zip(ports, banks, strict=True)]
+            granted = [ask & ~_any(asks[:i]) for i, ask in enumerate(asks)]
+            chosen = Signal(self.count, name=f"grant_{bank}")
+            m.d.comb += chosen.eq(Cat(*granted))
+            grants.append(list(chosen))
+            word = Signal(self.word_bits, name=f"word_{bank}")
+            words.append(word)
+            m.submodules[f"bank_{bank}"] = self.cells(
+                sram_name(self.bank_words, self.word_bits),
+                {
+                    "enable": chosen.any(),
+                    "write": _one_of(chosen, [port.write for port in ports]),
+                    "address": _one_of(chosen, [port.address[:within] for port in ports]),
+                    "write_data": _one_of(chosen, [port.write_data for port in ports]),
+                    "mask": _one_of(chosen, [port.mask for port in ports]),
+                },
+                {"read_data": word},
+            )
+        for i, port in enumerate(ports):
+            bank = Signal(range(max(2, self.banks)), name=f"read_bank_{i}")
+            served = Signal(name=f"served_{i}")
+            m.d.comb += [
+                port.ready.eq(_any([grants[b][i] for b in range(self.banks)])),
+                port.read_valid.eq(served),
+                port.read_data.eq(Array(words)[bank]),
+            ]
+            m.d.sync += [served.eq(port.valid & port.ready & ~port.write), bank.eq(banks[i])]
+        return m
+
+
+def _any(values: list[Value]) -> Value:
+    return Cat(*values).any() if values else Cat(0)[0] & 0
+
+
+def _one_of(chosen: Signal, values: list[Value]) -> Value:
+    """The value of the one bit of `chosen` that is high, as an or of ands."""
+    total: Value = Mux(chosen[0], values[0], 0)
+    for bit, value in zip(list(chosen)[1:], values[1:], strict=True):
+        total = total | Mux(bit, value, 0)
+    return total

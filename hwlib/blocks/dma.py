@@ -1,0 +1,313 @@
+"""DMA: DRAM to the memories and back."""
+
+from typing import get_args
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
+from hwlib.blocks.fields import field
+from hwlib.blocks.queue import RegisterQueue
+from hwlib.commands import CHANNEL_BYTES, LoadTarget
+from hwlib.core_config import LANE_BYTES, CoreConfig
+
+DRAM_ADDRESS_BITS = 32
+
+BEATS_BITS = 24
+"""Width of a request's count of beats."""
+
+REQUESTS_AHEAD = 2
+"""Load commands whose beats may be on their way."""
+
+PACKED_BITS = (8, 4, 2)
+"""Bits of a packed weight, in the order of their code."""
+
+
+class LoadUnit(wiring.Component):
+    """Asks DRAM for a command's beats, cuts or joins them to words, and writes the words.
+
+    A request names the first byte and the beats; they come back in order. The next command's
+    request goes out while the beats of this one arrive.
+
+    Args:
+        config: The core's knobs.
+        command_bits: Bits of a load command.
+    """
+
+    def __init__(self, config: CoreConfig, command_bits: int) -> None:
+        self.config = config
+        self.command_bits = command_bits
+        self.beat_bits = 8 * config.dma_bytes
+        self.lane_bits = 8 * LANE_BYTES
+        super().__init__(
+            {
+                "command": In(stream.Signature(command_bits)),
+                "done": Out(1),
+                "request": Out(stream.Signature(DRAM_ADDRESS_BITS + BEATS_BITS)),
+                "beats": In(stream.Signature(self.beat_bits)),
+                "activation_port": Out(MemoryPort(self.lane_bits * config.rows)),
+                "weight_port": Out(MemoryPort(self.lane_bits * config.columns)),
+                "entry_write": Out(2),
+                "entry_ready": In(2),
+                "entry_address": Out(ADDRESS_BITS),
+                "entry": Out(8 * CHANNEL_BYTES),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.coming = coming = RegisterQueue(width=self.command_bits, depth=REQUESTS_AHEAD)
+        command = self.command.payload
+        m.d.comb += [
+            self.request.valid.eq(self.command.valid & coming.w_rdy),
+            self.request.payload.eq(
+                Cat(field(command, "load", "dram_address"), self._beats(m, command))
+            ),
+            self.command.ready.eq(self.request.ready & coming.w_rdy),
+            coming.w_data.eq(command),
+            coming.w_en.eq(self.command.valid & self.command.ready),
+        ]
+        self._words(m, coming)
+        return m
+
+    def _formats(self) -> list[tuple[str, int, int]]:
+        """Target, code of the packing, bits of a word in DRAM."""
+        rows, columns = self.config.rows, self.config.columns
+        formats = [("activations", 0, self.lane_bits * rows)]
+        formats += [
+            ("weights", code, self.lane_bits * columns * bits // 8)
+            for code, bits in enumerate(PACKED_BITS)
+        ]
+        for table in ("matmul_channels", "vector_channels"):
+            formats.append((table, 0, 8 * CHANNEL_BYTES))
+        return formats
+
+    def _format(self, m: Module, command: Value, name: str) -> Signal:
+        """Number of the format of a command in `_formats`."""
+        chosen = Signal(3, name=name)
+        target = field(command, "load", "target")
+        packing = field(command, "load", "packed_bits")
+        with m.Switch(Cat(packing, target)):
+            for number, (where, code, _) in enumerate(self._formats()):
+                with m.Case(get_args(LoadTarget).index(where) << 2 | code):
+                    m.d.comb += chosen.eq(number)
+        return chosen
+
+    def _beats(self, m: Module, command: Signal) -> Signal:
+        """Beats of a command: its bits over those of a beat, rounded up."""
+        beats = Signal(BEATS_BITS, name="beats_asked")
+        words = field(command, "load", "words")
+        with m.Switch(self._format(m, command, "format_asked")):
+            for number, (_, _, bits) in enumerate(self._formats()):
+                with m.Case(number):
+                    if bits >= self.beat_bits:
+                        m.d.comb += beats.eq(words * (bits // self.beat_bits))
+                    else:
+                        ratio = self.beat_bits // bits
+                        m.d.comb += beats.eq((words + ratio - 1) >> (ratio.bit_length() - 1))
+        return beats
+
+    def _words(self, m: Module, coming: RegisterQueue) -> None:
+        """From beats to words of the oldest command under way."""
+        command = coming.r_data
+        formats = self._formats()
+        width = max(self.beat_bits, *(bits for _, _, bits in formats))
+        chosen = self._format(m, command, "format_now")
+        held, full = Signal(width), Signal()
+        part = Signal(8)  # beats that the word has, or words that the beat has given
+        written = Signal(ADDRESS_BITS)
+        word_ready = Signal()
+        last_word, taken, given = Signal(), Signal(), Signal()
+        m.d.comb += [
+            last_word.eq(written + 1 == field(command, "load", "words")),
+            taken.eq(self.beats.valid & self.beats.ready),
+            given.eq(full & word_ready),
+            self.done.eq(given & last_word),
+            coming.r_en.eq(given & last_word),
+        ]
+        with m.If(given):
+            m.d.sync += written.eq(Mux(last_word, 0, written + 1))
+        with m.Switch(chosen):
+            for number, (_, _, bits) in enumerate(formats):
+                with m.Case(number):
+                    if bits >= self.beat_bits:
+                        self._join(m, coming, bits // self.beat_bits, held, full, part, given)
+                    else:
+                        ratio = self.beat_bits // bits
+                        self._cut(m, coming, bits, ratio, held, full, part, given, last_word)
+
+        # Sinks.
+        address = field(command, "load", "address") + written
+        targets = [
+            field(command, "load", "target") == at for at in range(len(get_args(LoadTarget)))
+        ]
+        ports = (self.activation_port, self.weight_port)
+        sources = (held[: self.lane_bits * self.config.rows], self._unpacked(m, command, held))
+        for port, target, data in zip(ports, targets, sources, strict=False):
+            m.d.comb += [
+                port.valid.eq(full & target),
+                port.write.eq(1),
+                port.address.eq(address),
+                port.write_data.eq(data),
+                port.mask.eq(Const(-1, len(port.mask))),
+            ]
+        tables = Cat(*targets[2:])
+        m.d.comb += [
+            self.entry_write.eq(Mux(full, tables, 0)),
+            self.entry_address.eq(address),
+            self.entry.eq(held[: 8 * CHANNEL_BYTES]),
+            word_ready.eq(
+                Mux(
+                    targets[0],
+                    ports[0].ready,
+                    Mux(targets[1], ports[1].ready, (tables & self.entry_ready).any()),
+                )
+            ),
+        ]
+
+    def _join(
+        self,
+        m: Module,
+        coming: RegisterQueue,
+        ratio: int,
+        held: Signal,
+        full: Signal,
+        part: Signal,
+        given: Signal,
+    ) -> None:
+        """Words of `ratio` beats each."""
+        bits = ratio * self.beat_bits
+        taken = self.beats.valid & self.beats.ready
+        m.d.comb += self.beats.ready.eq(coming.r_rdy & ~full)
+        with m.If(taken):
+            m.d.sync += [
+                held[:bits].eq(Cat(held[self.beat_bits : bits], self.beats.payload)),
+                part.eq(Mux(part == ratio - 1, 0, part + 1)),
+                full.eq(part == ratio - 1),
+            ]
+        with m.Elif(given):
+            m.d.sync += full.eq(0)
+
+    def _cut(
+        self,
+        m: Module,
+        coming: RegisterQueue,
+        bits: int,
+        ratio: int,
+        held: Signal,
+        full: Signal,
+        part: Signal,
+        given: Signal,
+        last_word: Signal,
+    ) -> None:
+        """`ratio` words from each beat; what is left after the last word is dropped."""
+        m.d.comb += self.beats.ready.eq(coming.r_rdy & ~full)
+        with m.If(self.beats.valid & self.beats.ready):
+            m.d.sync += [held[: self.beat_bits].eq(self.beats.payload), full.eq(1)]
+        with m.Elif(given):
+            ends = (part == ratio - 1) | last_word
+            m.d.sync += [
+                held.eq(held >> bits),
+                part.eq(Mux(ends, 0, part + 1)),
+                full.eq(~ends),
+            ]
+
+    def _unpacked(self, m: Module, command: Value, held: Signal) -> Signal:
+        """Packed weights widened to int8, even and odd channel in turn."""
+        count = 2 * self.config.columns
+        unpacked = Signal(8 * count)
+        with m.Switch(field(command, "load", "packed_bits")):
+            for code, bits in enumerate(PACKED_BITS):
+                wide = [Signal(8, name=f"w{bits}_{i}") for i in range(count)]
+                m.d.comb += [
+                    value.eq(held.word_select(i, bits).as_signed()) for i, value in enumerate(wide)
+                ]
+                with m.Case(code):
+                    m.d.comb += unpacked.eq(Cat(*wide))
+        return unpacked
+
+
+class StoreUnit(wiring.Component):
+    """Reads words of the activation memory and sends them to DRAM, beat by beat.
+
+    A beat goes with its address (low bits of the payload). What is left of the last one is zeros.
+
+    Args:
+        config: The core's knobs.
+        command_bits: Bits of a store command.
+    """
+
+    def __init__(self, config: CoreConfig, command_bits: int) -> None:
+        self.command_bits = command_bits
+        self.beat_bits = 8 * config.dma_bytes
+        self.word_bits = 8 * LANE_BYTES * config.rows
+        super().__init__(
+            {
+                "command": In(stream.Signature(command_bits)),
+                "done": Out(1),
+                "port": Out(MemoryPort(self.word_bits)),
+                "beats": Out(stream.Signature(DRAM_ADDRESS_BITS + self.beat_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        dram_address = Signal(DRAM_ADDRESS_BITS)
+        words_a_beat = max(1, self.beat_bits // self.word_bits)
+        beats_a_word = max(1, self.word_bits // self.beat_bits)
+        buffer = Signal(max(self.word_bits, self.beat_bits))
+        part = Signal(8)
+        last = left == 0
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.command.ready.eq(1)
+                command = self.command.payload
+                m.d.sync += [
+                    address.eq(field(command, "store", "address")),
+                    left.eq(field(command, "store", "words")),
+                    dram_address.eq(field(command, "store", "dram_address")),
+                    part.eq(0),
+                ]
+                with m.If(self.command.valid):
+                    m.next = "READ"
+            with m.State("READ"):
+                m.d.comb += [self.port.valid.eq(1), self.port.address.eq(address)]
+                with m.If(self.port.ready):
+                    m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+                    m.next = "WORD"
+            with m.State("WORD"):
+                if words_a_beat == 1:
+                    m.d.sync += buffer.eq(self.port.read_data)
+                    m.next = "SEND"
+                else:
+                    with m.If(part == 0):
+                        m.d.sync += buffer.eq(self.port.read_data)
+                    with m.Else():
+                        m.d.sync += buffer.word_select(
+                            part[: words_a_beat.bit_length() - 1], self.word_bits
+                        ).eq(self.port.read_data)
+                    m.d.sync += part.eq(part + 1)
+                    m.next = "READ"
+                    with m.If((part == words_a_beat - 1) | last):
+                        m.d.sync += part.eq(0)
+                        m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += [
+                    self.beats.valid.eq(1),
+                    self.beats.payload.eq(Cat(dram_address, buffer[: self.beat_bits])),
+                ]
+                with m.If(self.beats.ready):
+                    ends = part == beats_a_word - 1
+                    m.d.sync += [
+                        buffer.eq(buffer >> self.beat_bits),
+                        dram_address.eq(dram_address + self.beat_bits // 8),
+                        part.eq(Mux(ends, 0, part + 1)),
+                    ]
+                    with m.If(ends):
+                        m.next = "READ"
+                        with m.If(last):
+                            m.d.comb += self.done.eq(1)
+                            m.next = "IDLE"
+        return m

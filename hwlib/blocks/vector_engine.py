@@ -1,0 +1,531 @@
+"""The vector engine: norms, softmax, activations, rotary embedding, sums and divisions."""
+
+from collections.abc import Iterable
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
+from hwlib.blocks.cells import Cells
+from hwlib.blocks.drain_unit import ENTRY_BITS
+from hwlib.blocks.fields import field
+from hwlib.blocks.lane_setup import LaneSetup, Setup
+from hwlib.blocks.queue import RegisterQueue
+from hwlib.blocks.vector_lane import (
+    CHOICE_BITS,
+    FOLD_BITS,
+    LANE,
+    OUT_SHIFT_DELAY,
+    PARAMETER_DELAY,
+    PROBABILITY_DELAY,
+    RESULT_DELAY,
+    SUM_DELAY,
+    Fold,
+    Left,
+    Right,
+)
+from hwlib.commands import (
+    KINDS,
+    Activate,
+    Add,
+    Command,
+    Divide,
+    Gate,
+    Norm,
+    Rotate,
+    Softmax,
+)
+from hwlib.core_config import CoreConfig
+from hwlib.reference.softmax import EMPTY
+from hwlib.reference.vector import ROTARY_BITS
+
+WRITES_AHEAD = 4
+"""Words of results that may be under way between the first read for them and their write."""
+
+DIVIDE_SHIFT = 20
+"""Shift of a division's first product."""
+
+STATE_WORDS = 4
+"""Words of a softmax's state: maximum, low and high half of the total, alpha."""
+
+
+class VectorEngine(wiring.Component):
+    """Runs one vector command at a time over one memory port.
+
+    A command is one or two passes over its operands. Reads go out one a cycle, in order; what comes
+    back goes through the lanes without a stop, and results wait in a short queue for the port,
+    which serves writes first. A read goes out only while there is room for its result.
+
+    Args:
+        config: The core's knobs.
+        command_bits: Bits of a vector command.
+        cells: Makes the lanes and the units between the passes.
+    """
+
+    def __init__(self, config: CoreConfig, command_bits: int, cells: Cells) -> None:
+        self.rows = config.rows
+        self.command_bits = command_bits
+        self.cells = cells
+        super().__init__(
+            {
+                "command": In(stream.Signature(command_bits)),
+                "done": Out(1),
+                "port": Out(MemoryPort(16 * config.rows)),
+                "entry_read": Out(1),
+                "entry_address": Out(ADDRESS_BITS),
+                "entry": In(ENTRY_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self.held = Signal(self.command_bits)
+        self.kinds = {kind: Signal(name=f"is_{kind.__name__}") for kind in KINDS[3:]}
+        for kind, signal in self.kinds.items():
+            opcode = field(self.command.payload, "norm", "opcode")
+            with m.If(self.command.ready):
+                m.d.sync += signal.eq(opcode == KINDS.index(kind))
+        self.reading = Signal()  # the pass over the operands goes on
+        self.second_pass = Signal()
+        self.index = Signal(17)  # channel, pair or key
+        self.phase = Signal(2)  # operand of it
+        self.under_way = Signal(4)  # reads whose results are not written or folded yet
+        self.reserved = Signal(range(WRITES_AHEAD + 1))
+        self.state_index = Signal(3)
+        self.lane = Signal(6)
+
+        m.submodules.writes = self.writes = RegisterQueue(
+            width=ADDRESS_BITS + 16 * self.rows + 2 * self.rows, depth=WRITES_AHEAD
+        )
+        m.submodules.setup = self.setup = LaneSetup(self.cells)
+        self._control(m)
+        self._reads(m)
+        self._lanes(m)
+        self._results(m)
+        self._port(m)
+        return m
+
+    def _of(self, name: str) -> Value:
+        return field(self.held, "norm", name)
+
+    def _is(self, *kinds: type[Command]) -> Value:
+        return Cat(*(self.kinds[kind] for kind in kinds)).any()
+
+    def _control(self, m: Module) -> None:
+        """The passes of a command, one after the other."""
+        setup, count = self.setup, self._of("count")
+        self.clear, self.read_state, self.write_state = Signal(), Signal(), Signal()
+        settled = Signal()
+        m.d.comb += settled.eq((self.under_way == 0) & (self.reserved == 0))
+        two_passes = self._is(Norm, Softmax)
+        stateful = self.kinds[Divide] | (self.kinds[Softmax] & ~self._of("flag"))
+
+        m.d.comb += [
+            setup.kind.eq(
+                Mux(
+                    self.kinds[Norm],
+                    Setup.NORM,
+                    Mux(self.kinds[Divide], Setup.DIVIDE, Setup.SOFTMAX),
+                )
+            ),
+            setup.count.eq(count),
+            setup.multiplier.eq(self._of("multiplier")),
+            setup.mean_shift.eq(self._of("shift")),
+            setup.epsilon.eq(self._of("extra")),
+            setup.base.eq(self._of("small").as_signed()),
+            setup.centred.eq(self._of("flag")),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.command.ready.eq(1), self.clear.eq(1)]
+                m.d.sync += [
+                    self.held.eq(self.command.payload),
+                    self.second_pass.eq(0),
+                    self.state_index.eq(0),
+                    self.lane.eq(0),
+                ]
+                with m.If(self.command.valid):
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += self.clear.eq(1)
+                with m.If(stateful):
+                    m.next = "STATE"
+                with m.Else():
+                    m.d.sync += self.reading.eq(1)
+                    m.next = "PASS"
+            with m.State("STATE"):
+                m.d.comb += self.read_state.eq(1)
+                with m.If((self.state_index == 3) & (self.under_way == 0)):
+                    m.d.sync += self.state_index.eq(0)
+                    with m.If(self.kinds[Divide]):
+                        m.next = "SETUP"
+                    with m.Else():
+                        m.d.sync += self.reading.eq(1)
+                        m.next = "PASS"
+            with m.State("PASS"), m.If(~self.reading & settled):
+                with m.If(two_passes & ~self.second_pass):
+                    m.next = "SETUP"
+                with m.Elif(self.kinds[Softmax]):
+                    m.next = "SAVE"
+                with m.Else():
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+            with m.State("SETUP"):
+                m.d.comb += setup.start.eq(1)
+                m.next = "LANE"
+            with m.State("LANE"), m.If(setup.done):
+                m.d.sync += self.lane.eq(self.lane + 1)
+                m.next = "SETUP"
+                with m.If(self.lane == self.rows - 1):
+                    m.d.sync += [self.second_pass.eq(1), self.reading.eq(1)]
+                    m.next = "PASS"
+            with m.State("SAVE"):
+                m.d.comb += self.write_state.eq(self.state_index != STATE_WORDS)
+                with m.If((self.state_index == STATE_WORDS) & settled):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+
+    def _reads(self, m: Module) -> None:
+        """Which word comes next, and whether it may."""
+        source, second, count = self._of("source"), self._of("second"), self._of("count")
+        index, phase = self.index, self.phase
+        pairs = self._is(Gate, Add, Divide)
+        last_phase = Signal(2)
+        m.d.comb += last_phase.eq(Mux(self.kinds[Rotate], 3, Mux(pairs, 1, 0)))
+
+        self.read_address, self.wants = Signal(ADDRESS_BITS), Signal()
+        with m.If(self.read_state):
+            m.d.comb += self.read_address.eq(second + self.state_index)
+        with m.Elif(self.kinds[Rotate]):
+            table = second + (index << 1)
+            m.d.comb += self.read_address.eq(
+                Array([source + index, source + count + index, table, table + 1])[phase]
+            )
+        with m.Elif(self.kinds[Divide]):
+            m.d.comb += self.read_address.eq(source + (index << 1) + phase)
+        with m.Else():
+            m.d.comb += self.read_address.eq(Mux(phase == 1, second, source) + index)
+
+        # Results of int8 pairs share a word: room is taken with the first read for a word.
+        gives = Signal()  # this pass gives results
+        m.d.comb += gives.eq(~self._is(Norm, Softmax) | self.second_pass)
+        opens = Signal()
+        m.d.comb += opens.eq(
+            gives & (phase == 0) & (self.kinds[Add] | self.kinds[Rotate] | ~index[0])
+        )
+        # A rotation fires four times for its four words: the next pair waits for that.
+        calm = ~self.kinds[Rotate] | (phase != 0) | (self.under_way == 0)
+        m.d.comb += self.wants.eq(
+            (self.read_state & (self.state_index != 3))
+            | (self.reading & calm & (~opens | (self.reserved < WRITES_AHEAD)))
+        )
+        self.served_read = Signal()
+        self.opened = Signal()
+        m.d.comb += self.opened.eq(self.served_read & ~self.read_state & opens)
+        m.d.comb += [
+            self.entry_read.eq(self.served_read & self.kinds[Norm]),
+            self.entry_address.eq(self._of("channel") + index),
+        ]
+        with m.If(self.served_read):
+            with m.If(self.read_state):
+                m.d.sync += self.state_index.eq(self.state_index + 1)
+            with m.Else():
+                m.d.sync += phase.eq(Mux(phase == last_phase, 0, phase + 1))
+                with m.If(phase == last_phase):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index + 1 == count):
+                        m.d.sync += [self.reading.eq(0), index.eq(0)]
+
+    def _lanes(self, m: Module) -> None:
+        """From a word that arrives to what the lanes do with it."""
+        # Of the read that was served in the cycle before, whose word arrives now.
+        came_phase, came_index, came_state = Signal(2), Signal(17), Signal()
+        came_word = Signal(2)
+        with m.If(self.served_read):
+            m.d.sync += [
+                came_phase.eq(self.phase),
+                came_index.eq(self.index),
+                came_state.eq(self.read_state),
+                came_word.eq(self.state_index),
+            ]
+        came = Signal()
+        m.d.comb += came.eq(self.port.read_valid & ~came_state)
+        entry = Signal(ENTRY_BITS)
+        with m.If(came):
+            m.d.sync += entry.eq(self.entry)
+
+        # Complete: the latches hold every operand of `full_index`.
+        full, full_index = Signal(), Signal(17)
+        last_phase = Mux(self.kinds[Rotate], 3, Mux(self._is(Gate, Add, Divide), 1, 0))
+        m.d.sync += full.eq(came & (came_phase == last_phase))
+        with m.If(came):
+            m.d.sync += full_index.eq(came_index)
+
+        # Fires: at once, one cycle later for an activation, four times for a rotation.
+        late = Signal()
+        turns = Signal(3)
+        m.d.sync += [
+            late.eq(full & self.kinds[Activate]),
+            turns.eq(Cat(full & self.kinds[Rotate], turns[:2])),
+        ]
+        turn = Cat(full & self.kinds[Rotate], turns)  # one-hot over four cycles
+        fire = Signal()
+        softmax, add = self.kinds[Softmax], self.kinds[Add]
+        m.d.comb += fire.eq(
+            (full & self._is(Norm, Gate, Divide)) | late | (self.kinds[Rotate] & turn.any())
+        )
+        left, right, fold = Signal(CHOICE_BITS), Signal(CHOICE_BITS), Signal(FOLD_BITS)
+        first = self.kinds[Norm] & ~self.second_pass
+        with m.If(first):
+            m.d.comb += [left.eq(Left.X), right.eq(Right.X)]
+        with m.Elif(self.kinds[Norm]):
+            m.d.comb += [left.eq(Left.CENTRED), right.eq(Right.LANE)]
+        with m.Elif(self.kinds[Activate]):
+            m.d.comb += [left.eq(Left.ACTIVATED), right.eq(Right.TWO)]
+        with m.Elif(self.kinds[Gate]):
+            m.d.comb += [left.eq(Left.ACTIVATED), right.eq(Right.SECOND)]
+        with m.Elif(self.kinds[Divide]):
+            m.d.comb += [left.eq(Left.ALIGNED), right.eq(Right.LANE)]
+        with m.Else():
+            # x1 cos - x2 sin, then x2 cos + x1 sin.
+            m.d.comb += [
+                left.eq(Mux(turn[1] | turn[2], Left.SECOND, Left.X)),
+                right.eq(Mux(turn[0] | turn[2], Right.COSINE, Right.SINE)),
+                fold.eq(Mux(turn[1], Fold.SUBTRACT, Mux(turn[3], Fold.ADD, Fold.NOTHING))),
+            ]
+
+        # Parameters of the second product. A norm's come with the channel, everything else has one
+        # for all.
+        norm = self.kinds[Norm]
+        multiplier, bias, out_shift = Signal(signed(17)), Signal(signed(32)), Signal(6)
+        m.d.comb += [
+            multiplier.eq(
+                Mux(norm, Cat(entry[32:48], entry[47]), Cat(self._of("multiplier"), Const(0, 1)))
+            ),
+            bias.eq(Mux(norm, entry[:32], 0)),
+            out_shift.eq(Mux(norm, entry[48:54], self._of("shift"))),
+        ]
+        late_parameters = _delayed(m, Cat(multiplier, bias), PARAMETER_DELAY, "parameters")
+        out_shift_late = _delayed(m, out_shift, OUT_SHIFT_DELAY, "out_shift")
+
+        shift = Signal(6)
+        m.d.sync += shift.eq(
+            Mux(
+                self.kinds[Divide],
+                DIVIDE_SHIFT,
+                Mux(self.kinds[Rotate], ROTARY_BITS, Mux(self.kinds[Gate], self._of("small"), 1)),
+            )
+        )
+        sees = Signal(self.rows)
+        ahead = Signal(signed(19))  # how far the key lies beyond what row 0 sees
+        m.d.comb += ahead.eq(full_index - self._of("extra")[:17].as_signed())
+        for row in range(self.rows):
+            m.d.comb += sees[row].eq(ahead <= row)
+
+        setup = self.setup
+        outputs = {
+            "x_sum": 28, "x_squares": 42, "best": 16, "seen": 1, "maximum_now": 16,
+            "total_now": 32, "y": 8, "sum16": 16, "probability": 7,
+        }  # fmt: skip
+        self.out: dict[str, list[Signal]] = {name: [] for name in outputs}
+        for row in range(self.rows):
+            word = self.port.read_data.word_select(row, 16)
+            mine = setup.done & (self.lane == row)
+            loads = [came_state & self.port.read_valid & (came_word == i) for i in range(3)]
+            fresh = self.clear
+            total_now = Signal(32, name=f"total_now_{row}")
+            signals = {
+                name: total_now if name == "total_now" else Signal(width, name=f"{name}_{row}")
+                for name, width in outputs.items()
+            }
+            m.submodules[f"lane_{row}"] = self.cells(
+                LANE,
+                {
+                    "word": word,
+                    "latch_x": came & (came_phase == 0),
+                    "latch_second": came & (came_phase == 1),
+                    "latch_cosine": came & (came_phase == 2),
+                    "latch_sine": came & (came_phase == 3),
+                    "silu": self.kinds[Gate] | self._of("flag"),
+                    "fire": fire,
+                    "left": left,
+                    "right": right,
+                    "fold": fold,
+                    "lane_shift": norm,
+                    "shift": shift,
+                    "multiplier": late_parameters[:17],
+                    "bias": late_parameters[17:],
+                    "out_shift": out_shift_late,
+                    "zero": self._of("zero_point"),
+                    "clear": self.clear,
+                    "statistics": first,
+                    "compare": softmax & ~self.second_pass & full,
+                    "score": softmax & self.second_pass & full,
+                    "sees": sees[row],
+                    "set_factor": mine & ~softmax,
+                    "set_maximum": fresh | (mine & softmax) | loads[0],
+                    "set_total": fresh | (mine & softmax) | loads[1] | loads[2],
+                    "mean": setup.mean,
+                    "factor": setup.factor,
+                    "own_shift": setup.own_shift,
+                    "maximum": Mux(fresh, EMPTY, Mux(loads[0], word, setup.maximum)),
+                    "total": Mux(
+                        fresh,
+                        0,
+                        Mux(
+                            loads[1],
+                            Cat(word, total_now[16:]),
+                            Mux(loads[2], Cat(total_now[:16], word), setup.total),
+                        ),
+                    ),
+                },
+                signals,
+            )
+            for name, signal in signals.items():
+                self.out[name].append(signal)
+        for name in ("x_sum", "x_squares", "best", "seen", "maximum_now", "total_now"):
+            m.d.comb += getattr(setup, name).eq(Array(self.out[name])[self.lane])
+        self.alphas = [Signal(5, name=f"alpha_{row}") for row in range(self.rows)]
+        for row, alpha in enumerate(self.alphas):
+            with m.If(setup.done & (self.lane == row)):
+                m.d.sync += alpha.eq(setup.alpha)
+
+        # Results.
+        self.result, self.result_index = Signal(), Signal(17)
+        self.result_second = Signal()
+        fired = (full & self._is(Norm, Gate, Divide)) | late | turn[1] | turn[3]
+        given = fired & ~first
+        index_at_fire = Signal(17)
+        with m.If(full):
+            m.d.sync += index_at_fire.eq(full_index)
+        at_fire = Mux(self._is(Activate, Rotate), index_at_fire, full_index)
+        slow = _delayed(m, Cat(given, turn[3], at_fire), RESULT_DELAY, "slow")
+        sums = _delayed(m, Cat(full & add, full_index), SUM_DELAY, "sums")
+        probable = _delayed(
+            m, Cat(full & softmax & self.second_pass, full_index), PROBABILITY_DELAY, "probable"
+        )
+        m.d.comb += [
+            self.result.eq(Mux(add, sums[0], Mux(softmax, probable[0], slow[0]))),
+            self.result_second.eq(slow[1]),
+            self.result_index.eq(Mux(add, sums[1:], Mux(softmax, probable[1:], slow[2:]))),
+        ]
+        # Reads under way: for a first pass they end in the lanes.
+        folded = _delayed(m, fired & first, 3, "folded")
+        compared = _delayed(m, full & softmax & ~self.second_pass, 1, "compared")
+        ended = Signal()
+        m.d.comb += ended.eq(
+            Mux(
+                self.kinds[Rotate],
+                self.result & self.result_second,
+                self.result | folded | compared,
+            )
+        )
+        begun = self.served_read & ~self.read_state & (self.phase == 0)
+        state_begun = self.served_read & self.read_state
+        state_ended = self.port.read_valid & came_state
+        m.d.sync += self.under_way.eq(
+            self.under_way + (begun | state_begun) - (ended | state_ended)
+        )
+
+    def _results(self, m: Module) -> None:
+        """Results to words: two int8 a word, or one int16."""
+        add, softmax, rotate = self.kinds[Add], self.kinds[Softmax], self.kinds[Rotate]
+        out, count, index = self._of("out"), self._of("count"), self.result_index
+        lows = [Signal(8 * self.rows, name=f"low_{i}") for i in range(2)]
+        bytes_ = Signal(8 * self.rows)
+        m.d.comb += bytes_.eq(
+            Cat(
+                *(
+                    Mux(softmax, Cat(p, Const(0, 1)), y)
+                    for p, y in zip(self.out["probability"], self.out["y"], strict=True)
+                )
+            )
+        )
+        alone = softmax & ~index[0] & (index + 1 == count)
+        complete = index[0] | alone
+        second = self.result_second & rotate
+        with m.If(self.result & ~index[0]):
+            with m.If(second):
+                m.d.sync += lows[1].eq(bytes_)
+            with m.Else():
+                m.d.sync += lows[0].eq(bytes_)
+        low = Mux(second, lows[1], lows[0])
+        word8 = Cat(
+            *(
+                Mux(
+                    alone,
+                    Cat(bytes_.word_select(row, 8), Const(0, 8)),
+                    Cat(low.word_select(row, 8), bytes_.word_select(row, 8)),
+                )
+                for row in range(self.rows)
+            )
+        )
+        base = out + Mux(second, count >> 1, 0)
+        state_words = Array(
+            [
+                Cat(*self.out["maximum_now"]),
+                Cat(*(total[:16] for total in self.out["total_now"])),
+                Cat(*(total[16:] for total in self.out["total_now"])),
+                Cat(*(Cat(alpha, Const(0, 11)) for alpha in self.alphas)),
+            ]
+        )
+        masked = self._of("masked") & rotate
+        mask = Cat(
+            *((~masked | (self._of("lane") == row)).replicate(2) for row in range(self.rows))
+        )
+        saving = self.write_state & self.writes.w_rdy & (self.reserved < WRITES_AHEAD)
+        self.saved = Signal()
+        m.d.comb += [
+            self.saved.eq(saving),
+            self.writes.w_en.eq(saving | (self.result & (add | complete))),
+            self.writes.w_data.eq(
+                Mux(
+                    self.write_state,
+                    Cat(
+                        (self._of("second") + self.state_index)[:ADDRESS_BITS],
+                        state_words[self.state_index],
+                        Const(-1, 2 * self.rows),
+                    ),
+                    Cat(
+                        Mux(add, out + index, base + index[1:])[:ADDRESS_BITS],
+                        Mux(add, Cat(*self.out["sum16"]), word8),
+                        mask,
+                    ),
+                )
+            ),
+        ]
+        with m.If(saving):
+            m.d.sync += self.state_index.eq(self.state_index + 1)
+
+    def _port(self, m: Module) -> None:
+        """Writes first, then reads."""
+        port, writes = self.port, self.writes
+        word_end = ADDRESS_BITS + 16 * self.rows
+        m.d.comb += [
+            port.valid.eq(writes.r_rdy | self.wants),
+            port.write.eq(writes.r_rdy),
+            port.address.eq(Mux(writes.r_rdy, writes.r_data[:ADDRESS_BITS], self.read_address)),
+            port.write_data.eq(writes.r_data[ADDRESS_BITS:word_end]),
+            port.mask.eq(writes.r_data[word_end:]),
+            writes.r_en.eq(writes.r_rdy & port.ready),
+            self.served_read.eq(self.wants & ~writes.r_rdy & port.ready),
+        ]
+        # A rotation opens two words with each even pair.
+        opened = Signal(2)
+        m.d.comb += opened.eq(
+            Mux(self.kinds[Rotate], Mux(self.index[0], 0, self.opened << 1), self.opened)
+        )
+        m.d.sync += self.reserved.eq(self.reserved + opened + self.saved - writes.r_en)
+
+
+def _delayed(m: Module, value: Value, cycles: int, name: str) -> Signal:
+    """`value` after so many cycles."""
+    stages: Iterable[int] = range(cycles)
+    current: Value = value
+    for stage in stages:
+        register = Signal(len(value), name=f"{name}_{stage}")
+        m.d.sync += register.eq(current)
+        current = register
+    assert isinstance(current, Signal)
+    return current

@@ -1,0 +1,267 @@
+"""One lane of the vector engine: the datapath of one token."""
+
+from enum import IntEnum
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hwlib.blocks.cells import Cells
+
+LANE = "vector_lane"
+"""Module name of a lane, which is elaborated once."""
+
+
+class Left(IntEnum):
+    """The left factor of the first product."""
+
+    X = 0
+    CENTRED = 1
+    ACTIVATED = 2
+    SECOND = 3
+    ALIGNED = 4
+
+
+class Right(IntEnum):
+    """The right factor of the first product."""
+
+    X = 0
+    TWO = 1
+    LANE = 2
+    SECOND = 3
+    COSINE = 4
+    SINE = 5
+
+
+class Fold(IntEnum):
+    """What the first product is added to."""
+
+    NOTHING = 0
+    ADD = 1
+    SUBTRACT = 2
+
+
+CHOICE_BITS = 3
+"""Width of a choice of factor."""
+
+FOLD_BITS = 2
+"""Width of a choice of fold."""
+
+PARAMETER_DELAY = 4
+"""Cycles from `fire` to the second product, when `multiplier` and `bias` must stand."""
+
+OUT_SHIFT_DELAY = 5
+"""Cycles from `fire` to the second shift, when `out_shift` must stand."""
+
+RESULT_DELAY = 7
+"""Cycles from `fire` to the result in `y`."""
+
+SUM_DELAY = 1
+"""Cycles from `fire` to the result in `sum16`."""
+
+PROBABILITY_DELAY = 2
+"""Cycles from `score` to the result in `probability`."""
+
+
+class VectorLane(wiring.Component):
+    """Latches for four operands, a product, a rounding shift, a second product and a second shift.
+
+    `word` is latched where `latch_x` (x, g, x1, low half), `latch_second` (up, x2, high half),
+    `latch_cosine` or `latch_sine` is high. `fire` starts what the latches hold: left * right,
+    folded into the product before, then (P + 2^(shift-1)) >> shift saturated to int16, times
+    `multiplier` plus `bias`, shifted by `out_shift` with `zero` added, saturated to int8. Nothing
+    stalls; `shift`, `lane_shift` and `zero` stand still during a command.
+
+    For a norm `statistics` adds x and x^2 up. For a softmax `compare` and `score` take x as a
+    score: the first keeps the maximum, the second gives a probability and adds it to the total.
+    What a command needs once a lane (mean, factor, shift, maximum, total) comes over `set_*`.
+
+    Args:
+        cells: Makes the activation function and the exponential.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        super().__init__(
+            {
+                "word": In(16),
+                "latch_x": In(1),
+                "latch_second": In(1),
+                "latch_cosine": In(1),
+                "latch_sine": In(1),
+                "silu": In(1),
+                "fire": In(1),
+                "left": In(CHOICE_BITS),
+                "right": In(CHOICE_BITS),
+                "fold": In(FOLD_BITS),
+                "lane_shift": In(1),
+                "shift": In(6),
+                "multiplier": In(signed(17)),
+                "bias": In(signed(32)),
+                "out_shift": In(6),
+                "zero": In(signed(8)),
+                "clear": In(1),
+                "statistics": In(1),
+                "compare": In(1),
+                "score": In(1),
+                "sees": In(1),
+                "set_factor": In(1),
+                "set_maximum": In(1),
+                "set_total": In(1),
+                "mean": In(signed(22)),
+                "factor": In(16),
+                "own_shift": In(6),
+                "maximum": In(signed(16)),
+                "total": In(32),
+                "x_sum": Out(signed(28)),
+                "x_squares": Out(42),
+                "best": Out(signed(16)),
+                "seen": Out(1),
+                "maximum_now": Out(signed(16)),
+                "total_now": Out(32),
+                "y": Out(8),
+                "sum16": Out(16),
+                "probability": Out(7),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        x, second = Signal(signed(16)), Signal(signed(16))
+        cosine, sine = Signal(signed(16)), Signal(signed(16))
+        for latch, enable in (
+            (x, self.latch_x),
+            (second, self.latch_second),
+            (cosine, self.latch_cosine),
+            (sine, self.latch_sine),
+        ):
+            with m.If(enable):
+                m.d.sync += latch.eq(self.word)
+        self._products(m, x, second, cosine, sine)
+        self._softmax(m, x)
+        # Sum of two int16.
+        total = Signal(signed(17))
+        m.d.comb += total.eq(x + second)
+        fits = total[15] == total[16]
+        m.d.sync += self.sum16.eq(Mux(fits, total[:16], Cat((~total[16]).replicate(15), total[16])))
+        return m
+
+    def _products(self, m: Module, x: Signal, second: Signal, cosine: Signal, sine: Signal) -> None:
+        mean, factor, own_shift = Signal(signed(22)), Signal(16), Signal(6)
+        with m.If(self.set_factor):
+            m.d.sync += [mean.eq(self.mean), factor.eq(self.factor), own_shift.eq(self.own_shift)]
+
+        activated = Signal(signed(16))
+        m.submodules.activation = self.cells(
+            "activation", {"x": x, "silu": self.silu}, {"y": activated}
+        )
+        # An int32 over a total: 12 bits up and then down by the lane's shift, 0 to 31.
+        wide, aligned = Signal(signed(44)), Signal(signed(44))
+        clipped = Signal(signed(23))
+        m.d.comb += [
+            wide.eq(Cat(x, second).as_signed() << 12),
+            aligned.eq(wide >> own_shift[:5]),
+            clipped.eq(_clipped(aligned, 23)),
+        ]
+        left, right = Signal(signed(23)), Signal(signed(17))
+        fold = Signal(FOLD_BITS)
+        with m.If(self.fire):
+            m.d.sync += fold.eq(self.fold)
+            with m.Switch(self.left):
+                for choice, value in (
+                    (Left.X, x),
+                    (Left.CENTRED, (x << 4) - mean),
+                    (Left.ACTIVATED, activated),
+                    (Left.SECOND, second),
+                    (Left.ALIGNED, clipped),
+                ):
+                    with m.Case(choice):
+                        m.d.sync += left.eq(value)
+            with m.Switch(self.right):
+                for factor_choice, value in (
+                    (Right.X, x),
+                    (Right.TWO, 2),
+                    (Right.LANE, factor),
+                    (Right.SECOND, second),
+                    (Right.COSINE, cosine),
+                    (Right.SINE, sine),
+                ):
+                    with m.Case(factor_choice):
+                        m.d.sync += right.eq(value)
+
+        product, folded = Signal(signed(40)), Signal(signed(41))
+        m.d.comb += product.eq(left * right)
+        with m.Switch(fold):
+            with m.Case(Fold.NOTHING):
+                m.d.sync += folded.eq(product)
+            with m.Case(Fold.ADD):
+                m.d.sync += folded.eq(folded + product)
+            with m.Case(Fold.SUBTRACT):
+                m.d.sync += folded.eq(folded - product)
+
+        # Statistics of a norm: x and its square, two cycles after `fire`.
+        counted = Signal(2)
+        m.d.sync += counted.eq(Cat(self.fire & self.statistics, counted[0]))
+        with m.If(self.clear):
+            m.d.sync += [self.x_sum.eq(0), self.x_squares.eq(0)]
+        with m.Else():
+            with m.If(counted[0]):
+                m.d.sync += self.x_sum.eq(self.x_sum + left)
+            with m.If(counted[1]):
+                m.d.sync += self.x_squares.eq(self.x_squares + folded[:32])
+
+        amount = Signal(6)
+        shifted, rounded = Signal(signed(41)), Signal(signed(41))
+        z = Signal(signed(16))
+        m.d.comb += rounded.eq((shifted + 1) >> 1)
+        m.d.sync += [
+            amount.eq(Mux(self.lane_shift, own_shift, self.shift) - 1),
+            shifted.eq(folded >> amount),
+            z.eq(_clipped(rounded, 16)),
+        ]
+
+        scaled, narrowed, result = Signal(signed(34)), Signal(signed(34)), Signal(signed(34))
+        m.d.comb += result.eq(((narrowed + 1) >> 1) + self.zero)
+        m.d.sync += [
+            scaled.eq(z * self.multiplier + self.bias),
+            narrowed.eq(scaled >> (self.out_shift - 1)[:6]),
+            self.y.eq(_clipped(result, 8)),
+        ]
+
+    def _softmax(self, m: Module, x: Signal) -> None:
+        with m.If(self.set_maximum):
+            m.d.sync += self.maximum_now.eq(self.maximum)
+        with m.If(self.clear):
+            m.d.sync += self.seen.eq(0)
+        with m.Elif(self.compare & self.sees):
+            m.d.sync += self.seen.eq(1)
+            with m.If(~self.seen | (x > self.best)):
+                m.d.sync += self.best.eq(x)
+
+        distance = Signal(signed(22))
+        fraction, octave = Signal(5), Signal(4)
+        visible = Signal(2)
+        scored = Signal(2)
+        value = Signal(7)
+        m.d.comb += distance.eq((self.maximum_now << 5) - x)
+        m.d.sync += [
+            fraction.eq(distance[:5]),
+            octave.eq(Mux(distance[9:].any(), 15, distance[5:9])),
+            visible.eq(Cat(self.sees, visible[0])),
+            scored.eq(Cat(self.score, scored[0])),
+        ]
+        m.submodules.exponential = self.cells(
+            "exponential", {"fraction": fraction, "octave": octave}, {"value": value}
+        )
+        m.d.comb += self.probability.eq(Mux(visible[1], value, 0))
+        with m.If(self.set_total):
+            m.d.sync += self.total_now.eq(self.total)
+        with m.Elif(scored[1]):
+            m.d.sync += self.total_now.eq(self.total_now + self.probability)
+
+
+def _clipped(value: Signal, bits: int) -> Signal:
+    """`value` saturated to two's complement of `bits` bits, signed."""
+    sign = value[-1]
+    fits = (value[bits - 1 :] == 0) | value[bits - 1 :].all()
+    return Mux(fits, value[:bits], Cat((~sign).replicate(bits - 1), sign)).as_signed()

@@ -1,0 +1,70 @@
+"""The whole-model core as one linked netlist in RTLIL.
+
+Units, lanes, rows and memories are instances of fixed names; each is elaborated alone, once, and
+the texts are joined here.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+from amaranth.hdl import Elaboratable
+
+from hwlib.blocks.banked_memory import ByteSram
+from hwlib.blocks.cells import instance, sram_name
+from hwlib.blocks.drain_unit import ENTRY_BITS
+from hwlib.blocks.outer_product import GRID_ROW, GridRow
+from hwlib.blocks.vector_lane import LANE, VectorLane
+from hwlib.core import WEIGHT_BANKS, Core
+from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.elaborate import convert, without_contents
+from hwlib.units.activation import ActivationFunction
+from hwlib.units.exponential import Exponential
+from hwlib.units.inverse_sqrt import InverseSqrt
+from hwlib.units.mac import Mac
+from hwlib.units.reciprocal import Reciprocal
+from hwlib.units.rescaler import Rescaler
+
+TOP = "core"
+"""Name of the linked netlist's top module."""
+
+
+def elaborate_core(config: CoreConfig) -> str:
+    """The core as linked RTLIL, top module `core`; equal configs give equal text."""
+    lane_bits = 8 * LANE_BYTES
+    srams = {
+        (config.activation_words // config.activation_banks, lane_bits * config.rows),
+        (config.weight_words // WEIGHT_BANKS, lane_bits * config.columns),
+        (config.channel_entries, ENTRY_BITS),
+    }
+    parts = [
+        f"attribute \\top 1\n{convert(Core(config, instance), TOP)}",
+        _cell(GRID_ROW, config.columns),
+        _cell(LANE, 0),
+        _cell("mac", 0),
+        _cell("rescaler", 0),
+        _cell("activation", 0),
+        _cell("exponential", config.exponential_entries),
+        _cell("inverse_sqrt", 0),
+        _cell("reciprocal", 0),
+    ]
+    return "\n".join([*parts, *(_sram(words, bits) for words, bits in sorted(srams))])
+
+
+@lru_cache(maxsize=64)
+def _cell(name: str, size: int) -> str:
+    make: dict[str, Callable[[], Elaboratable]] = {
+        GRID_ROW: partial(GridRow, size, instance),
+        LANE: partial(VectorLane, instance),
+        "mac": Mac,
+        "rescaler": Rescaler,
+        "activation": ActivationFunction,
+        "exponential": partial(Exponential, size),
+        "inverse_sqrt": InverseSqrt,
+        "reciprocal": Reciprocal,
+    }
+    return convert(make[name](), name)
+
+
+@lru_cache(maxsize=32)
+def _sram(words: int, bits: int) -> str:
+    return without_contents(convert(ByteSram(words, bits), sram_name(words, bits)))

@@ -1,0 +1,138 @@
+"""The whole-model core: its netlist computes what the reference says, whatever stalls."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluators.silicon import core_simulation, verilator
+from evaluators.silicon.core_simulation import CoreRun, Disturbance, Dram, simulate_core
+from evaluators.silicon.simulation import SimulationError
+from hwlib.commands import Load, Store, Waits
+from hwlib.core_config import CoreConfig
+from hwlib.core_netlist import elaborate_core
+from hwlib.reference.core import execute
+from tests.hwlib.core_programs import random_program
+
+SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
+"""Seconds to build, and every mode of every command."""
+
+SHAPES = [
+    {"rows": 8, "columns": 4, "dma_bytes": 4, "exponential_entries": 4},
+    {"rows": 4, "columns": 8, "dma_bytes": 16, "exponential_entries": 32},
+    {"rows": 8, "columns": 8, "activation_banks": 8, "queue_depth": 1},
+    {"rows": 16, "columns": 4, "dma_bytes": 32, "exponential_entries": 8, "activation_banks": 2},
+    {"rows": 4, "columns": 16, "queue_depth": 9},
+]
+"""Cores of other shapes: array sides, link, table, banks, queues."""
+
+LENGTH = 24
+"""Commands of a random program after its loads: more than one of each kind."""
+
+pytestmark = [
+    pytest.mark.eda,
+    pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "there"),
+]
+
+
+@pytest.fixture(scope="module")
+def small() -> str:
+    return elaborate_core(SMALL)
+
+
+def config_of(shape: dict[str, int]) -> CoreConfig:
+    sizes = {"activation_bytes": 2048 * shape["rows"], "weight_bytes": 8192, "channel_entries": 256}
+    return CoreConfig.model_validate(sizes | shape)
+
+
+def dram_timing(rng: np.random.Generator) -> Dram:
+    return Dram(
+        latency_cycles=int(rng.integers(0, 60)),
+        burst_beats=int(rng.choice([0, 4, 16])),
+        gap_cycles=int(rng.integers(0, 9)),
+    )
+
+
+def disturbance(rng: np.random.Generator, seed: int) -> Disturbance:
+    """None for every second seed; stalls for the others, and for half of them a reset."""
+    if seed % 2 == 0:
+        return Disturbance()
+    command, read, write = rng.random(3) * (0.3, 0.5, 0.5)
+    reset = int(rng.integers(1, 4000)) if seed % 4 == 1 else 0
+    return Disturbance(seed=seed, command=command, read=read, write=write, reset_cycle=reset)
+
+
+def check(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> CoreRun:
+    program, dram = random_program(config, LENGTH, seed)
+    rng = np.random.default_rng(seed)
+    run = simulate_core(
+        rtlil, program, dram, config, cache_dir, dram_timing(rng), disturbance(rng, seed)
+    )
+    found, expected = np.frombuffer(run.dram, np.uint8), execute(program, dram, config)
+    wrong = np.flatnonzero(found != expected)
+    assert not len(wrong), f"seed {seed}: {len(wrong)} bytes of DRAM differ, first {wrong[0]}"
+    return run
+
+
+def test_random_programs_equal_the_reference_under_stalls_and_resets(
+    small: str, cache_dir: Path
+) -> None:
+    for seed in range(24):
+        check(small, SMALL, seed, cache_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_cores_of_other_shapes_equal_the_reference(shape: dict[str, int], cache_dir: Path) -> None:
+    config = config_of(shape)
+    rtlil = elaborate_core(config)
+    for seed in range(100, 160):
+        check(rtlil, config, seed, cache_dir)
+
+
+def test_stalls_cost_cycles_and_change_nothing_else(small: str, cache_dir: Path) -> None:
+    program, dram = random_program(SMALL, LENGTH, 2)
+    free = simulate_core(small, program, dram, SMALL, cache_dir)
+    held = simulate_core(
+        small, program, dram, SMALL, cache_dir, disturbance=Disturbance(read=0.5, write=0.5)
+    )
+    assert held.dram == free.dram
+    assert held.total_cycles > free.total_cycles
+
+
+def test_one_wrong_bit_of_a_unit_is_seen(small: str, cache_dir: Path) -> None:
+    """The broken twin: the reciprocal's last table entry is one too large."""
+    module = small[small.index("module \\reciprocal\n") :]
+    at = small.index(module) + module.rindex("assign \\start$next 16'")
+    line = small[at : small.index("\n", at)]
+    broken = small[:at] + line[:-1] + ("0" if line[-1] == "1" else "1") + small[at + len(line) :]
+    assert broken != small
+    with pytest.raises(AssertionError, match="bytes of DRAM differ"):
+        for seed in range(40):
+            check(broken, SMALL, seed, cache_dir)
+
+
+def test_a_core_that_hangs_is_stopped_and_its_command_named(
+    small: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_simulation, "PATIENCE", 2000)
+    # A DRAM that never answers looks like a core that hangs.
+    program = [Load(target="activations", address=0, words=4, dram_address=0)]
+    with pytest.raises(SimulationError, match=r"stood at command 0 \(load\)"):
+        simulate_core(
+            small,
+            program,
+            np.zeros(4096, np.uint8),
+            SMALL,
+            cache_dir,
+            timing=Dram(latency_cycles=100_000),
+        )
+
+
+def test_a_program_that_leaves_its_dram_is_refused(small: str, cache_dir: Path) -> None:
+    program = [
+        Load(target="activations", address=0, words=4, dram_address=0),
+        Store(address=0, words=4, dram_address=1 << 20, waits=Waits(load=1)),
+    ]
+    with pytest.raises(SimulationError, match="beyond the DRAM"):
+        simulate_core(small, program, np.zeros(4096, np.uint8), SMALL, cache_dir)
