@@ -404,7 +404,19 @@ def _check(
             raise LoweringError(f"shifts must be 1..{SHIFT_MAX}, not {shift.min()}..{shift.max()}")
     if not -128 <= zero_point <= 127:
         raise LoweringError(f"the zero point must be -128..127, not {zero_point}")
-    # Interval analysis: the largest sums that any int8 activations can give.
+    check_sums(weight, bias)
+
+
+def check_sums(weight: npt.NDArray[np.int8], bias: npt.NDArray[np.int32]) -> None:
+    """Interval analysis: holds the sums that any int8 activations can give to the accumulators.
+
+    Args:
+        weight: int8 [N, K].
+        bias: int32 [N].
+
+    Raises:
+        LoweringError: A sum could wrap at 32 bits, before or after the bias.
+    """
     wide = weight.astype(np.int64)
     positive, negative = np.maximum(wide, 0).sum(axis=1), np.maximum(-wide, 0).sum(axis=1)
     high = 127 * positive + 128 * negative

@@ -1,0 +1,84 @@
+"""A workload's model after a plan, wholly in integers: compressed, written down, ready to score."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+
+from swopt import plan as plans
+from swopt.compiler import twin
+from swopt.compiler.calibration import observe
+from swopt.compiler.host import Host
+from swopt.compiler.integerize import integerize
+from swopt.compiler.network import Network
+from swopt.plan import CompressionPlan
+from swopt.techniques import pruning, quantization
+from swopt.workloads import tiny_vlm
+from swopt.workloads.vqa import Questions
+from swopt.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class IntegerModel:
+    """The integer model that a plan leaves of a workload's model.
+
+    Attributes:
+        workload: Whose model it was.
+        network: What the core computes.
+        host: What is computed before it.
+    """
+
+    workload: Workload
+    network: Network
+    host: Host
+
+    def logits(self, questions: Questions) -> torch.Tensor:
+        """Logits of the answer's token in steps of `network.logit_scale`, int32 `[n, words]`."""
+        return twin.logits(self.network, self.host.inputs(questions))
+
+    def score(self, questions: Questions) -> torch.Tensor:
+        """Log-probabilities over the workload's answer set, float32 `[n, answers]`."""
+        tokenizer = self.workload.vlm.tokenizer
+        tokens = [tiny_vlm.token_id(tokenizer, answer) for answer in self.workload.answers]
+        nats = self.logits(questions)[:, tokens].double() * self.network.logit_scale
+        return torch.log_softmax(nats, -1).float()
+
+
+def integer_model(
+    workload: Workload, plan: CompressionPlan, attention_block: int, exponential_entries: int
+) -> IntegerModel:
+    """Applies `plan` to a copy of the workload's model and writes what is left in integers.
+
+    Deterministic: equal arguments give equal integers. Calibration sees training questions only.
+
+    Args:
+        workload: The model and its questions.
+        plan: What is done to it.
+        attention_block: Keys of one block of the online softmax, at least 1.
+        exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
+
+    Raises:
+        ValueError: The plan breaks a law of the model, or a constant does not fit the core.
+    """
+    plans.check(plan, workload.layers)
+    questions = workload.calibration()
+    model = deepcopy(workload.vlm.model)
+    named = tiny_vlm.linear_layers(model)
+
+    def calibrate() -> None:
+        workload.score(model, questions)
+
+    pruning.apply(tiny_vlm.blocks(model), named, plan.pruning, calibrate)
+    left = set(model.modules())
+    layers = {name: layer for name, layer in named.items() if layer in left}
+    seen = observe(model, layers, calibrate)
+    weights = quantization.apply(
+        {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
+        {name: each.input_power for name, each in seen.layers.items()},
+        plan.quantization,
+    )
+    tokenizer = workload.vlm.tokenizer
+    network, host = integerize(
+        model, layers, weights, seen, tokenizer, attention_block, exponential_entries
+    )
+    return IntegerModel(workload, network, host)

@@ -1,0 +1,372 @@
+"""Every operator of a pruned Idefics3 model in integers: scales from calibration, then constants.
+
+Residual streams are int16 with one scale for the vision tower and one for the decoder, where image
+tokens and words meet. What the array multiplies is int8.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hwlib.reference.tables import OCTAVE
+from hwlib.reference.vector import ROTARY_BITS
+from swopt.compiler import host
+from swopt.compiler.calibration import Seen, rotary_table
+from swopt.compiler.host import Host
+from swopt.compiler.integer import SHIFT_MAX, Range, requantizers
+from swopt.compiler.network import (
+    Activate,
+    Add,
+    Attention,
+    Concatenate,
+    Gate,
+    Input,
+    Int16s,
+    Int32s,
+    Int64s,
+    Linear,
+    LinearOutput,
+    Network,
+    Norm,
+    Operator,
+    Rotate,
+    Scale,
+    Shuffle,
+)
+from swopt.techniques.quantization import QuantizedWeight
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+HEADROOM = 2.0
+"""An int16 tensor reaches this many times as far as the largest magnitude seen."""
+
+ACTIVATION_STEP = 1 / 64
+"""What one step of the input of GELU and SiLU is worth."""
+
+QUOTIENT_STEP = 1 / 256
+"""What one step of an activation's or a division's result is worth."""
+
+LOGIT_BITS = 24
+"""Bits that the largest logit seen takes, its sign among them."""
+
+NORM_STEPS = 1024
+"""One deviation after the first pass of a norm over a power of two of channels."""
+
+EPSILON_MAX = (1 << 32) - 1
+
+
+def integerize(
+    model: Any,
+    layers: Mapping[str, torch.nn.Linear],
+    weights: Mapping[str, QuantizedWeight],
+    seen: Seen,
+    tokenizer: "Tokenizer",
+    attention_block: int,
+    exponential_entries: int,
+) -> tuple[Network, Host]:
+    """The model as integer operators, and what the host computes before them.
+
+    A tensor is named after the layer that makes it; `vision` and `decoder` are the streams.
+
+    Args:
+        model: `Idefics3ForConditionalGeneration`, already pruned; it is not changed.
+        layers: Its linear layers, under the names of the unpruned model.
+        weights: Their quantized weights by name.
+        seen: What `calibration.observe` saw.
+        tokenizer: Of the model.
+        attention_block: Keys of one block of the online softmax, at least 1.
+        exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
+
+    Raises:
+        ValueError: A constant does not fit the core's fields.
+    """
+    vision, text = model.model.vision_model, model.model.text_model
+    image, language = _int16_steps(seen.vision), _int16_steps(seen.decoder)
+    writer = _Writer(layers, weights, seen)
+
+    writer.put(Input("patches", "patches", vision.config.hidden_size), image)
+    writer.put(Input("positions", "positions", vision.config.hidden_size), image)
+    writer.put(Add("patches", "positions", "vision"), image)
+    for name, block in _named_blocks(vision.encoder.layers, layers):
+        _vision_block(writer, name, block)
+
+    x = writer.norm(vision.post_layernorm, "vision", "vision.norm", "connector")
+    x = writer.put(Shuffle(x, "shuffled", model.config.scale_factor), writer.steps[x])
+    x = writer.linear("connector", x, "int16", language)
+    writer.put(Input("words", "words", text.config.hidden_size), language)
+    writer.put(Concatenate(x, "words", "decoder"), language)
+    for name, block in _named_blocks(text.layers, layers):
+        _decoder_block(writer, name, block, rotary_table(text))
+
+    x = writer.norm(text.norm, "decoder", "decoder.norm", "head")
+    logit = Steps(_largest(seen.layers["head"].outputs) / 2 ** (LOGIT_BITS - 1))
+    x = writer.linear("head", x, "logits", logit)
+    network = Network(tuple(writer.operators), attention_block, exponential_entries, x, logit.size)
+    return network, host.build(model, image.size, language.size, tokenizer)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the integers of a tensor stand for: (integer - zero) * size.
+
+    Attributes:
+        size: Over 0.
+        zero: The integer that stands for 0.
+    """
+
+    size: float
+    zero: int = 0
+
+
+@dataclass
+class _Writer:
+    """Writes operators one after the other and knows the steps of each tensor."""
+
+    layers: Mapping[str, torch.nn.Linear]
+    weights: Mapping[str, QuantizedWeight]
+    seen: Seen
+    operators: list[Operator] = field(default_factory=list)
+    steps: dict[str, Steps] = field(default_factory=dict)
+
+    def put(self, operator: Operator, steps: Steps) -> str:
+        """Adds an operator; the name of its result."""
+        self.operators.append(operator)
+        self.steps[operator.y] = steps
+        return operator.y
+
+    def read_by(self, layer: str) -> Steps:
+        """Of a tensor that the linear layer `layer` reads."""
+        return Steps(*self.seen.layers[layer].inputs.quantizer())
+
+    def made_by(self, layer: str) -> float:
+        """Largest magnitude that `layer` made."""
+        return _largest(self.seen.layers[layer].outputs)
+
+    def norm(self, module: Any, x: str, y: str, reader: str) -> str:
+        """A LayerNorm or RMSNorm whose result the linear layer `reader` reads."""
+        steps = self.read_by(reader)
+        return self.put(norm(module, x, y, self.steps[x], steps), steps)
+
+    def linear(self, name: str, x: str, output: LinearOutput, steps: Steps) -> str:
+        """A layer whose result is named like itself."""
+        return self.put(self._linear(name, x, name, output, steps), steps)
+
+    def residual(self, name: str, x: str, stream: str) -> None:
+        """A layer whose result is added to a stream."""
+        steps = self.steps[stream]
+        self.put(self._linear(name, x, stream, "residual", steps), steps)
+
+    def _linear(self, name: str, x: str, y: str, output: LinearOutput, steps: Steps) -> Linear:
+        layer, weight, source = self.layers[name], self.weights[name], self.steps[x]
+        sum_steps = source.size * weight.scale
+        bias = np.zeros(len(weight.values))
+        if layer.bias is not None:
+            bias = layer.bias.detach().double().numpy()
+        multiplier, shift = requantizers(sum_steps / steps.size)
+        return Linear(
+            name=name,
+            x=x,
+            y=y,
+            weight=weight.values,
+            bias=_bias(name, bias / sum_steps, source.zero, weight.values),
+            multiplier=multiplier,
+            shift=shift,
+            zero=steps.zero,
+            output=output,
+            weight_bits=weight.bits,
+            across=name.endswith(".attention.value"),
+        )
+
+    def attention(self, block: str, qkv: tuple[str, str, str], shape: "_Heads") -> str:
+        """Softmax attention whose result the block's output layer reads."""
+        q, k, v = qkv
+        steps = self.read_by(f"{block}.attention.output")
+        octave = OCTAVE * math.log2(math.e) / math.sqrt(shape.head_dim)
+        operator = Attention(
+            q=q,
+            k=k,
+            v=v,
+            y=f"{block}.attention.heads",
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            causal=shape.causal,
+            score=_scale(octave * self.steps[q].size * self.steps[k].size),
+            scale=_scale(QUOTIENT_STEP * self.steps[v].size / steps.size, steps.zero),
+        )
+        return self.put(operator, steps)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    heads: int
+    kv_heads: int
+    head_dim: int
+    causal: bool
+
+
+def _vision_block(writer: _Writer, name: str, block: Any) -> None:
+    attention, mlp = f"{name}.attention", f"{name}.mlp"
+    query, key, value = (f"{attention}.{part}" for part in ("query", "key", "value"))
+    x = writer.norm(block.layer_norm1, "vision", f"{attention}.norm", query)
+    for layer in (query, key, value):
+        writer.linear(layer, x, "int8", _symmetric_steps(writer.made_by(layer)))
+    heads = block.self_attn.num_heads
+    shape = _Heads(heads, heads, block.self_attn.head_dim, causal=False)
+    x = writer.attention(name, (query, key, value), shape)
+    writer.residual(f"{attention}.output", x, "vision")
+
+    x = writer.norm(block.layer_norm2, "vision", f"{mlp}.norm", f"{mlp}.up")
+    x = writer.linear(f"{mlp}.up", x, "int16", Steps(ACTIVATION_STEP))
+    steps = writer.read_by(f"{mlp}.down")
+    scale = _scale(QUOTIENT_STEP / steps.size, steps.zero)
+    x = writer.put(Activate(x, f"{mlp}.gelu", "gelu", scale), steps)
+    writer.residual(f"{mlp}.down", x, "vision")
+
+
+def _decoder_block(
+    writer: _Writer, name: str, block: Any, table: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    attention, mlp = f"{name}.attention", f"{name}.mlp"
+    query, key, value = (f"{attention}.{part}" for part in ("query", "key", "value"))
+    config = block.self_attn.config
+    shape = _Heads(
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        block.self_attn.head_dim,
+        causal=True,
+    )
+    cosine, sine = (host.to_int16(part.numpy() * 2**ROTARY_BITS) for part in table)
+    x = writer.norm(block.input_layernorm, "decoder", f"{attention}.norm", query)
+    for layer, heads in ((query, shape.heads), (key, shape.kv_heads)):
+        turned = writer.seen.rotated[layer]
+        before = _int16_steps(max(writer.made_by(layer), turned))
+        after = _symmetric_steps(turned)
+        writer.linear(layer, x, "int16", before)
+        scale = _scale(before.size / after.size)
+        rotated = f"{layer}.rotated"
+        writer.put(Rotate(layer, rotated, heads, shape.head_dim, cosine, sine, scale), after)
+    writer.linear(value, x, "int8", _symmetric_steps(writer.made_by(value)))
+    x = writer.attention(name, (f"{query}.rotated", f"{key}.rotated", value), shape)
+    writer.residual(f"{attention}.output", x, "decoder")
+
+    x = writer.norm(block.post_attention_layernorm, "decoder", f"{mlp}.norm", f"{mlp}.gate")
+    up_steps = _int16_steps(writer.made_by(f"{mlp}.up"))
+    gate = writer.linear(f"{mlp}.gate", x, "int16", Steps(ACTIVATION_STEP))
+    up = writer.linear(f"{mlp}.up", x, "int16", up_steps)
+    steps, product = writer.read_by(f"{mlp}.down"), QUOTIENT_STEP * up_steps.size
+    gate_shift = _gate_shift(_largest(writer.seen.layers[f"{mlp}.down"].inputs) / product)
+    scale = _scale(product * 2**gate_shift / steps.size, steps.zero)
+    x = writer.put(Gate(gate, up, f"{mlp}.product", gate_shift, scale), steps)
+    writer.residual(f"{mlp}.down", x, "decoder")
+
+
+def _gate_shift(largest: float) -> int:
+    """The smallest shift, at least 1, after which a product of `largest` steps has its headroom."""
+    return max(1, math.ceil(math.log2(max(HEADROOM * largest / (2**15 - 1), 1.0))))
+
+
+def norm(module: Any, x: str, y: str, source: Steps, target: Steps) -> Norm:
+    """A norm in integers, whose first pass gives deviations times NORM_STEPS 2^power / count.
+
+    Args:
+        module: LayerNorm, or an RMSNorm of transformers.
+        x, y: Names of its input and output.
+        source, target: Their steps; the input's zero is 0.
+
+    Raises:
+        ValueError: Weight and bias are too large for the steps of the output.
+    """
+    centred = isinstance(module, torch.nn.LayerNorm)
+    gamma = module.weight.detach().double().numpy()
+    count = len(gamma)
+    beta = module.bias.detach().double().numpy() if centred else np.zeros(count)
+    power = count.bit_length() - 1
+    mean = _scale(16 / count)
+    epsilon = module.eps if centred else module.variance_epsilon
+    integers = affine(gamma * (count / 2**power) / NORM_STEPS / target.size, beta / target.size)
+    return Norm(
+        x=x,
+        y=y,
+        gamma=integers[0],
+        beta=integers[1],
+        shift=integers[2],
+        multiplier=mean.multiplier,
+        mean_shift=mean.shift,
+        epsilon=min(max(round(epsilon * (count / source.size) ** 2), 1), EPSILON_MAX),
+        base=9 - power,
+        centred=centred,
+        zero=target.zero,
+    )
+
+
+def affine(gamma: NDArray[np.float64], beta: NDArray[np.float64]) -> tuple[Int16s, Int32s, Int64s]:
+    """Integer gamma and beta, and the shift that undoes them, of each channel.
+
+    The shift is the largest of 1..47 that leaves one bit free in int16 and in int32.
+
+    Args:
+        gamma: `[channels]`, steps of the result for one of z.
+        beta: `[channels]`, in steps of the result.
+
+    Raises:
+        ValueError: One is too large at a shift of 1.
+    """
+    gamma_bits, beta_bits = (np.frexp(values)[1].astype(np.int64) for values in (gamma, beta))
+    shift = np.full(len(gamma), SHIFT_MAX)
+    shift = np.where(gamma == 0, shift, np.minimum(shift, 14 - gamma_bits))
+    shift = np.where(beta == 0, shift, np.minimum(shift, 30 - beta_bits))
+    if shift.min() < 1:
+        worst = int(shift.argmin())
+        raise ValueError(
+            f"gamma {gamma[worst]:g} and beta {beta[worst]:g} of a norm do not fit 16 and 32 bits"
+        )
+    return (
+        np.rint(np.ldexp(gamma, shift)).astype(np.int16),
+        np.rint(np.ldexp(beta, shift)).astype(np.int32),
+        shift,
+    )
+
+
+def _scale(factor: float, zero: int = 0) -> Scale:
+    """The requantizer nearest to `factor`."""
+    multiplier, shift = requantizers(np.array([factor]))
+    return Scale(int(multiplier[0]), int(shift[0]), zero)
+
+
+def _bias(name: str, bias: NDArray[np.float64], zero: int, weight: NDArray[np.int8]) -> Int32s:
+    whole = np.rint(bias).astype(np.int64) - zero * weight.astype(np.int64).sum(1)
+    wrapped: Int32s = whole.astype(np.int32)
+    if not np.array_equal(wrapped, whole):
+        raise ValueError(
+            f"a bias of {np.abs(whole).max()} steps in {name} does not fit 32 bits; "
+            "the layer's weights are too small for its bias"
+        )
+    return wrapped
+
+
+def _largest(seen: Range) -> float:
+    return max(-seen.low, seen.high)
+
+
+def _int16_steps(largest: float) -> Steps:
+    return Steps(HEADROOM * largest / (2**15 - 1) or 1.0)
+
+
+def _symmetric_steps(largest: float) -> Steps:
+    return Steps(largest / 127 or 1.0)
+
+
+def _named_blocks(
+    blocks: torch.nn.ModuleList, layers: Mapping[str, torch.nn.Linear]
+) -> list[tuple[str, Any]]:
+    """The blocks that are left, under the names that they had before pruning."""
+    names = {layer: name for name, layer in layers.items()}
+    parts: list[Any] = list(blocks)
+    return [(".".join(names[b.self_attn.q_proj].split(".")[:2]), b) for b in parts]

@@ -1,0 +1,343 @@
+"""Where tensors lie: their words, which of them share words, and who has which addresses when."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from swopt.compiler import network as net
+from swopt.compiler.lowering import LoweringError
+
+if TYPE_CHECKING:
+    from swopt.compiler.host import Inputs
+
+Words = npt.NDArray[np.int16]
+"""Words of the activation memory, `[words, rows]`."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor `[tokens, channels]` lies in words.
+
+    `int8` and `int16` are those of `hwlib.commands`, a group of `rows` tokens after the other.
+    `values` are attention values, int8: for each key-value head and each group of `rows` of its
+    channels one word for two tokens, with a lane for each channel.
+
+    Attributes:
+        kind: Which.
+        tokens, channels: Of the tensor.
+        rows: Lanes of a word.
+        order: Place of each token group, or None for one after the other.
+        heads: Key-value heads, for values.
+    """
+
+    kind: Literal["int8", "int16", "values"]
+    tokens: int
+    channels: int
+    rows: int
+    order: tuple[int, ...] | None = None
+    heads: int = 1
+
+    @cached_property
+    def groups(self) -> int:
+        """Groups of `rows` tokens."""
+        return -(-self.tokens // self.rows)
+
+    @cached_property
+    def group_words(self) -> int:
+        """Words of one group of tokens."""
+        return self.channels if self.kind == "int16" else (self.channels + 1) // 2
+
+    @cached_property
+    def head_words(self) -> int:
+        """Words of one group of channels of a head, for values."""
+        return (self.tokens + 1) // 2
+
+    @cached_property
+    def head_groups(self) -> int:
+        """Groups of channels of one head, for values."""
+        return -(-self.channels // self.heads // self.rows)
+
+    @cached_property
+    def words(self) -> int:
+        """All of them."""
+        if self.kind == "values":
+            return self.heads * self.head_groups * self.head_words
+        return self.groups * self.group_words
+
+    def group(self, group: int) -> int:
+        """First word of a token group, counted from the tensor's first."""
+        place = group if self.order is None else self.order[group]
+        return place * self.group_words
+
+    def head(self, head: int, group: int) -> int:
+        """First word of a group of channels of a head, for values."""
+        return (head * self.head_groups + group) * self.head_words
+
+    def pack(self, tensor: npt.NDArray[np.integer[Any]]) -> Words:
+        """Words of an int8 or int16 tensor; lanes beyond the last token are 0."""
+        padded = np.zeros((self.groups * self.rows, 2 * self.group_words), np.int8)
+        width = self.channels
+        if self.kind == "int16":
+            padded = np.zeros((self.groups * self.rows, width), np.int16)
+        padded[: self.tokens, :width] = tensor
+        grouped = padded.view(np.int16).reshape(self.groups, self.rows, self.group_words)
+        words = np.empty((self.groups, self.group_words, self.rows), np.int16)
+        words[list(self.order or range(self.groups))] = grouped.transpose(0, 2, 1)
+        return words.reshape(self.words, self.rows)
+
+    def unpack(self, words: Words) -> npt.NDArray[np.integer[Any]]:
+        """int8 or int16 `[tokens, channels]` out of the words."""
+        if self.kind == "values":
+            shape = (self.heads, self.head_groups, self.head_words, self.rows, 2)
+            by_token = words.view(np.int8).reshape(shape).transpose(2, 4, 0, 1, 3)
+            per_head = by_token.reshape(2 * self.head_words, self.heads, -1)
+            kept = per_head[: self.tokens, :, : self.channels // self.heads]
+            return kept.reshape(self.tokens, self.channels)
+        grouped = words.reshape(self.groups, self.group_words, self.rows)
+        ordered = grouped[list(self.order or range(self.groups))]
+        flat = np.ascontiguousarray(ordered.transpose(0, 2, 1)).reshape(-1, self.group_words)
+        tensor = flat if self.kind == "int16" else flat.view(np.int8)
+        return tensor[: self.tokens, : self.channels]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A tensor's place in what it shares with others.
+
+    Attributes:
+        layout: Its own.
+        region: Name of the tensor whose words these are.
+        offset: Its first word in there.
+    """
+
+    layout: Layout
+    region: str
+    offset: int = 0
+
+
+class ActivationMemory:
+    """Addresses of the activation memory, first fit.
+
+    Args:
+        words: How many there are.
+    """
+
+    def __init__(self, words: int) -> None:
+        self.capacity = words
+        self.most = 0
+        """The most words that were taken at once."""
+        self._taken: dict[str, tuple[int, int]] = {}
+
+    def fits(self, words: int) -> bool:
+        """Whether so many words are free side by side."""
+        return self._gap(words) is not None
+
+    def allocate(self, name: str, words: int) -> int:
+        """The first of `words` free words, taken until `free`.
+
+        Raises:
+            LoweringError: There are none.
+        """
+        at = self._gap(words)
+        live = sum(size for _, size in self._taken.values()) + words
+        if at is None:
+            raise LoweringError(
+                f"{name} takes {words} words beside {live - words} that are in use, in all {live} "
+                f"words of an activation memory of {self.capacity}; use a larger activation memory"
+            )
+        self._taken[name] = (at, words)
+        self.most = max(self.most, live)
+        return at
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def address(self, name: str) -> int:
+        """First word of what is taken under a name."""
+        return self._taken[name][0]
+
+    def free(self, name: str) -> None:
+        """Gives words back."""
+        del self._taken[name]
+
+    def _gap(self, words: int) -> int | None:
+        at = 0
+        for first, size in sorted(self._taken.values()):
+            if at + words <= first:
+                break
+            at = max(at, first + size)
+        return at if at + words <= self.capacity else None
+
+
+def place(network: net.Network, inputs: "Inputs", rows: int) -> dict[str, Placed]:
+    """Layout and place of every tensor but the logits.
+
+    Args:
+        network: The model.
+        inputs: The question's tensors.
+        rows: Lanes of a word.
+
+    Raises:
+        LoweringError: Shapes do not fit, or pixel shuffle or concatenation would have to move
+            lanes; the message has law, value and remedy.
+    """
+    placed: dict[str, Placed] = {}
+    for index, operator in enumerate(network.operators):
+        for name in read_by(operator):
+            if name not in placed:
+                raise LoweringError(f"operator {index} reads {name}, which nothing has made")
+        layout = _result(operator, index, placed, network, inputs, rows)
+        made = written_by(operator)
+        if layout is None or made in placed:
+            continue
+        placed[made] = Placed(layout, made)
+        match operator:
+            case net.Shuffle():
+                placed[made] = Placed(layout, operator.x)
+                placed[operator.x] = _shuffled(operator, placed[operator.x], layout)
+            case net.Concatenate():
+                first = placed[operator.first].layout
+                for name, offset in ((operator.first, 0), (operator.second, first.words)):
+                    _move(placed, name, made, offset)
+    _check_shared(network, placed)
+    return placed
+
+
+def read_by(operator: net.Operator) -> tuple[str, ...]:
+    """Names of the tensors that an operator reads."""
+    match operator:
+        case net.Input():
+            return ()
+        case net.Add():
+            return (operator.a, operator.b)
+        case net.Concatenate():
+            return (operator.first, operator.second)
+        case net.Gate():
+            return (operator.x, operator.up)
+        case net.Attention():
+            return (operator.q, operator.k, operator.v)
+        case net.Linear() if operator.output == "residual":
+            return (operator.x, operator.y)
+        case _:
+            return (operator.x,)
+
+
+def written_by(operator: net.Operator) -> str:
+    """Name of the tensor that an operator makes or adds to."""
+    return operator.y
+
+
+def _result(
+    operator: net.Operator,
+    index: int,
+    placed: Mapping[str, Placed],
+    network: net.Network,
+    inputs: "Inputs",
+    rows: int,
+) -> Layout | None:
+    """Layout of what an operator makes; None for the logits and for a stream that exists."""
+    match operator:
+        case net.Input():
+            tokens = len(inputs.of(operator.source))
+            return Layout("int16", tokens, operator.channels, rows)
+        case net.Add():
+            return placed[operator.a].layout
+        case net.Concatenate():
+            first, second = (placed[name].layout for name in (operator.first, operator.second))
+            if first.tokens % rows:
+                raise LoweringError(
+                    f"the first part of {operator.y} has {first.tokens} tokens, which must be a "
+                    f"multiple of the {rows} rows; use a core with fewer rows"
+                )
+            return replace(first, tokens=first.tokens + second.tokens)
+        case net.Shuffle():
+            x, squares = placed[operator.x].layout, operator.factor**2
+            if x.channels % 2 or x.tokens % (squares * rows):
+                raise LoweringError(
+                    f"pixel shuffle of {operator.x} makes {x.tokens / squares:g} tokens of "
+                    f"{squares} x {x.channels} channels: tokens must be a multiple of the {rows} "
+                    "rows and channels even; use a core with fewer rows"
+                )
+            return replace(x, tokens=x.tokens // squares, channels=x.channels * squares)
+        case net.Linear():
+            x = placed[operator.x].layout
+            channels = operator.weight.shape[0]
+            if operator.output in ("residual", "logits"):
+                return None
+            if operator.across:
+                heads = _value_heads(operator, network.operators[index + 1 :])
+                return Layout("values", x.tokens, channels, rows, heads=heads)
+            return Layout(operator.output, x.tokens, channels, rows)  # type: ignore[arg-type]
+        case net.Attention():
+            return placed[operator.q].layout
+        case _:
+            return replace(placed[operator.x].layout, kind="int8")
+
+
+def _value_heads(operator: net.Linear, later: Sequence[net.Operator]) -> int:
+    """Key-value heads of attention values."""
+    readers = [other for other in later if operator.y in read_by(other)]
+    for reader in readers:
+        if not isinstance(reader, net.Attention) or reader.v != operator.y:
+            raise LoweringError(
+                f"{operator.y} lies across the lanes and can only be the values of attention"
+            )
+        return reader.kv_heads
+    raise LoweringError(f"{operator.y} lies across the lanes, but no attention reads it")
+
+
+def _shuffled(operator: net.Shuffle, x: Placed, y: Layout) -> Placed:
+    """x with its groups interleaved so that y's groups are each in one piece."""
+    if x.region != operator.x or x.layout.order is not None:
+        raise LoweringError(f"{operator.x} shares its words already and cannot be shuffled")
+    squares = operator.factor**2
+    order = tuple(
+        group * squares + square for square in range(squares) for group in range(y.groups)
+    )
+    return replace(x, layout=replace(x.layout, order=order))
+
+
+def _move(placed: dict[str, Placed], name: str, region: str, offset: int) -> None:
+    """Puts a tensor, and what shares its words, into a region."""
+    if placed[name].region != name or placed[name].layout.order is not None:
+        raise LoweringError(f"{name} shares its words already and cannot be joined again")
+    for other, place in placed.items():
+        if place.region == name and other != region:
+            placed[other] = replace(place, region=region, offset=place.offset + offset)
+
+
+def _check_shared(network: net.Network, placed: Mapping[str, Placed]) -> None:
+    """Nothing may read a tensor after another that shares its words was added to."""
+    stale: dict[str, str] = {}
+    for operator in network.operators:
+        for name in read_by(operator):
+            if name in stale:
+                raise LoweringError(
+                    f"{name} is read after {stale[name]}, which shares its words, was added to"
+                )
+        made = written_by(operator)
+        if isinstance(operator, net.Linear) and operator.output == "residual":
+            shared = (name for name in placed if _overlap(placed[name], placed[made]))
+            stale |= dict.fromkeys(shared, made)
+        stale.pop(made, None)
+
+
+def _overlap(a: Placed, b: Placed) -> bool:
+    """Whether two tensors have words in common."""
+    low, high = sorted((a, b), key=lambda place: place.offset)
+    return a.region == b.region and low.offset + low.layout.words > high.offset
+
+
+def last_readers(network: net.Network, placed: Mapping[str, Placed]) -> dict[str, int]:
+    """Region -> index of the last operator that reads or writes it."""
+    last: dict[str, int] = {}
+    for index, operator in enumerate(network.operators):
+        touched: Iterable[str] = (*read_by(operator), written_by(operator))
+        for name in touched:
+            if name in placed:
+                last[placed[name].region] = index
+    return last

@@ -1,0 +1,246 @@
+"""A whole model in integers: named tensors, and the operators that make one from another.
+
+This is what quantization leaves of a model and what lowering turns into commands. Two things read
+it: `swopt.compiler.twin`, which computes many questions at once in torch and gives every accuracy,
+and `swopt.compiler.program`, which writes the program of one inference. The arithmetic of each
+operator is that of `hwlib.reference` and `hwlib.commands`.
+
+A tensor is `[tokens, channels]`, int8 or int16. Image tokens stand in the order of `Shuffle`, so
+that pixel shuffle costs nothing (see there).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int8s = NDArray[np.int8]
+Int16s = NDArray[np.int16]
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A requantizer with one factor for a whole tensor: multiplier / 2^shift, then zero.
+
+    Attributes:
+        multiplier: 0..65535.
+        shift: 1..47.
+        zero: -128..127.
+    """
+
+    multiplier: int
+    shift: int
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Input:
+    """int16 `[tokens, channels]` that the host brings: embeddings at the scale of their stream.
+
+    Attributes:
+        y: The tensor.
+        source: What the host puts there: `patches` (patch embeddings, in the order of `Shuffle`),
+            `positions` (their position embeddings) or `words` (token embeddings of the text).
+        channels: Its width.
+    """
+
+    y: str
+    source: Literal["patches", "positions", "words"]
+    channels: int
+
+
+@dataclass(frozen=True)
+class Add:
+    """y = sat16(a + b), int16."""
+
+    a: str
+    b: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Concatenate:
+    """y = the tokens of `first`, then those of `second`; int16 at one scale."""
+
+    first: str
+    second: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm or RMSNorm, int16 -> int8: the fields of `hwlib.commands.Norm`.
+
+    Attributes:
+        x, y: Tensors.
+        gamma: int16 `[channels]`.
+        beta: int32 `[channels]`.
+        shift: Of the affine part, `[channels]`.
+        multiplier, mean_shift, epsilon, base: Of the statistics.
+        centred: LayerNorm.
+        zero: Zero point of y.
+    """
+
+    x: str
+    y: str
+    gamma: Int16s
+    beta: Int32s
+    shift: Int64s
+    multiplier: int
+    mean_shift: int
+    epsilon: int
+    base: int
+    centred: bool
+    zero: int
+
+
+LinearOutput = Literal["int8", "int16", "residual", "logits"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer, int8 `[tokens, K]` -> `[tokens, N]`.
+
+    sum = x @ weight.T + bias in wrapping 32 bits;
+    scaled = (sum * multiplier + 2^(shift-1)) >> shift.
+
+    Attributes:
+        name: The layer's name in plans and tables.
+        x: Its input.
+        y: Its output; for `residual` a stream that exists and that sat16(scaled) is added to.
+        weight: int8 `[N, K]`.
+        bias: int32 `[N]`, with the input's zero point folded in.
+        multiplier, shift: `[N]`.
+        zero: Added after scaling, for int8.
+        output: `int8` sat8(scaled + zero), `int16` sat16(scaled), `residual`, or `logits`
+            sat32(scaled), int32.
+        weight_bits: Bits that the weights were quantized to.
+        across: Attention values: computed with the operands exchanged, so that the result lies
+            token by token in the activation memory. The numbers are the same.
+    """
+
+    name: str
+    x: str
+    y: str
+    weight: Int8s
+    bias: Int32s
+    multiplier: Int64s
+    shift: Int64s
+    zero: int
+    output: LinearOutput
+    weight_bits: int
+    across: bool = False
+
+
+@dataclass(frozen=True)
+class Activate:
+    """y = scale(activate(x)): int16 in 1/64 -> int8."""
+
+    x: str
+    y: str
+    function: Literal["gelu", "silu"]
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Gate:
+    """y = scale(round(silu(x) * up >> gate_shift)): int16 in 1/64 and int16 -> int8."""
+
+    x: str
+    up: str
+    y: str
+    gate_shift: int
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Rotary embedding of every head, int16 -> int8, half-split as in transformers.
+
+    Attributes:
+        x, y: `[tokens, heads * head_dim]`.
+        heads, head_dim: Of this tensor.
+        cosine, sine: Q1.14 `[positions, head_dim / 2]`; token t has position t.
+        scale: To int8, zero 0.
+    """
+
+    x: str
+    y: str
+    heads: int
+    head_dim: int
+    cosine: Int16s
+    sine: Int16s
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Attention:
+    """softmax(q k^T) v for every head, online over blocks of keys, all int8.
+
+    For each block: score = sat16(round(q . k * score)), then `hwlib.reference.softmax.block`, and
+    the weighted sums accumulate; at the end `divide` and `scale`.
+
+    Attributes:
+        q, k, v, y: Tensors; q and y `[tokens, heads * head_dim]`, k and v
+            `[tokens, kv_heads * head_dim]`.
+        heads, kv_heads, head_dim: A head uses key-value head `h * kv_heads // heads`.
+        causal: Token t sees tokens 0..t; else all.
+        score: From q . k to 1/32 octave; zero 0.
+        scale: From the quotient in 1/256 to int8.
+    """
+
+    q: str
+    k: str
+    v: str
+    y: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    causal: bool
+    score: Scale
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Pixel shuffle: y[t] = the channels of x[b * tokens + t] for b = 0 .. factor^2 - 1, in turn.
+
+    Image tokens are ordered so that this is all there is to it: patch (row, column) of the grid is
+    token b * tokens + t with b = (row % factor) * factor + column % factor and t its place among
+    the factor x factor squares, row by row. Attention over all image tokens does not mind.
+
+    Attributes:
+        x, y: int8 tensors.
+        factor: Side of the squares.
+    """
+
+    x: str
+    y: str
+    factor: int
+
+
+Operator = (
+    Input | Add | Concatenate | Norm | Linear | Activate | Gate | Rotate | Attention | Shuffle
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The operators in order of execution.
+
+    Attributes:
+        operators: All of them; each reads tensors that earlier ones made.
+        attention_block: Keys of one block of the online softmax: part of the numbers.
+        exponential_entries: Entries of the exponential's table: part of the numbers.
+        logits: Name of the int32 tensor that the last operator makes, for the last token alone.
+        logit_scale: What one step of it is worth, in nats.
+    """
+
+    operators: tuple[Operator, ...]
+    attention_block: int
+    exponential_entries: int
+    logits: str
+    logit_scale: float

@@ -1,0 +1,314 @@
+"""The integer model in torch, many questions at once: what every accuracy is measured with.
+
+An implementation of its own of the arithmetic in `hwlib.reference`, tested equal to the bit; only
+the constant tables are shared. Tensors are `[..., tokens, channels]`. Products are taken in floats
+only where every partial sum is an integer that the float type holds exactly, so no rounding mode
+and no order of summation is in play.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hwlib.reference import tables
+from swopt.compiler.host import Inputs
+from swopt.compiler.network import (
+    Activate,
+    Add,
+    Attention,
+    Concatenate,
+    Gate,
+    Input,
+    Linear,
+    Network,
+    Norm,
+    Operator,
+    Rotate,
+    Scale,
+    Shuffle,
+)
+
+CHUNK = 32
+"""Questions that are computed at once: their tensors stay in the caches."""
+
+EMPTY = -(1 << 15)
+"""The running maximum of a row that has seen no key."""
+
+_EXACT = {torch.float32: 2**24, torch.float64: 2**53}
+"""Largest magnitude up to which a float type holds every integer."""
+
+
+def logits(network: Network, inputs: Sequence[Inputs]) -> torch.Tensor:
+    """The logits of each question's last token, int32 `[n, outputs]`.
+
+    Questions of different lengths go through together, padded behind their last word; a token of
+    the decoder sees only those before it, so that a question gives what it would alone.
+    """
+    rows = []
+    for start in range(0, len(inputs), CHUNK):
+        part = inputs[start : start + CHUNK]
+        longest = max(len(each.words) for each in part)
+        padding = [longest - len(each.words) for each in part]
+        batch = Inputs(
+            np.stack([each.patches for each in part]),
+            np.stack([each.positions for each in part]),
+            np.stack(
+                [np.pad(e.words, ((0, n), (0, 0))) for e, n in zip(part, padding, strict=True)]
+            ),
+        )
+        made: dict[str, torch.Tensor] = {}
+        for operator in network.operators:
+            made[operator.y] = _result(operator, made, batch, torch.tensor(padding), network)
+        rows.append(made[network.logits][:, 0])
+    return torch.cat(rows)
+
+
+def results(network: Network, inputs: Inputs) -> list[NDArray[np.generic]]:
+    """What each operator of one inference leaves in its tensor y, in the order of the operators.
+
+    Each is int8, int16 or, for the logits, int32, `[tokens, channels]`; that of a residual layer
+    is the whole stream after it, that of the logits has one token.
+    """
+    batch = Inputs(inputs.patches[None], inputs.positions[None], inputs.words[None])
+    made: dict[str, torch.Tensor] = {}
+    left: list[NDArray[np.generic]] = []
+    for operator in network.operators:
+        made[operator.y] = _result(operator, made, batch, torch.tensor([0]), network)
+        left.append(made[operator.y][0].numpy())
+    return left
+
+
+def tensors(network: Network, inputs: Inputs) -> dict[str, NDArray[np.generic]]:
+    """Every named tensor at the end of one inference; a stream as its last layer left it."""
+    left = results(network, inputs)
+    return {op.y: y for op, y in zip(network.operators, left, strict=True)}
+
+
+def _result(
+    operator: Operator,
+    made: dict[str, torch.Tensor],
+    batch: Inputs,
+    padding: torch.Tensor,
+    network: Network,
+) -> torch.Tensor:
+    """What an operator leaves in y.
+
+    Args:
+        operator: The operator.
+        made: Earlier tensors `[questions, tokens, channels]`.
+        batch: Inputs with an axis of questions in front.
+        padding: Tokens behind the last word of each question.
+        network: What it belongs to.
+    """
+    match operator:
+        case Input():
+            return torch.from_numpy(batch.of(operator.source))
+        case Add():
+            return _to_int16(made[operator.a].int() + made[operator.b])
+        case Concatenate():
+            return torch.cat((made[operator.first], made[operator.second]), -2)
+        case Norm():
+            return norm(made[operator.x], operator)
+        case Linear():
+            x = made[operator.x]
+            if operator.output == "logits":
+                x = x[torch.arange(len(x)), x.shape[1] - 1 - padding][:, None]
+            return linear(x, operator, made.get(operator.y))
+        case Activate():
+            return scale(activate(made[operator.x], operator.function), operator.scale)
+        case Gate():
+            product = gate(made[operator.x], made[operator.up], operator.gate_shift)
+            return scale(product, operator.scale)
+        case Rotate():
+            return rotate(made[operator.x], operator)
+        case Attention():
+            return attention(
+                (made[operator.q], made[operator.k], made[operator.v]), operator, network
+            )
+        case Shuffle():
+            x = made[operator.x]
+            squares = x.reshape(len(x), operator.factor**2, -1, x.shape[-1])
+            return squares.transpose(-3, -2).flatten(-2)  # [questions, tokens, squares * channels]
+
+
+def linear(x: torch.Tensor, op: Linear, stream: torch.Tensor | None) -> torch.Tensor:
+    """A linear layer: int8 `[..., tokens, K]` -> int8, int16 or int32 `[..., tokens, N]`.
+
+    Args:
+        x: Its input.
+        op: Weights and requantizers.
+        stream: What a residual layer adds to.
+    """
+    weight = torch.from_numpy(op.weight)
+    product = _product(x, weight.t(), 128 * 128 * weight.shape[1])
+    sums = _wrap(product.long() + torch.from_numpy(op.bias))
+    multiplier, shift = torch.from_numpy(op.multiplier), torch.from_numpy(op.shift)
+    scaled = round_shift(sums * multiplier, shift)
+    if op.output == "int8":
+        return _to_int8(scaled + op.zero)
+    if op.output == "logits":
+        return scaled.clamp(-(1 << 31), (1 << 31) - 1).int()
+    whole = _to_int16(scaled)
+    return whole if stream is None else _to_int16(stream.int() + whole)
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, largest: int) -> torch.Tensor:
+    """a @ b exactly, in the narrowest float type that holds sums up to `largest`."""
+    dtype = next(dtype for dtype, limit in _EXACT.items() if largest <= limit)
+    return a.to(dtype) @ b.to(dtype)
+
+
+def _wrap(value: torch.Tensor) -> torch.Tensor:
+    """int64 wrapped to 32 bits, as the accumulators do."""
+    return value.int().long()
+
+
+def round_shift(value: torch.Tensor, shift: torch.Tensor | int) -> torch.Tensor:
+    """int64 `value` / 2^shift, halves up, for a shift of 1 bit or more."""
+    return (value + (torch.as_tensor(1) << (shift - 1))) >> shift
+
+
+def scale(value: torch.Tensor, by: Scale) -> torch.Tensor:
+    """The lanes' requantizer: int16 -> int8."""
+    return _to_int8(round_shift(value.long() * by.multiplier, by.shift) + by.zero)
+
+
+def _to_int8(value: torch.Tensor) -> torch.Tensor:
+    return value.clamp(-(1 << 7), (1 << 7) - 1).to(torch.int8)
+
+
+def _to_int16(value: torch.Tensor) -> torch.Tensor:
+    return value.clamp(-(1 << 15), (1 << 15) - 1).to(torch.int16)
+
+
+def bit_length(value: torch.Tensor) -> torch.Tensor:
+    """Bits of int64 values from 0 to 2^53."""
+    return torch.frexp(value.double()).exponent.long()
+
+
+def _shift_by(value: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """value >> down, or << -down where `down` is negative."""
+    return (value >> down.clamp(min=0)) << -down.clamp(max=0)
+
+
+def norm(x: torch.Tensor, op: Norm) -> torch.Tensor:
+    """LayerNorm or RMSNorm: int16 `[..., channels]` -> int8."""
+    wide = x.long()
+    squares = (wide * wide).sum(-1, keepdim=True)
+    total = wide.sum(-1, keepdim=True) if op.centred else torch.zeros_like(squares)
+    mean = round_shift(total * op.multiplier, op.mean_shift)
+    variance = x.shape[-1] * squares - total * total + op.epsilon
+    half = (bit_length(variance) + 1) >> 1
+    r = inverse_sqrt(_shift_by(variance, 2 * half - 16))
+    z = _to_int16(round_shift((16 * wide - mean) * r, (op.base + half).clamp(min=1)))
+    product = z.long() * torch.from_numpy(op.gamma) + torch.from_numpy(op.beta)
+    return _to_int8(round_shift(product, torch.from_numpy(op.shift)) + op.zero)
+
+
+def inverse_sqrt(v: torch.Tensor) -> torch.Tensor:
+    """About 2^23 / sqrt(v) for v in 2^14..2^16-1."""
+    starts, falls = (torch.from_numpy(table) for table in tables.inverse_sqrt())
+    segment = (v >> 10) - 16
+    return starts[segment] - ((falls[segment] * (v & 1023)) >> 10)
+
+
+def reciprocal(v: torch.Tensor) -> torch.Tensor:
+    """About 2^31 / v for v in 2^15..2^16-1."""
+    starts, falls = (torch.from_numpy(table) for table in tables.reciprocal())
+    segment = (v >> 9) - 64
+    return starts[segment] - ((falls[segment] * (v & 511)) >> 9)
+
+
+def activate(x: torch.Tensor, name: tables.Activation) -> torch.Tensor:
+    """GELU or SiLU: int16 in 1/64 -> int16 in 1/256."""
+    # Beyond the table the function is relu: one entry of 0 stands for all of it.
+    table = torch.from_numpy(np.append(tables.activation(name), 0)).int()
+    wide = x.int()
+    return _to_int16(4 * wide.clamp(min=0) - table[wide.abs().clamp(max=len(table) - 1)])
+
+
+def gate(x: torch.Tensor, up: torch.Tensor, shift: int) -> torch.Tensor:
+    """silu(x) * up: int16 in 1/64 and int16 -> int16."""
+    return _to_int16(round_shift(activate(x, "silu").long() * up, shift))
+
+
+def rotate(x: torch.Tensor, op: Rotate) -> torch.Tensor:
+    """Rotary embedding of every head: int16 `[..., tokens, heads * head_dim]` -> int8."""
+    tokens = x.shape[-2]
+    halves = x.long().reshape(*x.shape[:-1], op.heads, 2, -1)
+    low, high = halves.unbind(-2)  # [..., tokens, heads, half]
+    cosine, sine = (torch.from_numpy(t[:tokens]).long()[:, None] for t in (op.cosine, op.sine))
+    turned = torch.stack((low * cosine - high * sine, high * cosine + low * sine), -2)
+    return scale(_to_int16(round_shift(turned, 14)), op.scale).flatten(-3)
+
+
+def attention(
+    qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor], op: Attention, network: Network
+) -> torch.Tensor:
+    """Online softmax over blocks of keys for every head, int8 `[..., tokens, channels]`.
+
+    Blocks begin at multiples of the network's `attention_block`.
+    """
+    queries, keys, values = (
+        t.reshape(*t.shape[:-1], -1, op.head_dim).transpose(-3, -2) for t in qkv
+    )  # [..., heads, tokens, head_dim]
+    used = torch.arange(op.heads) * op.kv_heads // op.heads
+    keys, values = keys[..., used, :, :], values[..., used, :, :]
+    tokens, rows = queries.shape[-2], queries.shape[:-1]
+    maximum, total = torch.full(rows, EMPTY), torch.zeros(rows, dtype=torch.int64)
+    weighted = torch.zeros(queries.shape, dtype=torch.int64)
+    at = torch.arange(tokens)
+    for start in range(0, tokens, network.attention_block):
+        block = at[start : start + network.attention_block]
+        sums = _product(queries, keys[..., block, :].mT, 128 * 128 * op.head_dim).long()
+        scores = _to_int16(round_shift(sums * op.score.multiplier, op.score.shift))
+        seen = (block <= at[:, None]) | (not op.causal)
+        probabilities, maximum, total, alpha = softmax_block(
+            scores, seen, maximum, total, network.exponential_entries
+        )
+        largest = 128 * tables.PROBABILITY_MAX * len(block)
+        partial = _product(probabilities, values[..., block, :], largest).long()
+        weighted = _wrap((weighted >> alpha[..., None]) + partial)
+    return scale(divide(weighted, total[..., None]), op.scale).transpose(-3, -2).flatten(-2)
+
+
+def softmax_block(
+    scores: torch.Tensor,
+    seen: torch.Tensor,
+    maximum: torch.Tensor,
+    total: torch.Tensor,
+    entries: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One block of keys of the online softmax.
+
+    Args:
+        scores: int16 in 1/32 octave, `[..., rows, keys]`.
+        seen: Whether a row looks at a key, `[rows, keys]`.
+        maximum: Running maximum in octaves or `EMPTY`, int64 `[..., rows]`.
+        total: Running sum, int64 `[..., rows]`.
+        entries: Of the exponential's table.
+
+    Returns:
+        Unnormalised probabilities `[..., rows, keys]`, the new maximum and total, and by how many
+        bits what was summed before is shifted, `[..., rows]`.
+    """
+    octaves = (scores.masked_fill(~seen, EMPTY).amax(-1).long() + tables.OCTAVE - 1) >> 5
+    best = torch.where(seen.any(-1), torch.maximum(octaves, maximum), maximum)
+    alpha = (best - maximum).clamp(max=31).masked_fill(maximum == EMPTY, 0)
+    # An unseen key may lie above the maximum; its probability is taken away below.
+    distance = ((best[..., None] << 5) - scores).clamp(min=0)
+    table = torch.from_numpy(tables.exponential(entries))
+    entry = table[(distance & (tables.OCTAVE - 1)) // (tables.OCTAVE // entries)]
+    octave = (distance >> 5).clamp(max=15)
+    values = ((entry + ((torch.as_tensor(1) << octave) >> 1)) >> octave).masked_fill(~seen, 0)
+    return values, best, (total >> alpha) + values.sum(-1), alpha
+
+
+def divide(weighted: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Weighted sums over totals: int32 values -> int16 in 1/256; a total of 0 gives 0."""
+    excess = bit_length(total) - 16
+    r = reciprocal(_shift_by(total, excess).clamp(min=1 << 15))
+    aligned = _shift_by(weighted, excess + 3).clamp(-(1 << 22), (1 << 22) - 1)
+    return _to_int16(round_shift(aligned * r, 20)).masked_fill(total == 0, 0)
