@@ -10,8 +10,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.edit import UnitName
-
 Trace = Mapping[str, npt.NDArray[np.int64]]
 """Values of each port, one a cycle: port name -> int64 [cycles]."""
 
@@ -41,11 +39,11 @@ class Expected:
 class UnitContract:
     """Everything the core relies on in one unit."""
 
-    unit: UnitName
+    unit: str
     """The unit's name: its file in `hwlib/units/` and its module in the netlist."""
 
     class_name: str
-    """The class that the unit's file defines; constructed without arguments."""
+    """The class that the unit's file defines."""
 
     ports: tuple[Port, ...]
     """Ports besides `clk` and `rst`, in the order of the documentation."""
@@ -60,6 +58,9 @@ class UnitContract:
     expected: Callable[[Trace, int], Expected]
     """(inputs, latency) -> outputs of a right unit of that latency: the integer reference."""
 
+    class_arguments: tuple[int, ...] = ()
+    """What the class is constructed with: the parameters that this contract stands for."""
+
     @property
     def inputs(self) -> tuple[Port, ...]:
         """The input ports."""
@@ -69,3 +70,27 @@ class UnitContract:
     def outputs(self) -> tuple[Port, ...]:
         """The output ports."""
         return tuple(port for port in self.ports if port.direction == "output")
+
+
+def delayed(
+    port: str,
+    results: npt.NDArray[np.int64],
+    defined: npt.NDArray[np.bool_],
+    latency: int,
+) -> Expected:
+    """The outputs of a unit that takes a value in every cycle and never stalls.
+
+    Args:
+        port: The unit's only output.
+        results: What belongs to the inputs of each cycle, int64 [cycles].
+        defined: Whether the inputs of each cycle have a defined result, bool [cycles].
+        latency: Cycles from inputs to their result.
+
+    Returns:
+        `port`, not compared in the first `latency` cycles after reset nor where nothing is defined.
+    """
+    values = np.zeros_like(results)
+    checked = np.zeros_like(defined)
+    values[latency:] = results[: len(results) - latency]
+    checked[latency:] = defined[: len(defined) - latency]
+    return Expected(values={port: values}, checked={port: checked})

@@ -1,0 +1,121 @@
+"""A unit's netlist against its contract: simulates the vectors and finds the first difference."""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluators.silicon import verilator
+from hwlib.contracts.contract import Trace, UnitContract
+
+SEEDS = (11, 12)
+"""Seeds of the random vectors; each sequence begins with a reset, the second in mid-stream."""
+
+
+def first_mismatch(
+    contract: UnitContract,
+    rtlil_text: str,
+    latency: int,
+    cache_dir: Path,
+    stimuli: Sequence[Trace] | None = None,
+) -> str:
+    """Simulates a netlist and compares it with the integer reference of its contract.
+
+    Args:
+        contract: What the unit must do.
+        rtlil_text: The netlist; its top module has the unit's name.
+        latency: The latency that the unit is held to, in cycles.
+        cache_dir: Where built simulators are kept: one netlist is built once, whatever `latency`.
+        stimuli: What is driven; one cycle of reset comes before each. None for the contract's own
+            vectors of each of `SEEDS`.
+
+    Returns:
+        The first difference in words, or an empty string where there is none.
+
+    Raises:
+        verilator.ToolMissing: There is no compiler or no Verilator.
+        verilator.ToolFailed: A tool refused the netlist.
+    """
+    library = verilator.build(rtlil_text, contract.unit, _driver(contract), cache_dir)
+    if stimuli is None:
+        stimuli = [contract.stimulus(latency, seed) for seed in SEEDS]
+    outputs = _simulate(contract, library, stimuli)
+    for stimulus, output in zip(stimuli, outputs, strict=True):
+        expected = contract.expected(stimulus, latency)
+        for port in contract.outputs:
+            wrong = expected.checked[port.name] & (expected.values[port.name] != output[port.name])
+            if wrong.any():
+                t = int(wrong.argmax())
+                driven = ", ".join(f"{p.name}={stimulus[p.name][t]}" for p in contract.inputs)
+                return (
+                    f"{port.name} is {output[port.name][t]}, not {expected.values[port.name][t]}, "
+                    f"in cycle {t} ({driven})"
+                )
+    return ""
+
+
+def _simulate(contract: UnitContract, library: Path, stimuli: Sequence[Trace]) -> list[Trace]:
+    """Outputs of the netlist, one trace a stimulus, with one cycle of reset before each."""
+    blocks = []
+    for stimulus in stimuli:
+        block = np.stack([stimulus[port.name] for port in contract.inputs], axis=1)
+        # The reset comes with operands at the ports, as it would in mid-stream.
+        blocks += [np.insert(block[-1:], 0, 1, axis=1), np.insert(block, 0, 0, axis=1)]
+    inputs = np.ascontiguousarray(np.concatenate(blocks), dtype=np.int64)
+    raw = np.zeros((len(inputs), len(contract.outputs)), dtype=np.int64)
+    entry = ctypes.CDLL(str(library)).dovetail_unit
+    entry.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64]
+    entry(inputs.ctypes.data, raw.ctypes.data, len(inputs))
+    traces: list[Trace] = []
+    at = 0
+    for stimulus in stimuli:
+        cycles = len(stimulus[contract.inputs[0].name])
+        span = raw[at + 1 : at + 1 + cycles]
+        traces.append(
+            {
+                port.name: _signed(span[:, i], port.width) if port.signed else span[:, i]
+                for i, port in enumerate(contract.outputs)
+            }
+        )
+        at += 1 + cycles
+    return traces
+
+
+def _signed(raw: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
+    half = np.int64(1) << (width - 1)
+    value: npt.NDArray[np.int64] = (raw ^ half) - half
+    return value
+
+
+def _driver(contract: UnitContract) -> str:
+    """C++ that puts one row of inputs on the ports each cycle and reads the outputs."""
+    width = {port.name: (1 << port.width) - 1 for port in contract.ports}
+    drive = "\n        ".join(
+        f"dut.{port.name} = in[t * {len(contract.inputs) + 1} + {i}] & {width[port.name]:#x}ull;"
+        for i, port in enumerate(contract.inputs, start=1)
+    )
+    read = "\n        ".join(
+        f"out[t * {len(contract.outputs)} + {i}] = dut.{port.name};"
+        for i, port in enumerate(contract.outputs)
+    )
+    return f"""#include <cstdint>
+#include "Vdut.h"
+#include "verilated.h"
+extern "C" __attribute__((visibility("default")))
+void dovetail_unit(const int64_t* in, int64_t* out, uint64_t cycles) {{
+    VerilatedContext context;
+    Vdut dut{{&context}};
+    for (uint64_t t = 0; t < cycles; t++) {{
+        dut.rst = in[t * {len(contract.inputs) + 1}] & 1;
+        {drive}
+        dut.clk = 0;
+        dut.eval();
+        {read}
+        dut.clk = 1;
+        dut.eval();
+    }}
+    dut.final();
+}}
+"""

@@ -1,0 +1,55 @@
+"""The contract of the activation functions.
+
+Protocol: `x` and `silu` of any cycle give their `y` after `latency` cycles; one value a cycle, the
+function may change from each to the next, and nothing stalls. What stands at `y` before the first
+result is not looked at.
+"""
+
+import numpy as np
+
+from hwlib.contracts.contract import Expected, Port, Trace, UnitContract, delayed
+from hwlib.reference import vector
+
+
+def stimulus(latency: int, seed: int) -> Trace:
+    """Every int16 through both functions, in random order.
+
+    Args:
+        latency: Cycles of the unit under test.
+        seed: Seed of the order.
+
+    Returns:
+        `x`, `silu`: int64 [cycles].
+    """
+    every = np.random.default_rng(seed).permutation(1 << 17)
+    order = np.concatenate([every, every[:latency]])
+    return {"x": (order >> 1) - (1 << 15), "silu": order & 1}
+
+
+def expected(inputs: Trace, latency: int) -> Expected:
+    """The integer reference of the chosen function.
+
+    Args:
+        inputs: As `stimulus` gives them.
+        latency: Cycles from inputs to their result.
+
+    Returns:
+        `y`, compared in every cycle with a result.
+    """
+    x = inputs["x"]
+    results = np.where(inputs["silu"] == 1, vector.activate(x, "silu"), vector.activate(x, "gelu"))
+    return delayed("y", results, np.ones(len(x), np.bool_), latency)
+
+
+CONTRACT = UnitContract(
+    unit="activation",
+    class_name="ActivationFunction",
+    ports=(
+        Port("x", "input", 16, signed=True),
+        Port("silu", "input", 1),
+        Port("y", "output", 16, signed=True),
+    ),
+    latency_bounds=(1, 4),
+    stimulus=stimulus,
+    expected=expected,
+)

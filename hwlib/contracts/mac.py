@@ -1,0 +1,115 @@
+"""The contract of the outer-product array's element.
+
+Protocol: `a` and `w` come in every cycle, 0 where there is nothing to add. `capture` in cycle u
+takes the sum of all operands of cycles up to u - `latency` since the capture before, and the next
+sum begins with the operands after them. `shift` moves the drain chain by one; it comes two cycles
+after a `capture` at the earliest, never with one, and not before the first. `drain_out` is read
+while `shift` is high, by the neighbour's `drain_in` or at the end of the chain; it holds while
+neither is high. After reset the sum is 0, and operands that stood at the ports are forgotten.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from hwlib.contracts.contract import Expected, Port, Trace, UnitContract
+
+A_CORNERS = (-256, -255, -128, -1, 0, 1, 127, 254, 255)
+"""Values of `a` that are tried with each of `W_CORNERS`."""
+
+W_CORNERS = (-128, -127, -1, 0, 1, 126, 127)
+"""Values of `w` that are tried with each of `A_CORNERS`."""
+
+RANDOM_TILES = 400
+"""Random tiles after the corners."""
+
+DEEPEST = 24
+"""Cycles of the longest random tile."""
+
+
+def stimulus(latency: int, seed: int) -> Trace:
+    """Tiles one right after the other, while the chain of the tile before moves with gaps.
+
+    Every pair of corners is a tile of its own; then come two tiles so deep that their sums pass
+    2^31 - 1 and -2^31, and random ones, from one cycle on: among short ones some sums are taken in
+    cycle after cycle and never leave. It ends amid a tile, so that a reset finds a sum to forget.
+
+    Args:
+        latency: Cycles of the unit under test.
+        seed: Seed of the random values.
+
+    Returns:
+        `a`, `w`, `capture`, `shift`, `drain_in`: int64 [cycles].
+    """
+    rng = np.random.default_rng(seed)
+    tiles = [np.full((3, 2), (a, w)) for a in A_CORNERS for w in W_CORNERS]
+    tiles += [np.full((65536 + 40, 2), (-256, -128)), np.full((66100, 2), (-256, 127))]
+    tiles += [np.full((3, 2), (1, 1))]
+    always_seen = len(tiles)
+    for _ in range(RANDOM_TILES):
+        depth = int(rng.integers(1, DEEPEST if rng.random() < 0.7 else 3))
+        tile = np.stack([rng.integers(-256, 256, depth), rng.integers(-128, 128, depth)], axis=1)
+        tile[rng.random(depth) < 0.1] = 0
+        tiles.append(tile)
+    operands = np.concatenate([*tiles, np.full((latency + 4, 2), (101, 103))])
+    capture = np.zeros(len(operands), dtype=np.int64)
+    capture[np.cumsum([len(tile) for tile in tiles]) - 1 + latency] = 1
+    # Each random tile has its own share of shifts, from none to all cycles.
+    share = rng.choice((0.0, 0.5, 1.0), len(tiles) + 1)
+    share[:always_seen] = 1.0
+    shift = (rng.random(len(operands)) < share[np.cumsum(capture)]).astype(np.int64)
+    after = np.concatenate([[0], capture[:-1]])
+    shift[(capture == 1) | (after == 1)] = 0
+    shift[: int(capture.argmax())] = 0
+    return {
+        "a": np.ascontiguousarray(operands[:, 0]),
+        "w": np.ascontiguousarray(operands[:, 1]),
+        "capture": capture,
+        "shift": shift,
+        "drain_in": rng.integers(-(2**31), 2**31, len(operands)),
+    }
+
+
+def expected(inputs: Trace, latency: int) -> Expected:
+    """The integer reference: exact sums of products modulo 2^32, between captures.
+
+    Args:
+        inputs: As `stimulus` gives them.
+        latency: Cycles from operands to the `capture` that can take them.
+
+    Returns:
+        `drain_out`, compared while `shift` is high.
+    """
+    cycles = len(inputs["a"])
+    running = np.zeros(cycles, dtype=np.int64)  # sum of all products up to u - latency
+    running[latency:] = np.cumsum(inputs["a"] * inputs["w"])[: cycles - latency]
+    captures = inputs["capture"] == 1
+    sums = np.zeros(cycles, dtype=np.int64)
+    sums[captures] = np.diff(running[captures], prepend=0)
+    wrapped = sums.astype(np.int32).astype(np.int64)
+
+    # The register holds what the last capture or shift before this cycle put there.
+    shifts = inputs["shift"] == 1
+    loaded = np.where(captures, wrapped, inputs["drain_in"])
+    last: npt.NDArray[np.int64] = np.maximum.accumulate(
+        np.where(captures | shifts, np.arange(cycles), -1)
+    )
+    last = np.concatenate([[-1], last[:-1]])
+    drain_out = np.where(last >= 0, loaded[np.maximum(last, 0)], 0)
+    return Expected(values={"drain_out": drain_out}, checked={"drain_out": shifts})
+
+
+CONTRACT = UnitContract(
+    unit="mac",
+    class_name="Mac",
+    ports=(
+        Port("a", "input", 9, signed=True),
+        Port("w", "input", 8, signed=True),
+        Port("capture", "input", 1),
+        Port("shift", "input", 1),
+        Port("drain_in", "input", 32, signed=True),
+        Port("drain_out", "output", 32, signed=True),
+    ),
+    latency_bounds=(1, 4),
+    stimulus=stimulus,
+    expected=expected,
+)
