@@ -54,7 +54,7 @@ def resume(folder: Path, workshop: Workshop, console: Console) -> None:
     with Journal.resume(folder) as journal:
         if journal.torn_bytes:
             console.print(
-                f"the journal's last line was unfinished: its {journal.torn_bytes} bytes were cut",
+                f"the journal's last line was unfinished: its {journal.torn_bytes} bytes are cut",
                 style="yellow",
             )
         state = fold(journal.events)

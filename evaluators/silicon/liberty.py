@@ -8,12 +8,11 @@ Power groups are passed over. The shipped default is the Nangate 45 nm typical l
 
 import hashlib
 import importlib.metadata
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Literal
 
+from evaluators.cache import write_atomically
 from hwlib.frozen import Frozen
 
 FORMAT = "liberty-2"
@@ -196,15 +195,6 @@ def load_library(path: Path, cache_dir: Path) -> Library:
         library = parse_liberty(content.decode("utf-8", errors="replace"), sha256)
     write_atomically(kept, library.model_dump_json(exclude_defaults=True).encode())
     return library
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a cache entry so that a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(name).replace(path)
 
 
 # ---- syntax -------------------------------------------------------------------------------------

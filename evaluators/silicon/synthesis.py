@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evaluators.silicon.liberty import Library, write_atomically
+from evaluators.cache import write_atomically
+from evaluators.silicon.liberty import Library
 from evaluators.silicon.linking import LinkedDesign, LinkError, Port, SourceModule, link, stub
 from evaluators.silicon.memory import is_sram
 from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys, yosys_version

@@ -46,7 +46,7 @@ def stimulus(latency: int, seed: int) -> Trace:
     tiles += [np.full((3, 2), (1, 1))]
     always_seen = len(tiles)
     for _ in range(RANDOM_TILES):
-        depth = int(rng.integers(1, DEEPEST if rng.random() < 0.7 else 3))
+        depth = int(rng.integers(1, 1 + (DEEPEST if rng.random() < 0.7 else 2)))
         tile = np.stack([rng.integers(-256, 256, depth), rng.integers(-128, 128, depth)], axis=1)
         tile[rng.random(depth) < 0.1] = 0
         tiles.append(tile)

@@ -1,0 +1,170 @@
+"""One-line bugs in the whole-model core: how many the random programs catch.
+
+    python benchmarks/core_mutants.py [--count 60] [--seed 1] [--programs 12]
+
+Each mutant changes one line of the netlist's RTLIL in a block or a unit: another operator, a
+flipped constant bit, exchanged inputs of a multiplexer. It is caught when its unit breaks its
+contract, or when a random program ends with another DRAM than the reference's, hangs, or cannot be
+built. Survivors are listed whole.
+"""
+
+import argparse
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from evaluators.gate.vectors import first_mismatch
+from evaluators.silicon import core_simulation
+from evaluators.silicon.core_simulation import Disturbance, simulate_core
+from evaluators.silicon.simulation import SimulationError
+from evaluators.silicon.verilator import ToolFailed
+from hwlib.contracts.core_table import CORE_UNITS
+from hwlib.core_config import CoreConfig
+from hwlib.core_netlist import elaborate_core
+from hwlib.reference.core import execute
+from tests.hwlib.core_programs import random_program
+
+CONFIG = CoreConfig(
+    rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256
+)
+LENGTH = 30
+"""Commands of a program: two of each kind."""
+
+OPERATORS = {
+    "$and": "$or", "$or": "$and", "$add": "$sub", "$sub": "$add", "$eq": "$ne", "$ne": "$eq",
+    "$lt": "$ge", "$gt": "$le", "$le": "$gt", "$sshr": "$shr", "$mul": "$add",
+}  # fmt: skip
+"""Cell -> what it is exchanged for."""
+
+UNITS = {
+    name: CORE_UNITS.get(name, CORE_UNITS[f"exponential_{CONFIG.exponential_entries}"])
+    for name in ("mac", "rescaler", "activation", "inverse_sqrt", "reciprocal", "exponential")
+}
+"""The contracts of the units in the core, by module name."""
+
+_CELL = re.compile(r"^  cell (\$\w+) (\S+)$")
+_CONSTANT = re.compile(r"^(\s+(?:connect|assign) .* \d+')([01]+)$")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One changed line, or two where a cell's inputs are exchanged.
+
+    Attributes:
+        module: Where.
+        line: Number of the (first) line, from 0.
+        change: What, in words.
+        lines: New text by number of line.
+    """
+
+    module: str
+    line: int
+    change: str
+    lines: dict[int, str]
+
+    def applied(self, rtlil: str) -> str:
+        """The netlist with the bug in it."""
+        return "\n".join(self.lines.get(at, line) for at, line in enumerate(rtlil.split("\n")))
+
+
+def mutants(rtlil: str, count: int, seed: int) -> list[Mutant]:
+    """`count` different one-line changes, spread over the kinds of change."""
+    chance = random.Random(seed)
+    lines = rtlil.split("\n")
+    found = {"operator": [], "constant": [], "inputs": []}  # type: dict[str, list[Mutant]]
+    for kind, mutant in _all(lines):
+        found[kind].append(mutant)
+    chosen: list[Mutant] = []
+    while len(chosen) < count:
+        mutant = chance.choice(found[("operator", "constant", "inputs")[len(chosen) % 3]])
+        if mutant.line not in {each.line for each in chosen}:
+            chosen.append(mutant)
+    return chosen
+
+
+def _all(lines: list[str]) -> Iterator[tuple[str, Mutant]]:
+    module, cell = "", ""
+    for at, line in enumerate(lines):
+        if line.startswith("module "):
+            module = line.removeprefix("module \\")
+        if module.startswith("sram_"):
+            continue  # memories are macros, not blocks
+        if match := _CELL.match(line):
+            cell = match[1]
+            if cell in OPERATORS:
+                other = line.replace(cell, OPERATORS[cell], 1)
+                yield "operator", _changed(lines, module, at, other)
+        elif match := _CONSTANT.match(line):
+            bits = match[2]
+            flipped = bits[:-1] + ("0" if bits[-1] == "1" else "1")
+            yield "constant", _changed(lines, module, at, match[1] + flipped)
+        elif cell == "$mux" and line.startswith("    connect \\A "):
+            swapped = line.replace("\\A", "\\B", 1)
+            after = lines[at + 1].replace("\\B", "\\A", 1)
+            change = f"{line.strip()} <-> \\B"
+            yield "inputs", Mutant(module, at, change, {at: swapped, at + 1: after})
+
+
+def _changed(lines: list[str], module: str, at: int, line: str) -> Mutant:
+    changed = f"{lines[at].strip()} -> {line.strip()}"
+    return Mutant(module, at, changed, {at: line})
+
+
+def caught(rtlil: str, module: str, programs: int) -> str:
+    """How a mutant in `module` is caught, or an empty string."""
+    with TemporaryDirectory() as folder:
+        if unit := UNITS.get(module):
+            text = re.search(rf"^module \\{module}$.*?^end$", rtlil, re.MULTILINE | re.DOTALL)
+            assert text is not None
+            try:
+                if first_mismatch(unit.contract, text[0], unit.latency, Path(folder)):
+                    return "the unit breaks its contract"
+            except ToolFailed:
+                return "it could not be built"
+        for seed in range(programs):
+            program, dram = random_program(CONFIG, LENGTH, seed)
+            stalls = Disturbance(seed=seed, command=0.2, read=0.3, write=0.3)
+            disturbance = stalls if seed % 2 else Disturbance()
+            try:
+                run = simulate_core(
+                    rtlil, program, dram, CONFIG, Path(folder), disturbance=disturbance
+                )
+            except SimulationError:
+                return f"it hung or left its DRAM, program {seed}"
+            except ToolFailed:
+                return "it could not be built"
+            if not np.array_equal(
+                np.frombuffer(run.dram, np.uint8), execute(program, dram, CONFIG)
+            ):
+                return f"another result, program {seed}"
+    return ""
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--programs", type=int, default=12)
+    chosen = parser.parse_args()
+    core_simulation.PATIENCE = 5000  # the longest wait of these programs is shorter
+    rtlil = elaborate_core(CONFIG)
+    assert not caught(rtlil, "core", chosen.programs), "the core itself fails"
+    survivors = []
+    for number, mutant in enumerate(mutants(rtlil, chosen.count, chosen.seed)):
+        how = caught(mutant.applied(rtlil), mutant.module, chosen.programs)
+        print(f"{number}: {mutant.module}: {mutant.change}: {how or 'SURVIVED'}", flush=True)
+        survivors += [] if how else [mutant]
+    killed = chosen.count - len(survivors)
+    print(f"\n{killed} of {chosen.count} mutants caught ({killed / chosen.count:.0%})\n")
+    for mutant in survivors:
+        print(f"- `{mutant.module}`, line {mutant.line}: `{mutant.change}`")
+
+
+if __name__ == "__main__":
+    main()
