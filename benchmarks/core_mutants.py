@@ -4,15 +4,16 @@
 
 Each mutant changes one line of the netlist's RTLIL in a block or a unit: another operator, a
 flipped constant bit, exchanged inputs of a multiplexer. It is caught when its unit breaks its
-contract, or when a random program ends with another DRAM than the reference's, hangs, or cannot be
-built. Survivors are listed whole.
+contract, or when a random program or a lowered model (whose queues overlap) ends with another DRAM
+than the reference's, hangs, or cannot be built. Survivors are listed whole.
 """
 
 import argparse
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,17 +24,23 @@ from evaluators.silicon import core_simulation
 from evaluators.silicon.core_simulation import Disturbance, simulate_core
 from evaluators.silicon.simulation import SimulationError
 from evaluators.silicon.verilator import ToolFailed
+from hwlib.commands import AnyCommand
 from hwlib.contracts.core_table import CORE_UNITS
 from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
+from swopt.compiler.program import lower
 from tests.hwlib.core_programs import random_program
+from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 CONFIG = CoreConfig(
     rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256
 )
 LENGTH = 30
 """Commands of a program: two of each kind."""
+
+MODELS = 6
+"""Lowered models after the random programs."""
 
 OPERATORS = {
     "$and": "$or", "$or": "$and", "$add": "$sub", "$sub": "$add", "$eq": "$ne", "$ne": "$eq",
@@ -126,23 +133,30 @@ def caught(rtlil: str, module: str, programs: int) -> str:
                     return "the unit breaks its contract"
             except ToolFailed:
                 return "it could not be built"
-        for seed in range(programs):
-            program, dram = random_program(CONFIG, LENGTH, seed)
-            stalls = Disturbance(seed=seed, command=0.2, read=0.3, write=0.3)
-            disturbance = stalls if seed % 2 else Disturbance()
+        for number, (commands, dram, expected) in enumerate(runs(programs)):
+            stalls = Disturbance(seed=number, command=0.2, read=0.3, write=0.3)
+            disturbance = stalls if number % 2 else Disturbance()
             try:
                 run = simulate_core(
-                    rtlil, program, dram, CONFIG, Path(folder), disturbance=disturbance
+                    rtlil, commands, dram, CONFIG, Path(folder), disturbance=disturbance
                 )
             except SimulationError:
-                return f"it hung or left its DRAM, program {seed}"
+                return f"it hung or left its DRAM, run {number}"
             except ToolFailed:
                 return "it could not be built"
-            if not np.array_equal(
-                np.frombuffer(run.dram, np.uint8), execute(program, dram, CONFIG)
-            ):
-                return f"another result, program {seed}"
+            if not np.array_equal(np.frombuffer(run.dram, np.uint8), expected):
+                return f"another result, run {number}"
     return ""
+
+
+@cache
+def runs(programs: int) -> list[tuple[Sequence[AnyCommand], np.ndarray, np.ndarray]]:
+    """Commands, DRAM before, DRAM after: random programs, and then `MODELS` models."""
+    made = [random_program(CONFIG, LENGTH, seed) for seed in range(programs)]
+    for seed in range(MODELS):
+        lowered = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed), CONFIG, trace=True)
+        made.append((list(lowered.commands), lowered.dram))
+    return [(commands, dram, execute(commands, dram, CONFIG)) for commands, dram in made]
 
 
 def main() -> None:

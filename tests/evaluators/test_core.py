@@ -12,7 +12,9 @@ from hwlib.commands import Load, Store, Waits
 from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
+from swopt.compiler.program import lower
 from tests.hwlib.core_programs import random_program
+from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
 """Seconds to build, and every mode of every command."""
@@ -81,6 +83,29 @@ def test_random_programs_equal_the_reference_under_stalls_and_resets(
         check(small, SMALL, seed, cache_dir)
 
 
+def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> None:
+    """A lowered model, whose queues overlap: its waits and the arbiters are all that orders it."""
+    program = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed % 7), config, trace=True)
+    rng = np.random.default_rng(seed)
+    run = simulate_core(
+        rtlil,
+        program.commands,
+        program.dram,
+        config,
+        cache_dir,
+        dram_timing(rng),
+        disturbance(rng, 3 if seed % 2 else 0),
+    )
+    expected = execute(program.commands, program.dram, config)
+    wrong = np.flatnonzero(np.frombuffer(run.dram, np.uint8) != expected)
+    assert not len(wrong), f"model {seed}: {len(wrong)} bytes of DRAM differ, first {wrong[0]}"
+
+
+def test_models_whose_queues_overlap_equal_the_reference(small: str, cache_dir: Path) -> None:
+    for seed in range(6):
+        check_model(small, SMALL, seed, cache_dir)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_cores_of_other_shapes_equal_the_reference(shape: dict[str, int], cache_dir: Path) -> None:
@@ -88,6 +113,8 @@ def test_cores_of_other_shapes_equal_the_reference(shape: dict[str, int], cache_
     rtlil = elaborate_core(config)
     for seed in range(100, 160):
         check(rtlil, config, seed, cache_dir)
+    if config.exponential_entries == SMALL.exponential_entries:
+        check_model(rtlil, config, 1, cache_dir)
 
 
 def test_stalls_cost_cycles_and_change_nothing_else(small: str, cache_dir: Path) -> None:
