@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from agents.proposer import ModelCall, Proposer
 from dovetail.settings import Settings
 from evaluators.metrics import Evaluator
+from hwlib.edit import UnitName
 
 OnCall = Callable[[int, ModelCall, Literal["server", "record"]], None]
 """Told every model call: trial, call, where its reply came from."""
@@ -100,9 +101,13 @@ def versions() -> dict[str, str]:
 
 def _prompts_sha256() -> str:
     home = Path(__file__).parent.parent
+    told = [path for path in (home / "agents").rglob("*") if path.suffix in (".py", ".md")]
+    told += [
+        home / "hwlib" / room / f"{unit}.py"
+        for room in ("units", "contracts")
+        for unit in get_args(UnitName)
+    ]
     digest = hashlib.sha256()
-    for folder in ("agents", "hwlib/units", "hwlib/contracts"):
-        for path in sorted((home / folder).rglob("*")):
-            if path.suffix in (".py", ".md"):
-                digest.update(f"{path.relative_to(home)}\0".encode() + path.read_bytes())
+    for path in sorted(told):
+        digest.update(f"{path.relative_to(home)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

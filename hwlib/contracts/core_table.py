@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from hwlib.contracts import activation, exponential, inverse_sqrt, mac, reciprocal, rescaler
+from hwlib.contracts import activation, exponential, mac, mantissa, rescaler
 from hwlib.contracts.contract import UnitContract
 from hwlib.core_config import CoreConfig
 
@@ -29,8 +29,8 @@ CORE_UNITS: dict[str, CoreUnit] = {
     "mac": CoreUnit(mac.CONTRACT, latency=2),
     "rescaler": CoreUnit(rescaler.CONTRACT, latency=4),
     "activation": CoreUnit(activation.CONTRACT, latency=1),
-    "inverse_sqrt": CoreUnit(inverse_sqrt.CONTRACT, latency=2),
-    "reciprocal": CoreUnit(reciprocal.CONTRACT, latency=2),
+    "inverse_sqrt": CoreUnit(mantissa.INVERSE_SQRT, latency=2),
+    "reciprocal": CoreUnit(mantissa.RECIPROCAL, latency=2),
     **{
         f"exponential_{entries}": CoreUnit(exponential.contract(entries), latency=1)
         for entries in EXPONENTIAL_ENTRIES
