@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet --no-compile $(if $(INDEX),--index-url $(INDEX))
 
-.PHONY: run test lint test-long bench clean
+.PHONY: run test lint test-long clean
 
 run: $(READY)
 	@$(BIN)/dovetail fetch medmnist --deadline-s 15 || echo "going on without the medical images"
