@@ -4,8 +4,8 @@
 
 Each mutant changes one line of the netlist's RTLIL in a block or a unit: another operator, a
 flipped constant bit, exchanged inputs of a multiplexer. It is caught when its unit breaks its
-contract, or when a random program or a lowered model (whose queues overlap) ends with another DRAM
-than the reference's, hangs, or cannot be built. Survivors are listed whole.
+contract, or when a program of the core's tests ends with another DRAM than the reference's, hangs,
+or cannot be built. Survivors are listed whole.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
-from tests.hwlib.core_programs import random_program
+from tests.hwlib.core_programs import every_magnitude, overlapping, random_program
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 CONFIG = CoreConfig(
@@ -153,9 +153,12 @@ def caught(rtlil: str, module: str, programs: int) -> str:
 def runs(programs: int) -> list[tuple[Sequence[AnyCommand], np.ndarray, np.ndarray]]:
     """Commands, DRAM before, DRAM after: random programs, and then `MODELS` models."""
     made = [random_program(CONFIG, LENGTH, seed) for seed in range(programs)]
+    made = [(overlapping(c, CONFIG) if i % 3 else c, d) for i, (c, d) in enumerate(made)]
     for seed in range(MODELS):
         lowered = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed), CONFIG, trace=True)
         made.append((list(lowered.commands), lowered.dram))
+    commands, dram = every_magnitude(CONFIG)
+    made.append((overlapping(commands, CONFIG), dram))
     return [(commands, dram, execute(commands, dram, CONFIG)) for commands, dram in made]
 
 

@@ -13,7 +13,7 @@ from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
-from tests.hwlib.core_programs import random_program
+from tests.hwlib.core_programs import every_magnitude, overlapping, random_program
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
@@ -66,6 +66,8 @@ def disturbance(rng: np.random.Generator, seed: int) -> Disturbance:
 
 def check(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> CoreRun:
     program, dram = random_program(config, LENGTH, seed)
+    if seed % 3:
+        program = overlapping(program, config)
     rng = np.random.default_rng(seed)
     run = simulate_core(
         rtlil, program, dram, config, cache_dir, dram_timing(rng), disturbance(rng, seed)
@@ -104,6 +106,17 @@ def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> N
 def test_models_whose_queues_overlap_equal_the_reference(small: str, cache_dir: Path) -> None:
     for seed in range(6):
         check_model(small, SMALL, seed, cache_dir)
+
+
+def test_norms_and_divisions_of_every_magnitude_equal_the_reference(
+    small: str, cache_dir: Path
+) -> None:
+    program, dram = every_magnitude(SMALL)
+    expected = execute(program, dram, SMALL)
+    results = expected[4224:].view("<i2").reshape(-1, SMALL.rows)
+    assert (results[: 4 * 32].any(1).sum() > 100) and (results[256:288].any(1).sum() > 8)
+    run = simulate_core(small, overlapping(program, SMALL), dram, SMALL, cache_dir)
+    assert run.dram == expected.tobytes()
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Seeded random programs for whole-model cores of any size, and the DRAM that they run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -29,6 +29,8 @@ from hwlib.commands import (
     queue_of,
 )
 from hwlib.core_config import CoreConfig
+from hwlib.reference.execute import CHANNEL
+from swopt.compiler.schedule import Schedule
 
 STATES = 6
 """States of softmax, in the last words of the activation memory; only softmax writes there."""
@@ -48,6 +50,51 @@ def random_program(
         show the whole activation memory at the end.
     """
     return _Writer(config, seed).program(length)
+
+
+def overlapping(commands: Sequence[AnyCommand], config: CoreConfig) -> list[AnyCommand]:
+    """The same program with the waits alone that it needs, so that its queues overlap."""
+    schedule = Schedule(config)
+    for command in commands:
+        schedule.add(command)
+    return list(schedule.commands())
+
+
+def every_magnitude(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
+    """Norms of variances and divisions by totals of every bit length, through the lanes' set-up.
+
+    Returns:
+        The commands without waits, and the DRAM image before them; results are from byte 4224 on:
+        four words a norm, and from word 256 on one word a division. For cores of 4 rows.
+    """
+    # Constant channels, so the variance is epsilon alone; the multiplier gives another mean.
+    constant = np.full((8, config.rows), 100, "<i2")
+    totals = np.zeros((32, 4, config.rows), "<u2")  # states of softmax
+    for bit in range(32):
+        totals[bit, 1 + bit // 16] = 1 << bit % 16
+    weighted = np.tile(np.array([[1234], [0], [-5000], [-1]], "<i2"), (1, config.rows))
+    words = np.concatenate([constant, totals.view("<i2").reshape(128, -1), weighted])
+    channels = np.zeros(8, CHANNEL)
+    channels["multiplier"], channels["shift"] = 20000, 21
+    dram = np.zeros(8192, np.uint8)
+    dram[: words.nbytes] = words.view(np.uint8).ravel()
+    dram[4096 : 4096 + channels.nbytes] = channels.view(np.uint8)
+    program: list[AnyCommand] = [
+        Load(target="activations", address=0, words=len(words), dram_address=0),
+        Load(target="vector_channels", address=0, words=8, dram_address=4096),
+    ]
+    for bit in range(32):
+        program += [
+            Norm(
+                source=0, out=256 + 4 * bit, count=8, channel=0, base=6 - bit // 16 * 8, centred=True,
+                epsilon=1 << bit, multiplier=30000, shift=14,
+            ),
+            Divide(
+                source=136, state=8 + 4 * bit, out=512 + bit, count=2, multiplier=40000, shift=20
+            ),
+        ]  # fmt: skip
+    program.append(Store(address=256, words=288, dram_address=4224))
+    return program, dram
 
 
 class _Writer:
