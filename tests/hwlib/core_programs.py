@@ -86,8 +86,8 @@ def every_magnitude(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
     for bit in range(32):
         program += [
             Norm(
-                source=0, out=256 + 4 * bit, count=8, channel=0, base=6 - bit // 16 * 8, centred=True,
-                epsilon=1 << bit, multiplier=30000, shift=14,
+                source=0, out=256 + 4 * bit, count=8, channel=0, centred=True, multiplier=30000,
+                shift=14, base=6 - bit // 16 * 8, epsilon=1 << bit,
             ),
             Divide(
                 source=136, state=8 + 4 * bit, out=512 + bit, count=2, multiplier=40000, shift=20
