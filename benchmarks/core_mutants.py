@@ -30,7 +30,12 @@ from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
-from tests.hwlib.core_programs import every_magnitude, overlapping, random_program
+from tests.hwlib.core_programs import (
+    contention,
+    every_magnitude,
+    overlapping,
+    random_program,
+)
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 CONFIG = CoreConfig(
@@ -159,6 +164,7 @@ def runs(programs: int) -> list[tuple[Sequence[AnyCommand], np.ndarray, np.ndarr
         made.append((list(lowered.commands), lowered.dram))
     commands, dram = every_magnitude(CONFIG)
     made.append((overlapping(commands, CONFIG), dram))
+    made += [contention(CONFIG)] * 2
     return [(commands, dram, execute(commands, dram, CONFIG)) for commands, dram in made]
 
 

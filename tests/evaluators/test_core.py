@@ -13,7 +13,12 @@ from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
-from tests.hwlib.core_programs import every_magnitude, overlapping, random_program
+from tests.hwlib.core_programs import (
+    contention,
+    every_magnitude,
+    overlapping,
+    random_program,
+)
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
@@ -106,6 +111,16 @@ def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> N
 def test_models_whose_queues_overlap_equal_the_reference(small: str, cache_dir: Path) -> None:
     for seed in range(6):
         check_model(small, SMALL, seed, cache_dir)
+
+
+def test_every_pair_of_engines_may_meet_in_a_bank(small: str, cache_dir: Path) -> None:
+    program, dram = contention(SMALL)
+    expected = execute(program, dram, SMALL).tobytes()
+    for seed in range(6):
+        stalls = Disturbance(seed=seed, read=0.4, write=0.4) if seed else Disturbance()
+        timing = Dram(latency_cycles=7 * seed)
+        run = simulate_core(small, program, dram, SMALL, cache_dir, timing, stalls)
+        assert run.dram == expected
 
 
 def test_norms_and_divisions_of_every_magnitude_equal_the_reference(

@@ -1,5 +1,6 @@
 """Seeded random programs for whole-model cores of any size, and the DRAM that they run on."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast, get_args
@@ -95,6 +96,54 @@ def every_magnitude(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
         ]  # fmt: skip
     program.append(Store(address=256, words=288, dram_address=4224))
     return program, dram
+
+
+def contention(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
+    """All engines at work in one bank of the activation memory, and then in the next.
+
+    The commands of a bank wait for those of the bank before and for nothing else, and none depends
+    on another one of its bank's, so that every pair of ports meets there.
+
+    Returns:
+        The commands, and the DRAM image before them.
+    """
+    rng = np.random.default_rng(0)
+    size, word = config.activation_bytes, 2 * config.rows
+    bank = config.activation_words // config.activation_banks
+    dram = rng.integers(0, 256, 4 * size, dtype=np.uint8)
+    entries = dram[size : size + CHANNEL_BYTES * config.columns].view(CHANNEL)
+    entries["shift"] = 16
+    commands: list[AnyCommand] = [
+        Load(target="activations", address=0, words=config.activation_words, dram_address=0),
+        Load(target="matmul_channels", address=0, words=config.columns, dram_address=size),
+    ]
+    for at in range(0, config.activation_words, bank):
+        counts = Counter(queue_of(command) for command in commands)
+        before = Waits(**{queue: counts[queue] for queue in QUEUES})
+        for turn in range(4):
+            commands += [
+                Matmul(
+                    activation_address=at, weight_source="activations", weight_address=at + 16,
+                    depth=16, columns=config.columns, output="int32", out=at + 32 + 8 * turn,
+                    waits=before,
+                ),
+                Add(
+                    source=at + 64, second=at + 80, out=at + 96 + 16 * (turn % 2), count=16,
+                    waits=before,
+                ),
+                Load(
+                    target="activations", address=at + 128 + 16 * turn, words=16,
+                    dram_address=2 * size + (at + 16 * turn) * word, waits=before,
+                ),
+                Store(
+                    address=at + 192, words=32, dram_address=3 * size + (at + 32 * turn) * word,
+                    waits=before,
+                ),
+            ]  # fmt: skip
+    counts = Counter(queue_of(command) for command in commands)
+    everything = Waits(**{queue: counts[queue] for queue in QUEUES})
+    final = Store(address=0, words=config.activation_words, dram_address=size, waits=everything)
+    return [*commands, final], dram
 
 
 class _Writer:
