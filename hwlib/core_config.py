@@ -11,7 +11,9 @@ LANE_BYTES = 2
 
 Side = Literal[4, 8, 16, 32]
 
-MemoryBytes = Literal[8192, 16384, 32768, 65536, 131072, 262144]
+MemoryBytes = Literal[
+    8192, 16384, 32768, 49152, 65536, 98304, 131072, 163840, 196608, 229376, 262144
+]
 
 
 class CoreConfig(Frozen):
@@ -27,7 +29,8 @@ class CoreConfig(Frozen):
     """Capacity of the activation memory; a word holds `LANE_BYTES` for each row."""
 
     activation_banks: Literal[2, 4, 8] = 4
-    """Single-port banks of the activation memory, each a contiguous share of its addresses."""
+    """Single-port banks of the activation memory; words that follow one another lie in turn in
+    each."""
 
     weight_bytes: MemoryBytes = 16384
     """Capacity of the weight memory; a word holds `LANE_BYTES` for each column."""

@@ -77,14 +77,17 @@ class ByteSram(wiring.Component):
 
 
 class BankedMemory(wiring.Component):
-    """Banks of contiguous addresses; each serves one port a cycle, the first that asks.
+    """Interleaved banks; each serves one port a cycle, the first that asks.
+
+    Words that follow one another lie in banks that do: two engines that each go through words in
+    order meet once, one waits a cycle, and from then on they follow each other from bank to bank.
 
     Ports: `port_0`, `port_1` and so on, in the order of priority. A port that is not served waits.
 
     Args:
         words: Capacity in words, a multiple of `banks`.
         word_bits: Bits of a word.
-        banks: Banks.
+        banks: Banks, a power of two.
         ports: Ports.
         cells: Makes the SRAMs.
     """
@@ -99,10 +102,11 @@ class BankedMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        within = (self.bank_words - 1).bit_length()
+        place_bits = (self.bank_words - 1).bit_length()
         bank_bits = (self.banks - 1).bit_length()
         ports = [getattr(self, f"port_{i}") for i in range(self.count)]
-        banks = [port.address[within : within + bank_bits] for port in ports]
+        banks = [port.address[:bank_bits] for port in ports]
+        places = [port.address[bank_bits : bank_bits + place_bits] for port in ports]
         words = []
         grants: list[list[Value]] = []
         for bank in range(self.banks):
@@ -118,14 +122,14 @@ class BankedMemory(wiring.Component):
                 {
                     "enable": chosen.any(),
                     "write": _one_of(chosen, [port.write for port in ports]),
-                    "address": _one_of(chosen, [port.address[:within] for port in ports]),
+                    "address": _one_of(chosen, places),
                     "write_data": _one_of(chosen, [port.write_data for port in ports]),
                     "mask": _one_of(chosen, [port.mask for port in ports]),
                 },
                 {"read_data": word},
             )
         for i, port in enumerate(ports):
-            bank = Signal(range(max(2, self.banks)), name=f"read_bank_{i}")
+            bank = Signal(range(self.banks), name=f"read_bank_{i}")
             served = Signal(name=f"served_{i}")
             m.d.comb += [
                 port.ready.eq(_any([grants[b][i] for b in range(self.banks)])),

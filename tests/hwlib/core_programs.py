@@ -99,17 +99,17 @@ def every_magnitude(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
 
 
 def contention(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
-    """All engines at work in one bank of the activation memory, and then in the next.
+    """All engines at work in one part of the activation memory, and then in the next.
 
-    The commands of a bank wait for those of the bank before and for nothing else, and none depends
-    on another one of its bank's, so that every pair of ports meets there.
+    The commands of a part wait for those of the part before and for nothing else, and none depends
+    on another one of its part, so that every pair of ports meets in every bank.
 
     Returns:
         The commands, and the DRAM image before them.
     """
     rng = np.random.default_rng(0)
     size, word = config.activation_bytes, 2 * config.rows
-    bank = config.activation_words // config.activation_banks
+    part = 256
     dram = rng.integers(0, 256, 4 * size, dtype=np.uint8)
     entries = dram[size : size + CHANNEL_BYTES * config.columns].view(CHANNEL)
     entries["shift"] = 16
@@ -117,7 +117,7 @@ def contention(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
         Load(target="activations", address=0, words=config.activation_words, dram_address=0),
         Load(target="matmul_channels", address=0, words=config.columns, dram_address=size),
     ]
-    for at in range(0, config.activation_words, bank):
+    for at in range(0, config.activation_words, part):
         counts = Counter(queue_of(command) for command in commands)
         before = Waits(**{queue: counts[queue] for queue in QUEUES})
         for turn in range(4):
