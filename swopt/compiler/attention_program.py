@@ -5,21 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwlib.commands import Divide, Matmul, Softmax
+from hwlib.commands import Divide, Matmul, Softmax, Span
+from hwlib.core_config import CoreConfig
 from swopt.compiler import network as net
-from swopt.compiler.emitter import Emitter, Tensor
+from swopt.compiler.emitter import Atom, Entries
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Layout
+from swopt.compiler.site import Site
 
-WAYS = 2
-"""Pairs of head and query group whose blocks take turns: one is in the vector engine while the
-array works on the other."""
+PLACES = 2
+"""Blocks of keys that are under way at once: one is in the vector engine while the array works on
+the other."""
 
 STATE_WORDS = 4
 """Words of the state of a softmax; the last is alpha."""
 
 
-def lower_values(e: Emitter, operator: net.Linear) -> None:
+def values(site: Site, operator: net.Linear) -> Iterator[Atom]:
     """A linear layer with its operands exchanged: weights in the lanes, tokens in the columns.
 
     Raises:
@@ -27,13 +29,12 @@ def lower_values(e: Emitter, operator: net.Linear) -> None:
     """
     if operator.output != "int8":
         raise LoweringError(f"{operator.y} lies across the lanes, so it must be int8")
-    rows = e.config.rows
-    x, y = e.tensor(operator.x), e.make(operator.y)
+    rows = site.e.config.rows
+    x, y = site.take(operator.x, "int8"), site.tensors[operator.y]
     head_dim = y.layout.channels // y.layout.heads
     layout = Layout("int8", rows, x.layout.channels, rows)
-    scratch = f"the weights of {operator.name}"
-    buffers = WAYS if e.memory.fits(WAYS * layout.words) else 1
-    first_buffer = e.memory.allocate(scratch, buffers * layout.words)
+    first_token = site.groups[0] * rows
+    tokens = min(x.layout.tokens, (site.groups[-1] + 1) * rows) - first_token
     pieces = [
         (head, group) for head in range(y.layout.heads) for group in range(y.layout.head_groups)
     ]
@@ -41,38 +42,56 @@ def lower_values(e: Emitter, operator: net.Linear) -> None:
         start = head * head_dim + group * rows
         span = slice(start, min(start + rows, (head + 1) * head_dim))
         spare = (0, rows - (span.stop - start))
-        buffer = first_buffer + index % buffers * layout.words
-        e.load_words(buffer, layout.pack(np.pad(operator.weight[span], (spare, (0, 0)))))
-        entries = e.entries(
-            "matmul_channels",
+        buffer = site.scratch + index % PLACES * layout.words
+        entries = Entries(
             np.pad(operator.bias[span], spare),
             np.pad(operator.multiplier[span], spare),
             np.pad(operator.shift[span], spare, constant_values=1),
         )
-        for token, columns in _columns(0, x.layout.tokens, rows, e.config.columns):
-            e.emit(
-                Matmul(
-                    activation_address=buffer,
-                    weight_source="activations",
-                    weight_address=x.group(token // rows),
-                    weight_lane=token % rows,
-                    depth=layout.words,
-                    columns=columns,
-                    scale_by="lane",
-                    channel=entries,
-                    output="int8",
-                    out=y.head(head, group) + token // 2,
-                    zero_point=operator.zero,
+        out = y.head(head, group)
+
+        def emit(
+            span: slice = span,
+            spare: tuple[int, int] = spare,
+            buffer: int = buffer,
+            entries: Entries = entries,
+            out: int = out,
+        ) -> None:
+            key = (id(operator), span.start, span.stop)
+            weights = np.pad(operator.weight[span], (spare, (0, 0)))
+            at = site.e.constant(key, lambda: layout.pack(weights).astype("<i2").tobytes())
+            site.e.load_words(buffer, layout.words, at)
+            channel = site.e.entries("matmul_channels", key, entries)
+            for token, columns in lanes(first_token, tokens, site.e.config):
+                site.e.emit(
+                    Matmul(
+                        activation_address=buffer,
+                        weight_source="activations",
+                        weight_address=x.group(token // rows),
+                        weight_lane=token % rows,
+                        depth=layout.words,
+                        columns=columns,
+                        scale_by="lane",
+                        channel=channel,
+                        output="int8",
+                        out=out + token // 2,
+                        zero_point=operator.zero,
+                    )
                 )
-            )
-    e.memory.free(scratch)
+
+        yield Atom("matmul", site.spans(x), [("activations", out + first_token // 2, 1)], emit)
 
 
-def lower_attention(e: Emitter, operator: net.Attention, block: int) -> None:
+def values_words(channels: int) -> int:
+    """Words that values need beside their tensors, for a layer of so many input channels."""
+    return PLACES * ((channels + 1) // 2)
+
+
+def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]:
     """All heads of one attention.
 
     Args:
-        e: Takes the commands.
+        site: Where.
         operator: The attention.
         block: Keys of one block.
 
@@ -86,41 +105,28 @@ def lower_attention(e: Emitter, operator: net.Attention, block: int) -> None:
         )
     if operator.score.zero:
         raise LoweringError(f"scores have no zero point, but {operator.y} has one")
-    scratch = f"the scores of {operator.y}"
-    slack = _slack(block, e.config.rows, e.config.columns)
-    words = slack + block + block // 2 + STATE_WORDS + 2 * operator.head_dim
-    ways = WAYS if e.memory.fits(WAYS * words) else 1
-    first_way = e.memory.allocate(scratch, ways * words)
-    entry = e.entries(
-        "matmul_channels",
-        np.array([0]),
-        np.array([operator.score.multiplier]),
-        np.array([operator.score.shift]),
-    )
-    attention = _Attention(e, operator, block, entry)
-    y = e.make(operator.y)
-    places = [_Place(first_way + way * words + slack, block) for way in range(ways)]
-    steps = list(attention.steps(places, y.layout))
-    # The scores of the next step are computed while the vector engine is at this one.
-    for index, step in enumerate(steps):
-        if index == 0:
-            attention.scores(step)
-        attention.softmax(step)
-        if index + 1 < len(steps):
-            attention.scores(steps[index + 1])
-        attention.weigh(step)
-        if step.last:
-            attention.divide(step, y)
-    e.memory.free(scratch)
+    for name in (operator.q, operator.k):
+        site.take(name, "int8")
+    site.take(operator.v, "values")
+    return _Attention(site, operator, block).atoms()
+
+
+def attention_words(operator: net.Attention, keys: int, block: int, config: CoreConfig) -> int:
+    """Words that an attention over so many keys needs beside its tensors."""
+    return PLACES * _place_words(operator, min(keys + keys % 2, block), block, config)
+
+
+def _place_words(operator: net.Attention, held: int, block: int, config: CoreConfig) -> int:
+    return _slack(block, config) + held + held // 2 + STATE_WORDS + 2 * operator.head_dim
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Scratch words of one way.
+    """Scratch words of one block of keys.
 
     Attributes:
         scores: First word; before it are words for columns that are not wanted.
-        block: Keys of a block.
+        block: Most keys.
     """
 
     scores: int
@@ -140,7 +146,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Work:
     """One block of keys for one head and one group of queries.
 
     Attributes:
@@ -159,122 +165,167 @@ class _Step:
 
 
 class _Attention:
-    """The commands of one attention's steps."""
+    """The atoms of one attention on one block of tokens."""
 
-    def __init__(self, e: Emitter, operator: net.Attention, block: int, entry: int) -> None:
-        self.e = e
+    def __init__(self, site: Site, operator: net.Attention, block: int) -> None:
+        self.site = site
         self.operator = operator
         self.block = block
-        self.entry = entry
-        self.rows = e.config.rows
-        self.q, self.k = e.tensor(operator.q), e.tensor(operator.k)
-        self.v = e.tensor(operator.v)
+        self.rows = site.e.config.rows
+        self.q, self.k = site.tensors[operator.q], site.tensors[operator.k]
+        self.v, self.y = site.tensors[operator.v], site.tensors[operator.y]
 
-    def steps(self, places: list[_Place], y: Layout) -> Iterator[_Step]:
-        """Every step; as many heads and groups as there are places take turns."""
-        pairs = [(head, group) for head in range(self.operator.heads) for group in range(y.groups)]
-        for first in range(0, len(pairs), len(places)):
+    def atoms(self) -> Iterator[Atom]:
+        """The scores of the next block are computed while the vector engine is at this one."""
+        works = list(self._works())
+        yield self._scores(works[0])
+        for index, work in enumerate(works):
+            yield self._softmax(work)
+            if index + 1 < len(works):
+                yield self._scores(works[index + 1])
+            yield self._weigh(work)
+            if work.last:
+                yield self._divide(work)
+
+    def _works(self) -> Iterator[_Work]:
+        """Every block of keys; as many heads and groups as there are places take turns."""
+        keys, config = self.k.layout.tokens, self.site.e.config
+        held = min(keys + keys % 2, self.block)
+        words = _place_words(self.operator, held, self.block, config)
+        first = self.site.scratch + _slack(self.block, config)
+        places = [_Place(first + at * words, held) for at in range(PLACES)]
+        pairs = [(head, group) for group in self.site.groups for head in range(self.operator.heads)]
+        for at in range(0, len(pairs), PLACES):
             turns = [
                 list(self._blocks(head, group, place))
-                for (head, group), place in zip(pairs[first:], places, strict=False)
+                for (head, group), place in zip(pairs[at:], places, strict=False)
             ]
             for index in range(max(len(turn) for turn in turns)):
                 yield from (turn[index] for turn in turns if index < len(turn))
 
-    def _blocks(self, head: int, group: int, place: _Place) -> Iterator[_Step]:
+    def _blocks(self, head: int, group: int, place: _Place) -> Iterator[_Work]:
         keys = self.k.layout.tokens
         if self.operator.causal:
             # Nobody in the group sees more; a block that nobody sees changes nothing.
             keys = min(keys, (group + 1) * self.rows)
         for start in range(0, keys, self.block):
             count = min(self.block, keys - start)
-            yield _Step(head, group, start, count, place, start + count == keys)
+            yield _Work(head, group, start, count, place, start + count == keys)
 
-    def scores(self, step: _Step) -> None:
+    def _scores(self, work: _Work) -> Atom:
         """q k^T of one block, int16."""
         width = self.operator.head_dim // 2
-        for key, columns in _columns(step.start, step.count, self.rows, self.e.config.columns):
-            self.e.emit(
-                Matmul(
-                    activation_address=self.q.group(step.group) + step.head * width,
-                    weight_source="activations",
-                    weight_address=self.k.group(key // self.rows) + self._kv(step) * width,
-                    weight_lane=key % self.rows,
-                    depth=width,
-                    columns=columns,
-                    scale_by="uniform",
-                    channel=self.entry,
-                    output="int16",
-                    out=step.place.scores + key - step.start,
-                )
-            )
+        q = self.q.group(work.group) + work.head * width
+        score = self.operator.score
+        entry = Entries(np.array([0]), np.array([score.multiplier]), np.array([score.shift]))
 
-    def softmax(self, step: _Step) -> None:
+        def emit() -> None:
+            channel = self.site.e.entries("matmul_channels", ("score", id(self.operator)), entry)
+            for key, columns in lanes(work.start, work.count, self.site.e.config):
+                self.site.e.emit(
+                    Matmul(
+                        activation_address=q,
+                        weight_source="activations",
+                        weight_address=self.k.group(key // self.rows) + self._kv(work) * width,
+                        weight_lane=key % self.rows,
+                        depth=width,
+                        columns=columns,
+                        scale_by="uniform",
+                        channel=channel,
+                        output="int16",
+                        out=work.place.scores + key - work.start,
+                    )
+                )
+
+        return Atom("matmul", [("activations", q, width)], self._score_span(work), emit)
+
+    def _softmax(self, work: _Work) -> Atom:
         """Probabilities of one block."""
-        offset = {"offset": step.group * self.rows - step.start} if self.operator.causal else {}
-        self.e.emit(
-            Softmax(
-                source=step.place.scores,
-                out=step.place.probabilities,
-                state=step.place.state,
-                count=step.count,
-                first=step.start == 0,
-                **offset,
-            )
-        )
+        offset = {"offset": work.group * self.rows - work.start} if self.operator.causal else {}
+        place = work.place
 
-    def weigh(self, step: _Step) -> None:
-        """Adds p v of one block."""
-        head_dim, rows = self.operator.head_dim, self.rows
-        for channel, columns in _columns(0, head_dim, rows, self.e.config.columns):
-            values = self.v.head(self._kv(step), channel // rows)
-            self.e.emit(
-                Matmul(
-                    activation_address=step.place.probabilities,
-                    weight_source="activations",
-                    weight_address=values + step.start // 2,
-                    weight_lane=channel % rows,
-                    depth=(step.count + 1) // 2,
-                    columns=columns,
-                    output="accumulate",
-                    out=step.place.weighted + 2 * channel,
-                    first=step.start == 0,
-                    alpha_address=step.place.state + STATE_WORDS - 1,
+        def emit() -> None:
+            self.site.e.emit(
+                Softmax(
+                    source=place.scores,
+                    out=place.probabilities,
+                    state=place.state,
+                    count=work.count,
+                    first=work.start == 0,
+                    **offset,
                 )
             )
 
-    def divide(self, step: _Step, y: Tensor) -> None:
+        return Atom("vector", self._score_span(work), self._probability_span(work), emit)
+
+    def _weigh(self, work: _Work) -> Atom:
+        """Adds p v of one block."""
+        head_dim, rows, place = self.operator.head_dim, self.rows, work.place
+
+        def emit() -> None:
+            for channel, columns in lanes(0, head_dim, self.site.e.config):
+                values = self.v.head(self._kv(work), channel // rows)
+                self.site.e.emit(
+                    Matmul(
+                        activation_address=place.probabilities,
+                        weight_source="activations",
+                        weight_address=values + work.start // 2,
+                        weight_lane=channel % rows,
+                        depth=(work.count + 1) // 2,
+                        columns=columns,
+                        output="accumulate",
+                        out=place.weighted + 2 * channel,
+                        first=work.start == 0,
+                        alpha_address=place.state + STATE_WORDS - 1,
+                    )
+                )
+
+        return Atom("matmul", self._probability_span(work), [], emit)
+
+    def _divide(self, work: _Work) -> Atom:
         """The result of one head and group."""
-        operator = self.operator
-        self.e.emit(
-            Divide(
-                source=step.place.weighted,
-                state=step.place.state,
-                out=y.group(step.group) + step.head * operator.head_dim // 2,
-                count=operator.head_dim,
-                multiplier=operator.scale.multiplier,
-                shift=operator.scale.shift,
-                zero_point=operator.scale.zero,
+        operator, place = self.operator, work.place
+        out = self.y.group(work.group) + work.head * operator.head_dim // 2
+
+        def emit() -> None:
+            self.site.e.emit(
+                Divide(
+                    source=place.weighted,
+                    state=place.state,
+                    out=out,
+                    count=operator.head_dim,
+                    multiplier=operator.scale.multiplier,
+                    shift=operator.scale.shift,
+                    zero_point=operator.scale.zero,
+                )
             )
-        )
 
-    def _kv(self, step: _Step) -> int:
-        return step.head * self.operator.kv_heads // self.operator.heads
+        read: Span = ("activations", place.weighted, 2 * operator.head_dim)
+        return Atom("vector", [read], [("activations", out, operator.head_dim // 2)], emit)
+
+    def _score_span(self, work: _Work) -> list[Span]:
+        return [("activations", work.place.scores, work.count)]
+
+    def _probability_span(self, work: _Work) -> list[Span]:
+        return [("activations", work.place.probabilities, (work.count + 1) // 2)]
+
+    def _kv(self, work: _Work) -> int:
+        return work.head * self.operator.kv_heads // self.operator.heads
 
 
-def _columns(start: int, count: int, rows: int, columns: int) -> Iterator[tuple[int, int]]:
+def lanes(start: int, count: int, config: CoreConfig) -> Iterator[tuple[int, int]]:
     """Lanes start .. start + count - 1, counted through the words, in tiles of the array.
 
     Yields:
         (first lane, lanes). A tile begins where the array can begin to read: the first may begin
         before `start`, by lanes that are not wanted.
     """
-    width = min(rows, columns)
+    width = min(config.rows, config.columns)
     for first in range(start - start % width, start + count, width):
         yield first, min(width, start + count - first)
 
 
-def _slack(block: int, rows: int, columns: int) -> int:
+def _slack(block: int, config: CoreConfig) -> int:
     """Most lanes by which the first tile of a block begins before it."""
-    width = min(rows, columns)
+    width = min(config.rows, config.columns)
     return 0 if block % width == 0 else width - min(block & -block, width)

@@ -1,16 +1,17 @@
 """What every part of lowering writes to: the commands, the DRAM image, and the memories' space."""
 
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.commands import AnyCommand, Load, LoadTarget, Store, word_bytes
+from hwlib.commands import AnyCommand, Load, Queue, Span, Store
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from hwlib.reference.execute import CHANNEL
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.memory_map import ActivationMemory, Layout, Placed, Words
+from swopt.compiler.memory_map import ActivationMemory, Ring
 from swopt.compiler.schedule import Schedule
 
 PackedBits = Literal[8, 4, 2]
@@ -19,88 +20,92 @@ Table = Literal["matmul_channels", "vector_channels"]
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor in the activation memory.
+class Atom:
+    """Commands that are sent one after the other, whatever else is under way.
 
     Attributes:
-        layout: How it lies.
-        address: Its first word.
+        queue: Where most of the work is.
+        read, written: Words of the activation memory that the first command there waits for.
+        emit: Emits the commands; among them loads of the weights and entries that they need, unless
+            these are there.
     """
 
-    layout: Layout
-    address: int
+    queue: Queue
+    read: Sequence[Span]
+    written: Sequence[Span]
+    emit: Callable[[], None]
 
-    def group(self, group: int) -> int:
-        """First word of a token group."""
-        return self.address + self.layout.group(group)
 
-    def head(self, head: int, group: int) -> int:
-        """First word of a group of channels of a head, for values."""
-        return self.address + self.layout.head(head, group)
+@dataclass(frozen=True)
+class Entries:
+    """What some entries of a channel table hold, `[count]` each.
+
+    Attributes:
+        bias: In the range of int32.
+        multiplier: int16 or uint16, by its low 16 bits.
+        shift: 1..47.
+    """
+
+    bias: npt.NDArray[np.integer[Any]]
+    multiplier: npt.NDArray[np.integer[Any]]
+    shift: npt.NDArray[np.integer[Any]]
+
+    def data(self) -> bytes:
+        """As they lie in DRAM."""
+        entries = np.zeros(len(self.bias), CHANNEL)
+        entries["bias"] = self.bias
+        entries["multiplier"] = self.multiplier.astype(np.int64) & 0xFFFF
+        entries["shift"] = self.shift
+        return entries.tobytes()
 
 
 class Emitter:
     """A program under construction.
 
+    Weights and channel entries go round and round through their memories, and are loaded only when
+    they are no longer there.
+
     Args:
         config: The core.
-        placed: Layout and place of every tensor.
     """
 
-    def __init__(self, config: CoreConfig, placed: dict[str, Placed]) -> None:
+    def __init__(self, config: CoreConfig) -> None:
         self.config = config
-        self.placed = placed
         self.memory = ActivationMemory(config.activation_words)
         self.schedule = Schedule(config)
         self._image = bytearray()
-        self._constants: dict[bytes, int] = {}
-        self._next_entry: dict[Table, int] = {"matmul_channels": 0, "vector_channels": 0}
-        self._upper_half = False
+        self._constants: dict[Hashable, int] = {}
+        self._weights = Ring(config.weight_words)
+        self._tables: dict[Table, Ring] = {
+            "matmul_channels": Ring(config.channel_entries),
+            "vector_channels": Ring(config.channel_entries),
+        }
 
     def emit(self, command: AnyCommand) -> None:
         """Takes the next command."""
         self.schedule.add(command)
 
-    def tensor(self, name: str) -> Tensor:
-        """Where a tensor that has been made lies."""
-        place = self.placed[name]
-        return Tensor(place.layout, self.memory.address(place.region) + place.offset)
+    def run(self, threads: Sequence[Iterator[Atom]]) -> None:
+        """Emits the atoms of several threads, of each in its order: the one that can begin first.
 
-    def make(self, name: str) -> Tensor:
-        """Takes words for a tensor, unless those that it shares are taken already."""
-        region = self.placed[name].region
-        if region not in self.memory:
-            self.memory.allocate(region, self.placed[region].layout.words)
-        return self.tensor(name)
+        Threads may share weights and channel entries, but no word of the activation memory that one
+        of them writes.
+        """
+        heads = [next(thread, None) for thread in threads]
+        while True:
+            able = [(at, atom) for at, atom in enumerate(heads) if atom is not None]
+            if not able:
+                return
+            at, atom = able[0]
+            if len(able) > 1:
+                at, atom = min(able, key=lambda head: self._begin(head[1]))
+            atom.emit()
+            heads[at] = next(threads[at], None)
 
-    def load(
-        self,
-        target: LoadTarget,
-        address: int,
-        words: int,
-        data: bytes,
-        packed_bits: PackedBits = 8,
-    ) -> None:
-        """Loads words whose bytes are known now."""
-        at = self._constants.get(data)
-        if at is None:
-            at = self._constants[data] = self.reserve(len(data))
-            self._image[at : at + len(data)] = data
-        command = Load(
-            target=target, address=address, words=words, dram_address=at, packed_bits=packed_bits
-        )
-        assert len(data) == words * word_bytes(command, self.config)
-        self.emit(command)
+    def _begin(self, atom: Atom) -> int:
+        return self.schedule.begin(atom.queue, atom.read, atom.written)
 
-    def load_words(self, address: int, words: Words) -> None:
-        """Loads words of the activation memory."""
-        self.load("activations", address, len(words), words.astype("<i2").tobytes())
-
-    def store(self, address: int, words: int) -> int:
-        """Stores words of the activation memory; returns their first byte in DRAM."""
-        at = self.reserve(words * LANE_BYTES * self.config.rows)
-        self.emit(Store(address=address, words=words, dram_address=at))
-        return at
+    # DRAM.
 
     def reserve(self, size: int) -> int:
         """First byte of so many in whole beats of DRAM."""
@@ -109,56 +114,78 @@ class Emitter:
         self._image += bytes(-(-size // beat) * beat)
         return at
 
+    def constant(self, key: Hashable, data: Callable[[], bytes]) -> int:
+        """First byte in DRAM of what is known now; a key always stands for the same bytes."""
+        if key not in self._constants:
+            content = data()
+            if content not in self._constants:
+                at = self._constants[content] = self.reserve(len(content))
+                self._image[at : at + len(content)] = content
+            self._constants[key] = self._constants[content]
+        return self._constants[key]
+
     def image(self) -> npt.NDArray[np.uint8]:
         """The DRAM image before the program."""
         return np.frombuffer(bytes(self._image), np.uint8)
 
-    def weights(self, words: int) -> int:
-        """A place in the weight memory: in its halves by turns, so that one fills under the other.
+    # Memories.
+
+    def load_words(self, address: int, words: int, dram_address: int) -> None:
+        """Loads words of the activation memory."""
+        self.emit(
+            Load(target="activations", address=address, words=words, dram_address=dram_address)
+        )
+
+    def store(self, address: int, words: int) -> int:
+        """Stores words of the activation memory; returns their first byte in DRAM."""
+        at = self.reserve(words * LANE_BYTES * self.config.rows)
+        self.emit(Store(address=address, words=words, dram_address=at))
+        return at
+
+    def weights(
+        self, key: Hashable, words: int, packed_bits: PackedBits, data: Callable[[], bytes]
+    ) -> int:
+        """First word of some weights in the weight memory.
 
         Raises:
             LoweringError: There are not so many words.
         """
-        capacity = self.config.weight_words
-        if words > capacity:
-            raise LoweringError(
-                f"a tile of {self.config.columns} columns takes {words} words, more than the "
-                f"{capacity} of the weight memory, and sums cannot be split; use a larger weight "
-                "memory or fewer columns"
+        at = self._weights.find(key)
+        if at is None:
+            if words > self._weights.capacity:
+                raise LoweringError(
+                    f"a tile of {self.config.columns} columns takes {words} words, more than the "
+                    f"{self._weights.capacity} of the weight memory, and sums cannot be split; use "
+                    "a larger weight memory or fewer columns"
+                )
+            at = self._weights.take(key, words)
+            dram_address = self.constant(("weights", key), data)
+            self.emit(
+                Load(
+                    target="weights",
+                    address=at,
+                    words=words,
+                    dram_address=dram_address,
+                    packed_bits=packed_bits,
+                )
             )
-        self._upper_half = not self._upper_half
-        return capacity // 2 if self._upper_half and words <= capacity // 2 else 0
+        return at
 
-    def entries(
-        self,
-        table: Table,
-        bias: npt.NDArray[np.integer[Any]],
-        multiplier: npt.NDArray[np.integer[Any]],
-        shift: npt.NDArray[np.integer[Any]],
-    ) -> int:
-        """Loads channel entries `[count]`; returns the first one's place.
-
-        Args:
-            table: Which.
-            bias: In the range of int32.
-            multiplier: int16 or uint16, by its low 16 bits.
-            shift: 1..47.
+    def entries(self, table: Table, key: Hashable, entries: Entries) -> int:
+        """Place of the first of some entries in a channel table.
 
         Raises:
             LoweringError: The table has not so many entries.
         """
-        count, capacity = len(bias), self.config.channel_entries
-        if count > capacity:
-            raise LoweringError(
-                f"{count} channels need as many of the {capacity} entries of {table}; use a core "
-                "with more channel entries"
-            )
-        at = self._next_entry[table]
-        at = at if at + count <= capacity else 0
-        self._next_entry[table] = at + count
-        entries = np.zeros(count, CHANNEL)
-        entries["bias"] = bias
-        entries["multiplier"] = multiplier.astype(np.int64) & 0xFFFF
-        entries["shift"] = shift
-        self.load(table, at, count, entries.tobytes())
+        ring, count = self._tables[table], len(entries.bias)
+        at = ring.find(key)
+        if at is None:
+            if count > ring.capacity:
+                raise LoweringError(
+                    f"{count} channels need as many of the {ring.capacity} entries of {table}; use "
+                    "a core with more channel entries"
+                )
+            at = ring.take(key, count)
+            dram_address = self.constant((table, key), entries.data)
+            self.emit(Load(target=table, address=at, words=count, dram_address=dram_address))
         return at

@@ -1,16 +1,22 @@
-"""Linear layers as commands: tiles of weights stream past all tokens; the head, the last alone."""
+"""Linear layers as commands: tiles of weights stream past the token groups of a block."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from hwlib.commands import Matmul, MatmulOutput, Store
+from hwlib.commands import Matmul, MatmulOutput, Span, Store
 from hwlib.core_config import LANE_BYTES
 from swopt.compiler import network as net
-from swopt.compiler.emitter import Emitter, PackedBits
+from swopt.compiler import vector_program
+from swopt.compiler.emitter import Atom, Entries, PackedBits
 from swopt.compiler.lowering import LoweringError, pack_weights
+from swopt.compiler.memory_map import Tensor
+from swopt.compiler.passes import Step, chunk_channels
+from swopt.compiler.site import Site
+
+ENTRY_TILES = 8
+"""Tiles whose channel entries are loaded at once, where half of the table holds them."""
 
 
 @dataclass(frozen=True)
@@ -32,72 +38,161 @@ class Logits:
     lane: int
 
 
-def lower_linear(e: Emitter, operator: net.Linear) -> None:
-    """A layer of all tokens: every tile of weights meets every group of them.
+def linear(site: Site, operator: net.Linear) -> Iterator[Atom]:
+    """A layer whose result lies in the memory: every tile of weights meets every group.
 
     Raises:
         LoweringError: A tile does not fit, or weights do not fit their bits.
     """
-    x, y = e.tensor(operator.x), e.make(operator.y)
+    x, y = site.take(operator.x, "int8"), site.tensors[operator.y]
     output: MatmulOutput = "int8"
     zero_point, pairs = operator.zero, 2
     if operator.output != "int8":
         output = "residual" if operator.output == "residual" else "int16"
         zero_point, pairs = 0, 1
-    for tile in _tiles(e, operator, x.layout.group_words):
-        for group in range(x.layout.groups):
-            out = y.group(group) + tile.column // pairs
-            e.emit(tile.product(x.group(group), output, out, zero_point=zero_point))
+    for tile in tiles(site, operator, 0, operator.weight.shape[0]):
+        place = tile.column // pairs
+        words = tile.columns // pairs + tile.columns % pairs
+
+        def emit(tile: Tile = tile, place: int = place) -> None:
+            for group in site.groups:
+                out = y.group(group) + place
+                site.e.emit(tile.product(site, x.group(group), output, out, zero_point=zero_point))
+
+        first = y.group(site.groups[0]) + place
+        yield Atom("matmul", site.spans(x), [("activations", first, words)], emit)
 
 
-def lower_head(e: Emitter, operator: net.Linear) -> Logits:
+def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:
+    """Layers whose int16 results an activation, gate or rotation takes, chunk by chunk.
+
+    Raises:
+        LoweringError: As for `linear`.
+    """
+    operator = step.operator
+    y = site.tensors[operator.y]
+    x = site.take(step.linears[0][1].x, "int8")
+    channels = y.layout.channels
+    chunk = chunk_channels(step, site.e.config.columns)
+    buffers = fused_buffers(step, site.e.config.columns)
+    layers = [layer for _, layer in step.linears]
+    for number, start in enumerate(range(0, channels, chunk)):
+        count = min(chunk, channels - start)
+        turn = site.scratch + number % buffers * len(site.groups) * len(layers) * chunk
+        places = {
+            group: [turn + (at * len(layers) + part) * chunk for part in range(len(layers))]
+            for at, group in enumerate(site.groups)
+        }
+        for part, layer in enumerate(layers):
+            mine = {group: place[part] for group, place in places.items()}
+            yield from _fill(site, x, layer, (start, count), mine)
+        for group in site.groups:
+            spans: list[Span] = [("activations", place, count) for place in places[group]]
+
+            def emit(group: int = group, start: int = start, count: int = count) -> None:
+                sources = places[group]  # noqa: B023 - atoms are emitted before the next chunk's
+                out = y.group(group) + start // 2
+                if isinstance(operator, net.Rotate):
+                    assert table is not None
+                    heads = count // operator.head_dim
+                    made = vector_program.rotate_commands(
+                        operator, sources[0], table.group(group), out, heads
+                    )
+                    for command in made:
+                        site.e.emit(command)
+                else:
+                    assert isinstance(operator, net.Activate | net.Gate)
+                    site.e.emit(vector_program.pointwise_command(operator, sources, out, count))
+
+            yield Atom("vector", spans, [("activations", y.group(group) + start // 2, 1)], emit)
+
+
+def _fill(
+    site: Site, x: Tensor, layer: net.Linear, span: tuple[int, int], places: dict[int, int]
+) -> Iterator[Atom]:
+    """A chunk of one layer's results into words of their own."""
+    start, count = span
+    for tile in tiles(site, layer, start, start + count):
+        shift = tile.column - start
+
+        def emit(tile: Tile = tile, shift: int = shift) -> None:
+            for group, place in places.items():
+                out = place + shift
+                site.e.emit(tile.product(site, x.group(group), "int16", out))
+                word = group * layer.weight.shape[0] + tile.column
+                site.spill(layer.y, word, out, tile.columns)
+
+        first = places[site.groups[0]] + shift
+        yield Atom("matmul", site.spans(x), [("activations", first, tile.columns)], emit)
+
+
+def fused_buffers(step: Step, columns: int) -> int:
+    """Chunks for which a fused step has words: two, unless one is all."""
+    return 1 if chunk_channels(step, columns) >= step.linears[0][1].weight.shape[0] else 2
+
+
+def fused_words(step: Step, columns: int, groups: int) -> int:
+    """Words that a fused step needs beside its tensors."""
+    chunk = chunk_channels(step, columns)
+    return fused_buffers(step, columns) * groups * len(step.linears) * chunk
+
+
+def head(site: Site, operator: net.Linear, logits: Logits) -> Iterator[Atom]:
     """The head, for the last token's group: each tile's logits, and the greatest so far.
 
     Raises:
-        LoweringError: As for `lower_linear`, or there are more logits than argmax counts.
+        LoweringError: As for `linear`, or there are more logits than argmax counts.
     """
-    x = e.tensor(operator.x)
-    rows, columns = e.config.rows, e.config.columns
-    N, last = operator.weight.shape[0], x.layout.tokens - 1
-    if N > 1 << 16:
-        raise LoweringError(f"argmax counts to 65536 logits, not {N}")
-    buffer_words = 2 * columns
-    scratch = f"the tiles of {operator.y}"
-    first = e.memory.allocate(scratch, 2 * buffer_words + 1)
-    token_word = first + 2 * buffer_words
+    x = site.take(operator.x, "int8")
+    rows, columns = site.e.config.rows, site.e.config.columns
+    channels = operator.weight.shape[0]
+    if channels > 1 << 16:
+        raise LoweringError(f"argmax counts to 65536 logits, not {channels}")
+    token_word = site.scratch + 4 * columns
+    source = x.group((x.layout.tokens - 1) // rows)
     word_bytes = LANE_BYTES * rows
-    at = e.reserve(2 * N * word_bytes)
-    for index, tile in enumerate(_tiles(e, operator, x.layout.group_words)):
-        buffer = first + index % 2 * buffer_words
-        source = x.group(last // rows)
-        e.emit(tile.product(source, "int32", buffer))
-        e.emit(tile.product(source, "argmax", token_word, first=index == 0))
-        place = at + 2 * tile.column * word_bytes
-        e.emit(Store(address=buffer, words=2 * tile.columns, dram_address=place))
-    token_address = e.store(token_word, 1)
-    e.memory.free(scratch)
-    return Logits(operator.y, at, token_address, N, last % rows)
+    for index, tile in enumerate(tiles(site, operator, 0, channels)):
+        buffer = site.scratch + index % 2 * 2 * columns
+
+        def emit(tile: Tile = tile, buffer: int = buffer, first: bool = index == 0) -> None:
+            site.e.emit(tile.product(site, source, "int32", buffer))
+            site.e.emit(tile.product(site, source, "argmax", token_word, first=first))
+            place = logits.dram_address + 2 * tile.column * word_bytes
+            site.e.emit(Store(address=buffer, words=2 * tile.columns, dram_address=place))
+            if tile.column + tile.columns == channels:
+                site.e.emit(Store(address=token_word, words=1, dram_address=logits.token_address))
+
+        read: list[Span] = [("activations", source, x.layout.group_words)]
+        yield Atom("matmul", read, [("activations", buffer, 2 * tile.columns)], emit)
+
+
+def head_words(columns: int) -> int:
+    """Words that the head needs beside its tensors: two tiles of int32, and the token."""
+    return 4 * columns + 1
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """Columns of a layer that are in the weight memory.
+class Tile:
+    """Columns of a layer that the array computes at once.
 
     Attributes:
+        layer: Whose.
         column, columns: Which.
-        address: First word.
-        depth: Words.
-        channel: First channel entry.
+        width: Columns of the array.
+        depth: Words of the inner product.
+        entries: First channel, and the one behind the last, whose entries are loaded together.
     """
 
+    layer: net.Linear
     column: int
     columns: int
-    address: int
+    width: int
     depth: int
-    channel: int
+    entries: tuple[int, int]
 
     def product(
         self,
+        site: Site,
         activation_address: int,
         output: MatmulOutput,
         out: int,
@@ -105,13 +200,22 @@ class _Tile:
         zero_point: int = 0,
         first: bool = False,
     ) -> Matmul:
-        """The product of one group of tokens with them."""
+        """The product of one token group with them; what it needs is loaded before."""
+        layer, (start, end) = self.layer, self.entries
+        channel = site.e.entries(
+            "matmul_channels",
+            (id(layer), start, end),
+            Entries(layer.bias[start:end], layer.multiplier[start:end], layer.shift[start:end]),
+        )
+        bits = packed_bits(layer)
+        key = (id(layer), self.column, self.columns)
+        address = site.e.weights(key, self.depth, bits, lambda: self._packed(bits))
         return Matmul(
             activation_address=activation_address,
-            weight_address=self.address,
+            weight_address=address,
             depth=self.depth,
             columns=self.columns,
-            channel=self.channel,
+            channel=channel + self.column - start,
             output=output,
             out=out,
             zero_point=zero_point,
@@ -119,55 +223,50 @@ class _Tile:
             index_base=self.column if output == "argmax" else 0,
         )
 
+    def _packed(self, bits: PackedBits) -> bytes:
+        """As they lie in DRAM: words of the weight memory, with zeros where nothing is."""
+        rows = self.layer.weight[self.column : self.column + self.columns]
+        padded = np.pad(rows, ((0, self.width - self.columns), (0, rows.shape[1] % 2)))
+        words = padded.reshape(self.width, -1, 2).transpose(1, 0, 2)  # [depth, columns, 2]
+        return pack_weights(np.ascontiguousarray(words), bits).tobytes()
 
-def _tiles(e: Emitter, operator: net.Linear, depth: int) -> Iterator[_Tile]:
-    """Loads weights and channel entries, as many tiles at once as half of the memory holds."""
-    bits = _packed_bits(operator)
-    config, N = e.config, operator.weight.shape[0]
-    columns = config.columns
-    room = min(config.weight_words // 2 // depth, config.channel_entries // 2 // columns)
-    together = max(1, room) * columns
-    for first in range(0, N, together):
-        span = slice(first, min(first + together, N))
-        tiles = -(-(span.stop - first) // columns)
-        address = e.weights(tiles * depth)
-        channel = e.entries(
-            "matmul_channels",
-            operator.bias[span],
-            operator.multiplier[span],
-            operator.shift[span],
+
+def tiles(site: Site, layer: net.Linear, start: int, end: int) -> Iterator[Tile]:
+    """The tiles of channels `start` to `end` - 1.
+
+    Raises:
+        LoweringError: Weights do not fit their bits.
+    """
+    config = site.e.config
+    packed_bits(layer)
+    together = max(1, min(ENTRY_TILES, config.channel_entries // 2 // config.columns))
+    span = together * config.columns
+    depth = (layer.weight.shape[1] + 1) // 2
+    for column in range(start, end, config.columns):
+        first = start + (column - start) // span * span
+        yield Tile(
+            layer,
+            column,
+            min(config.columns, end - column),
+            config.columns,
+            depth,
+            (first, min(first + span, end)),
         )
-        data = pack_weights(_columns_of(operator.weight[span], columns), bits).tobytes()
-        e.load("weights", address, tiles * depth, data, bits)
-        for tile in range(tiles):
-            column = first + tile * columns
-            yield _Tile(
-                column,
-                min(columns, N - column),
-                address + tile * depth,
-                depth,
-                channel + tile * columns,
-            )
 
 
-def _columns_of(weight: npt.NDArray[np.int8], columns: int) -> npt.NDArray[np.int8]:
-    """Weights `[N, K]` as words of the weight memory, `[tiles, depth, columns, 2]`, with zeros."""
-    N, K = weight.shape
-    tiles = -(-N // columns)
-    padded = np.pad(weight, ((0, tiles * columns - N), (0, K % 2)))
-    words = padded.reshape(tiles, columns, -1, 2).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(words)
+def packed_bits(layer: net.Linear) -> PackedBits:
+    """The narrowest packing that holds the layer's weights.
 
-
-def _packed_bits(operator: net.Linear) -> PackedBits:
-    """The narrowest packing that holds the layer's weights."""
+    Raises:
+        LoweringError: They are beyond their bits.
+    """
     bits: PackedBits = 8
-    if operator.weight_bits <= 4:
-        bits = 2 if operator.weight_bits <= 2 else 4
+    if layer.weight_bits <= 4:
+        bits = 2 if layer.weight_bits <= 2 else 4
     limit = 1 << (bits - 1)
-    low, high = int(operator.weight.min()), int(operator.weight.max())
+    low, high = int(layer.weight.min()), int(layer.weight.max())
     if low < -limit or high >= limit:
         raise LoweringError(
-            f"weights {low}..{high} of {operator.name} do not fit {operator.weight_bits} bits"
+            f"weights {low}..{high} of {layer.name} do not fit {layer.weight_bits} bits"
         )
     return bits

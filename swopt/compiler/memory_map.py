@@ -1,6 +1,6 @@
 """Where tensors lie: their words, which of them share words, and who has which addresses when."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,8 +119,60 @@ class Placed:
     offset: int = 0
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor, or some token groups of one, in the activation memory.
+
+    Attributes:
+        layout: How the whole tensor lies.
+        address: First word of what is there.
+        first: First token group that is there.
+    """
+
+    layout: Layout
+    address: int
+    first: int = 0
+
+    def group(self, group: int) -> int:
+        """First word of a token group."""
+        return self.address + self.layout.group(group) - self.layout.group(self.first)
+
+    def head(self, head: int, group: int) -> int:
+        """First word of a group of channels of a head, for values."""
+        return self.address + self.layout.head(head, group)
+
+
+class Ring:
+    """Addresses of a memory that is filled round and round, and what is still there.
+
+    Args:
+        capacity: Words or entries.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._next = 0
+        self._held: dict[Hashable, tuple[int, int]] = {}
+
+    def find(self, key: Hashable) -> int | None:
+        """First word of what is there under a key, if it is."""
+        return self._held[key][0] if key in self._held else None
+
+    def take(self, key: Hashable, words: int) -> int:
+        """The next `words` side by side, at most all there are; what they held is forgotten."""
+        at = self._next if self._next + words <= self.capacity else 0
+        self._next = at + words
+        self._held = {
+            other: (first, size)
+            for other, (first, size) in self._held.items()
+            if first + size <= at or at + words <= first
+        }
+        self._held[key] = (at, words)
+        return at
+
+
 class ActivationMemory:
-    """Addresses of the activation memory, first fit.
+    """Addresses of the activation memory: the lowest or the highest that fit.
 
     Args:
         words: How many there are.
@@ -132,23 +184,25 @@ class ActivationMemory:
         """The most words that were taken at once."""
         self._taken: dict[str, tuple[int, int]] = {}
 
-    def fits(self, words: int) -> bool:
-        """Whether so many words are free side by side."""
-        return self._gap(words) is not None
+    def allocate(self, name: str, words: int, *, top: bool = False) -> int:
+        """The first of `words` free words side by side, taken until `free`.
 
-    def allocate(self, name: str, words: int) -> int:
-        """The first of `words` free words, taken until `free`.
+        Args:
+            name: Of what is taken.
+            words: How many.
+            top: The highest that fit; else the lowest.
 
         Raises:
             LoweringError: There are none.
         """
-        at = self._gap(words)
+        gaps = [(first, end) for first, end in self._gaps() if end - first >= words]
         live = sum(size for _, size in self._taken.values()) + words
-        if at is None:
+        if not gaps:
             raise LoweringError(
                 f"{name} takes {words} words beside {live - words} that are in use, in all {live} "
                 f"words of an activation memory of {self.capacity}; use a larger activation memory"
             )
+        at = gaps[-1][1] - words if top else gaps[0][0]
         self._taken[name] = (at, words)
         self.most = max(self.most, live)
         return at
@@ -164,13 +218,15 @@ class ActivationMemory:
         """Gives words back."""
         del self._taken[name]
 
-    def _gap(self, words: int) -> int | None:
+    def _gaps(self) -> Iterator[tuple[int, int]]:
+        """First word of what is free side by side, and the one behind the last."""
         at = 0
         for first, size in sorted(self._taken.values()):
-            if at + words <= first:
-                break
-            at = max(at, first + size)
-        return at if at + words <= self.capacity else None
+            if at < first:
+                yield at, first
+            at = first + size
+        if at < self.capacity:
+            yield at, self.capacity
 
 
 def place(network: net.Network, inputs: "Inputs", rows: int) -> dict[str, Placed]:

@@ -1,26 +1,26 @@
 """Lowers a whole model to the command program of one inference.
 
-Tensors lie in the activation memory from their first to their last use; weights pass through the
-halves of the weight memory by turns, and channel tables through theirs. Nothing is computed here:
-the numbers are those of `hwlib.reference.core`.
+The network goes pass after pass through the core (`swopt.compiler.passes`); tensors that passes
+share lie in the activation memory from their first to their last use. Nothing is computed here: the
+numbers are those of `hwlib.reference.core`.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hwlib import commands
 from hwlib.commands import QUEUES, AnyCommand, check, queue_of
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from swopt.compiler import network as net
-from swopt.compiler.attention_program import lower_attention, lower_values
-from swopt.compiler.emitter import Emitter, Tensor
-from swopt.compiler.linear_program import Logits, lower_head, lower_linear
-from swopt.compiler.lowering import LoweringError, check_sums
-from swopt.compiler.memory_map import Layout, last_readers, place, written_by
+from swopt.compiler.emitter import Emitter
+from swopt.compiler.linear_program import Logits
+from swopt.compiler.lowering import LoweringError
+from swopt.compiler.mapping import Mapping, one_block
+from swopt.compiler.memory_map import Layout, Placed, last_readers, place
+from swopt.compiler.pass_program import PassProgram, Piece, Trace
+from swopt.compiler.passes import check_pass, local
 
 if TYPE_CHECKING:
     from swopt.compiler.host import Inputs
@@ -35,14 +35,14 @@ class Result:
     Attributes:
         name: Of the tensor.
         operator: Index of the operator that made it or added to it.
-        dram_address: First byte.
         layout: Of its words.
+        pieces: Where they are.
     """
 
     name: str
     operator: int
-    dram_address: int
     layout: Layout
+    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,12 @@ class Program:
 
 
 def lower(
-    network: net.Network, inputs: "Inputs", config: CoreConfig, trace: bool = False
+    network: net.Network,
+    inputs: "Inputs",
+    config: CoreConfig,
+    mapping: Mapping | None = None,
+    *,
+    trace: bool = False,
 ) -> Program:
     """The program of one question.
 
@@ -75,6 +80,7 @@ def lower(
         network: The model.
         inputs: The question's tensors.
         config: The core.
+        mapping: The passes; by default each operator on all tokens.
         trace: Store every tensor to DRAM, so that each can be looked at.
 
     Raises:
@@ -86,34 +92,83 @@ def lower(
             f"core's has {config.exponential_entries}; they must be equal"
         )
     placed = place(network, inputs, config.rows)
-    lowering = _Lowering(network, inputs, Emitter(config, placed))
+    passes = (mapping or one_block(network)).passes
+    e, traced = Emitter(config), Trace() if trace else None
+    addresses = _bring(network, inputs, placed, e)
+    logits = _logits(network, placed, e)
+    program = PassProgram(e, network, placed, addresses, logits, traced)
     last = last_readers(network, placed)
-    results = []
-    for index, operator in enumerate(network.operators):
-        try:
-            lowering.operator(index, operator)
-        except LoweringError:
-            raise
-        except ValueError as error:
-            raise LoweringError(f"operator {index}, which makes {operator.y}: {error}") from None
-        e = lowering.e
-        name = written_by(operator)
-        if trace and name in placed:
-            tensor = e.tensor(name)
-            at = e.store(tensor.address, tensor.layout.words)
-            results.append(Result(name, index, at, tensor.layout))
+    for number, taken in enumerate(passes):
+        check_pass(network, taken, placed)
+        own = local(network, taken, placed)
+        for operator in network.operators[taken.first : taken.end]:
+            if operator.y in placed and operator.y not in own:
+                region = placed[operator.y].region
+                if region not in e.memory and not program.fuses(taken, operator.y):
+                    e.memory.allocate(region, placed[region].layout.words)
+        program.emit(taken, f"pass {number} and its blocks")
         for region, reader in last.items():
-            if reader == index:
+            if taken.first <= reader < taken.end and region in e.memory:
                 e.memory.free(region)
-    sent = lowering.e.schedule.commands()
+    sent = e.schedule.commands()
     _check(sent, config)
     return Program(
         commands=sent,
-        dram=lowering.e.image(),
+        dram=e.image(),
         config=config,
-        logits=lowering.logits,
-        results=tuple(results),
-        activation_words=lowering.e.memory.most,
+        logits=logits,
+        results=_results(traced, placed),
+        activation_words=e.memory.most,
+    )
+
+
+def _bring(
+    network: net.Network, inputs: "Inputs", placed: dict[str, Placed], e: Emitter
+) -> dict[str, list[int]]:
+    """Puts the inputs into DRAM: each input's first byte of every token group."""
+    addresses = {}
+    for operator in network.operators:
+        if not isinstance(operator, net.Input):
+            continue
+        brought = inputs.of(operator.source)
+        if brought.ndim != 2 or brought.shape[1] != operator.channels or not len(brought):
+            raise LoweringError(
+                f"the input {operator.source} must be [tokens, {operator.channels}] with a token, "
+                f"not {list(brought.shape)}"
+            )
+        if brought.dtype != np.int16:
+            raise LoweringError(f"the input {operator.source} must be int16, not {brought.dtype}")
+        layout = placed[operator.y].layout
+        words = Layout("int16", layout.tokens, layout.channels, layout.rows).pack(brought)
+        groups = words.reshape(layout.groups, layout.group_words, layout.rows)
+        addresses[operator.y] = [
+            e.constant((operator.y, group), part.astype("<i2").tobytes)
+            for group, part in enumerate(groups)
+        ]
+    return addresses
+
+
+def _logits(network: net.Network, placed: dict[str, Placed], e: Emitter) -> Logits | None:
+    """Room in DRAM for what the head gives."""
+    for operator in network.operators:
+        if isinstance(operator, net.Linear) and operator.output == "logits":
+            channels, word_bytes = operator.weight.shape[0], LANE_BYTES * e.config.rows
+            return Logits(
+                operator.y,
+                e.reserve(2 * channels * word_bytes),
+                e.reserve(word_bytes),
+                channels,
+                (placed[operator.x].layout.tokens - 1) % e.config.rows,
+            )
+    return None
+
+
+def _results(traced: Trace | None, placed: dict[str, Placed]) -> tuple[Result, ...]:
+    """The stored tensors in the order of their operators."""
+    pieces = {} if traced is None else traced.pieces
+    return tuple(
+        Result(name, index, placed[name].layout, tuple(pieces[index, name]))
+        for index, name in sorted(pieces)
     )
 
 
@@ -136,7 +191,11 @@ def unpack(program: Program, dram: npt.NDArray[np.uint8]) -> dict[str, Integers]
 def unpack_result(program: Program, result: Result, dram: npt.NDArray[np.uint8]) -> Integers:
     """One tensor `[tokens, channels]` as it was after one operator."""
     layout = result.layout
-    return layout.unpack(_words(program, result.dram_address, layout.words, dram))
+    words = np.zeros((layout.words, layout.rows), np.int16)
+    for piece in result.pieces:
+        stored = _words(program, piece.dram_address, piece.words, dram)
+        words[piece.word : piece.word + piece.words] = stored
+    return layout.unpack(words)
 
 
 def token(program: Program, dram: npt.NDArray[np.uint8]) -> int:
@@ -168,188 +227,3 @@ def _check(sent: tuple[AnyCommand, ...], config: CoreConfig) -> None:
         except ValueError as error:
             raise LoweringError(str(error)) from None
         issued[queue_of(command)] += 1
-
-
-class _Lowering:
-    """One operator after the other."""
-
-    def __init__(self, network: net.Network, inputs: "Inputs", emitter: Emitter) -> None:
-        self.network = network
-        self.inputs = inputs
-        self.e = emitter
-        self.logits: Logits | None = None
-        self.last_rotation = {
-            _rotary_name(operator): index
-            for index, operator in enumerate(network.operators)
-            if isinstance(operator, net.Rotate)
-        }
-
-    def operator(self, index: int, operator: net.Operator) -> None:
-        """Emits its commands."""
-        match operator:
-            case net.Input():
-                self._input(operator)
-            case net.Add():
-                self._add(operator)
-            case net.Concatenate() | net.Shuffle():
-                pass  # a matter of addresses alone
-            case net.Norm():
-                self._norm(operator)
-            case net.Linear():
-                check_sums(operator.weight, operator.bias)
-                self._linear(operator)
-            case net.Activate():
-                self._activate(operator)
-            case net.Gate():
-                self._gate(operator)
-            case net.Rotate():
-                self._rotate(operator)
-                name = _rotary_name(operator)
-                if self.last_rotation[name] == index:
-                    self.e.memory.free(name)
-            case net.Attention():
-                for name in (operator.q, operator.k):
-                    self._take(name, "int8")
-                self._take(operator.v, "values")
-                lower_attention(self.e, operator, self.network.attention_block)
-
-    def _take(self, name: str, kind: str) -> Tensor:
-        """A tensor that has to be of a kind.
-
-        Raises:
-            LoweringError: It is not.
-        """
-        tensor = self.e.tensor(name)
-        if tensor.layout.kind != kind:
-            raise LoweringError(f"{name} must lie as {kind} here, not as {tensor.layout.kind}")
-        return tensor
-
-    def _input(self, operator: net.Input) -> None:
-        y = self.e.make(operator.y)
-        brought = self.inputs.of(operator.source)
-        if brought.ndim != 2 or brought.shape[1] != operator.channels or not len(brought):
-            raise LoweringError(
-                f"the input {operator.source} must be [tokens, {operator.channels}] with a token, "
-                f"not {list(brought.shape)}"
-            )
-        if brought.dtype != np.int16:
-            raise LoweringError(f"the input {operator.source} must be int16, not {brought.dtype}")
-        self.e.load_words(y.address, y.layout.pack(brought))
-
-    def _add(self, operator: net.Add) -> None:
-        a, b = (self._take(name, "int16") for name in (operator.a, operator.b))
-        if (a.layout.tokens, a.layout.channels) != (b.layout.tokens, b.layout.channels):
-            raise LoweringError(f"{operator.a} and {operator.b} must have one shape to be added")
-        y = self.e.make(operator.y)
-        for group in range(y.layout.groups):
-            self.e.emit(
-                commands.Add(
-                    source=a.group(group),
-                    second=b.group(group),
-                    out=y.group(group),
-                    count=y.layout.group_words,
-                )
-            )
-
-    def _norm(self, operator: net.Norm) -> None:
-        x, y = self._take(operator.x, "int16"), self.e.make(operator.y)
-        channel = self.e.entries("vector_channels", operator.beta, operator.gamma, operator.shift)
-        for group in range(x.layout.groups):
-            self.e.emit(
-                commands.Norm(
-                    source=x.group(group),
-                    out=y.group(group),
-                    count=x.layout.channels,
-                    channel=channel,
-                    multiplier=operator.multiplier,
-                    shift=operator.mean_shift,
-                    epsilon=operator.epsilon,
-                    base=operator.base,
-                    centred=operator.centred,
-                    zero_point=operator.zero,
-                )
-            )
-
-    def _activate(self, operator: net.Activate) -> None:
-        x, y = self._take(operator.x, "int16"), self.e.make(operator.y)
-        for group in range(x.layout.groups):
-            self.e.emit(
-                commands.Activate(
-                    source=x.group(group),
-                    out=y.group(group),
-                    count=x.layout.channels,
-                    function=operator.function,
-                    multiplier=operator.scale.multiplier,
-                    shift=operator.scale.shift,
-                    zero_point=operator.scale.zero,
-                )
-            )
-
-    def _gate(self, operator: net.Gate) -> None:
-        x, up = (self._take(name, "int16") for name in (operator.x, operator.up))
-        y = self.e.make(operator.y)
-        for group in range(x.layout.groups):
-            self.e.emit(
-                commands.Gate(
-                    source=x.group(group),
-                    second=up.group(group),
-                    out=y.group(group),
-                    count=x.layout.channels,
-                    gate_shift=operator.gate_shift,
-                    multiplier=operator.scale.multiplier,
-                    shift=operator.scale.shift,
-                    zero_point=operator.scale.zero,
-                )
-            )
-
-    def _rotate(self, operator: net.Rotate) -> None:
-        x = self._take(operator.x, "int16")
-        table = self._rotary_table(operator, x.layout)
-        y = self.e.make(operator.y)
-        for group in range(x.layout.groups):
-            for head in range(operator.heads):
-                self.e.emit(
-                    commands.Rotate(
-                        source=x.group(group) + head * operator.head_dim,
-                        table=table.group(group),
-                        out=y.group(group) + head * operator.head_dim // 2,
-                        count=operator.head_dim // 2,
-                        multiplier=operator.scale.multiplier,
-                        shift=operator.scale.shift,
-                    )
-                )
-
-    def _rotary_table(self, operator: net.Rotate, x: Layout) -> Tensor:
-        """Cosines and sines by turns, kept from the first rotation that uses them to the last."""
-        name, tokens = _rotary_name(operator), x.tokens
-        if len(operator.cosine) < tokens:
-            raise LoweringError(
-                f"{operator.x} has {tokens} tokens, but only {len(operator.cosine)} positions have "
-                "a rotation"
-            )
-        layout = Layout("int16", tokens, operator.head_dim, self.e.config.rows)
-        if name not in self.e.memory:
-            at = self.e.memory.allocate(name, layout.words)
-            pairs = np.stack([operator.cosine[:tokens], operator.sine[:tokens]], axis=2)
-            self.e.load_words(at, layout.pack(pairs.reshape(tokens, operator.head_dim)))
-        return Tensor(layout, self.e.memory.address(name))
-
-    def _linear(self, operator: net.Linear) -> None:
-        channels = self._take(operator.x, "int8").layout.channels
-        if operator.weight.shape[1] != channels:
-            raise LoweringError(
-                f"{operator.name} takes {operator.weight.shape[1]} channels, but {operator.x} has "
-                f"{channels}"
-            )
-        if operator.across:
-            lower_values(self.e, operator)
-        elif operator.output == "logits":
-            self.logits = lower_head(self.e, operator)
-        else:
-            lower_linear(self.e, operator)
-
-
-def _rotary_name(operator: net.Rotate) -> str:
-    """One name for equal tables."""
-    table = np.stack([operator.cosine, operator.sine])
-    return f"rotary table {hashlib.sha256(table.tobytes()).hexdigest()} of {table.shape}"

@@ -6,6 +6,7 @@ queue, so they hold in every interleaving of the queues: commands are then sent 
 which they will about begin, so that no full queue holds up another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from hwlib.commands import (
     QUEUES,
     AnyCommand,
+    Divide,
+    Gate,
     Load,
     Matmul,
     Norm,
@@ -31,11 +34,20 @@ from hwlib.commands import (
 )
 from hwlib.core_config import CoreConfig
 
-DRAM_LATENCY = 40
-"""Cycles of one load or store beside its beats; a rough figure that only the order depends on."""
+DRAM_LATENCY = 24
+"""Cycles from a load's request to its first beat; only the order depends on it."""
 
-PASS_OVERHEAD = 20
-"""Cycles of one vector command beside its words; a rough figure that only the order depends on."""
+REQUESTS_AHEAD = 2
+"""Loads whose beats may be on their way."""
+
+DRAIN_OVERHEAD = 8
+"""Cycles of a tile's drain beside its columns; only the order depends on it."""
+
+PASS_OVERHEAD = 18
+"""Cycles of one vector command beside its words; only the order depends on it."""
+
+DRAIN_CYCLES = {"int8": 1, "int16": 1, "residual": 3, "int32": 2, "accumulate": 6, "argmax": 1}
+"""Cycles of one column in the drain."""
 
 Counts = npt.NDArray[np.int64]
 """Completed commands of each queue, in the order of `QUEUES`, `[4]`."""
@@ -70,37 +82,50 @@ class Schedule:
         at = QUEUES.index(queue)
         state = self._queues[queue]
         read, written = _spans(command, self._config)
-        needed = np.zeros(len(QUEUES), np.int64)
-        for memory, first, words in read + written:
-            np.maximum(needed, self._marks[memory].before_read(first, words), out=needed)
-        for memory, first, words in written:
-            np.maximum(needed, self._marks[memory].before_write(first, words), out=needed)
+        needed = self._needed(read, written)
         needed[at] = self._fetched(command)
 
         known = state.known[-1].copy() if state.known else np.zeros(len(QUEUES), np.int64)
         waits: dict[Queue, int] = {}
-        begin = state.free
+        ready = 0
         for other, count in zip(QUEUES, needed.tolist(), strict=True):
             if count > known[QUEUES.index(other)]:
                 waits[other] = count
-                begin = max(begin, self._queues[other].ends[count - 1])
+                ready = max(ready, self._queues[other].ends[count - 1])
         for other, count in waits.items():
             np.maximum(known, self._queues[other].known[count - 1], out=known)
             known[QUEUES.index(other)] = max(known[QUEUES.index(other)], count)
         state.known.append(known)
-        state.free = begin + _cycles(command, self._config)
-        state.ends.append(state.free)
+        begin = state.take(command, ready, self._config)
         for memory, first, words in read:
             self._marks[memory].read[at, first : first + words] = len(state.known)
         for memory, first, words in written:
             self._marks[memory].written[at, first : first + words] = len(state.known)
         self._placed.append((begin, command.model_copy(update={"waits": Waits(**waits)})))
 
+    def begin(self, queue: Queue, read: Sequence[Span], written: Sequence[Span]) -> int:
+        """About the cycle in which a command of `queue` could begin that touches these words."""
+        needed = self._needed(read, written)
+        ready = self._queues[queue].free
+        for other, count in zip(QUEUES, needed.tolist(), strict=True):
+            if count and other != queue:
+                ready = max(ready, self._queues[other].ends[count - 1])
+        return ready
+
     def commands(self) -> tuple[AnyCommand, ...]:
         """All commands in the order in which they are sent."""
         # A stable sort: commands of one queue stay in order, and what a command waits for has
         # begun before it.
         return tuple(command for _, command in sorted(self._placed, key=lambda item: item[0]))
+
+    def _needed(self, read: Sequence[Span], written: Sequence[Span]) -> Counts:
+        """Commands of each queue that must be complete before words are read and written."""
+        needed = np.zeros(len(QUEUES), np.int64)
+        for memory, first, words in (*read, *written):
+            np.maximum(needed, self._marks[memory].before_read(first, words), out=needed)
+        for memory, first, words in written:
+            np.maximum(needed, self._marks[memory].before_write(first, words), out=needed)
+        return needed
 
     def _fetched(self, command: AnyCommand) -> int:
         """Matmuls that must be complete before this one fetches its operands."""
@@ -143,6 +168,27 @@ class _QueueState:
     ends: list[int] = field(default_factory=list)
     free: int = 0
 
+    def take(self, command: AnyCommand, ready: int, config: CoreConfig) -> int:
+        """Adds a command that could begin at `ready`; about when it does begin."""
+        begin = max(self.free, ready)
+        last = self.ends[-1] if self.ends else 0
+        match command:
+            case Load():
+                # The link is taken beat after beat; latencies hide behind the load before.
+                self.ends.append(max(last, begin + DRAM_LATENCY) + beats(command, config))
+                ahead = self.ends[-REQUESTS_AHEAD] if len(self.ends) >= REQUESTS_AHEAD else 0
+                self.free = max(begin + 1, ahead)
+            case Matmul():
+                # The sums of a tile leave while the next tile is computed.
+                drain = DRAIN_OVERHEAD + command.columns * DRAIN_CYCLES[command.output]
+                computed = max(begin + 2 * command.depth, last)
+                self.ends.append(computed + drain)
+                self.free = computed
+            case _:
+                self.ends.append(begin + _cycles(command, config))
+                self.free = self.ends[-1]
+        return begin
+
 
 def _spans(command: AnyCommand, config: CoreConfig) -> tuple[list[Span], list[Span]]:
     """What a command reads and what it writes; entries that differ by lane are as many as rows."""
@@ -151,12 +197,21 @@ def _spans(command: AnyCommand, config: CoreConfig) -> tuple[list[Span], list[Sp
 
 
 def _cycles(command: AnyCommand, config: CoreConfig) -> int:
-    """About how long a command takes."""
+    """About how long a store or a vector command takes."""
     match command:
         case Load() | Store():
             return DRAM_LATENCY + beats(command, config)
+        case Norm():
+            return round(2.5 * command.count) + 14 * config.rows + 2 * PASS_OVERHEAD
+        case Softmax():
+            return round(2.5 * command.count) + 6 * config.rows + 2 * PASS_OVERHEAD
+        case Divide():
+            return round(2.5 * command.count) + 7 * config.rows + 2 * PASS_OVERHEAD
+        case Rotate():
+            return 10 * command.count + PASS_OVERHEAD
+        case Gate():
+            return round(2.5 * command.count) + PASS_OVERHEAD
         case Matmul():
-            return 2 * command.depth + command.columns
+            raise AssertionError("a matmul has an array and a drain")
         case _:
-            passes = 2 if isinstance(command, Norm | Softmax | Rotate) else 1
-            return passes * (PASS_OVERHEAD + command.count)
+            return 3 * command.count + PASS_OVERHEAD

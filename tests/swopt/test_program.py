@@ -160,7 +160,7 @@ def test_rotation_of_several_heads_with_one_table() -> None:
     model = network(net.Input("q", "words", 24), net.Input("k", "patches", 8), first, second)
     inputs = brought(words=d.tensor(19, 24, 300), patches=d.tensor(19, 8, 300))
     program = assert_equal_to_numpy(model, inputs, core())
-    assert sum(isinstance(command, Load) for command in program.commands) == 3
+    assert sum(isinstance(command, Load) for command in program.commands) == 9  # a load a token group
 
 
 def test_weights_that_fill_more_than_half_of_the_memory() -> None:
@@ -258,8 +258,12 @@ class TestWaits:
                 command.model_copy(update={"waits": command.waits.model_copy(update={queue: None})})
                 for command in program.commands
             ]
-            after = run_interleaved(loose, program.dram, self.config, seed=1)
-            assert (after != expected).any(), queue
+            try:
+                after = run_interleaved(loose, program.dram, self.config, seed=1)
+            except ValueError as error:
+                assert "channel entry" in str(error)  # used before it was loaded
+            else:
+                assert (after != expected).any(), queue
 
     @pytest.mark.parametrize("rows, columns", [(8, 8), (4, 8), (16, 4)])
     def test_every_two_commands_that_touch_the_same_word_are_ordered(
@@ -306,10 +310,10 @@ class TestWaits:
             if isinstance(command, Load) and command.target == "weights"
         ]  # fmt: skip
         products = [i for i, command in enumerate(program.commands) if isinstance(command, Matmul)]
-        assert len(loads) == 4
+        assert len(loads) == 256 // 8
         for number, load in enumerate(loads[1:], 1):
             before = sum(product < load for product in products)
-            assert before < len(products) * number // 4
+            assert before <= len(products) * number // len(loads)
 
 
 def run_interleaved(
@@ -441,7 +445,7 @@ class TestRefuses:
     def test_a_memory_that_is_too_small_and_says_how_many_words_it_takes(self) -> None:
         other = net.Input("other", "patches", 8)
         operators = [self.stream, other, net.Add("stream", "other", "sum")]
-        message = "sum takes 200 words beside 400 .* all 600 words of an activation memory of 512"
+        message = "takes 600 words beside 0 .* all 600 words of an activation memory of 512"
         self.refused(operators, message, tokens=200, activation_bytes=8192)
 
     def test_a_tile_that_is_greater_than_the_weight_memory(self) -> None:

@@ -1,0 +1,178 @@
+"""A network cut into passes: operators that blocks of token groups go through one after the other.
+
+Within a pass a block's own tensors need room for that block alone, and blocks take turns, so that
+the array works for one while the vector engine works for another. Weights are loaded once a block.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swopt.compiler import network as net
+from swopt.compiler.lowering import LoweringError
+from swopt.compiler.memory_map import Layout, Placed, read_by
+
+Vector = net.Activate | net.Gate | net.Rotate
+"""What can take the sums of linear layers chunk by chunk."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Operators `first` to `end` - 1, block after block.
+
+    Attributes:
+        first, end: Indices in the network.
+        groups: Token groups of a block; with as many as there are, or more, there is one block.
+        ways: Blocks that are under way at once.
+    """
+
+    first: int
+    end: int
+    groups: int
+    ways: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done to a block at once.
+
+    Attributes:
+        index: Of the operator in the network.
+        operator: The operator.
+        linears: Index and layer of each whose int16 result the operator takes chunk by chunk; these
+            results never exist as a whole.
+    """
+
+    index: int
+    operator: net.Operator
+    linears: tuple[tuple[int, net.Linear], ...] = ()
+
+
+def steps(network: net.Network, taken: Pass) -> list[Step]:
+    """The steps of a pass, in their order."""
+    inside = range(taken.first, taken.end)
+    fused: dict[int, tuple[tuple[int, net.Linear], ...]] = {}
+    for index in inside:
+        operator = network.operators[index]
+        if isinstance(operator, Vector):
+            makers = [_only_for(network, name, index, inside) for name in read_by(operator)]
+            found = tuple(maker for maker in makers if maker is not None)
+            if len(found) == len(makers) and len({layer.x for _, layer in found}) == 1:
+                fused[index] = found
+    away = {maker for makers in fused.values() for maker, _ in makers}
+    return [
+        Step(index, network.operators[index], fused.get(index, ()))
+        for index in inside
+        if index not in away
+    ]
+
+
+def _only_for(
+    network: net.Network, name: str, reader: int, inside: range
+) -> tuple[int, net.Linear] | None:
+    """The linear layer in the pass that makes a tensor which nobody but `reader` touches."""
+    touching = [
+        index
+        for index, operator in enumerate(network.operators)
+        if name in (operator.y, *read_by(operator))
+    ]
+    if len(touching) != 2 or touching[1] != reader or touching[0] not in inside:
+        return None
+    maker = network.operators[touching[0]]
+    plain = isinstance(maker, net.Linear) and maker.output == "int16" and not maker.across
+    return (touching[0], maker) if plain and isinstance(maker, net.Linear) else None
+
+
+def chunk_channels(step: Step, columns: int) -> int:
+    """Channels that a fused step takes at once: whole tiles, and whole heads of a rotation."""
+    operator = step.operator
+    (_, layer), *_ = step.linears
+    channels = layer.weight.shape[0]
+    if isinstance(operator, net.Rotate):
+        heads = next(
+            (n for n in range(1, operator.heads) if n * operator.head_dim % columns == 0),
+            operator.heads,
+        )
+        return heads * operator.head_dim
+    most: int = min(channels, max(columns, CHUNK // columns * columns))
+    return most
+
+
+CHUNK = 64
+"""Channels that an activation takes at once, where the array is not wider."""
+
+
+def local(
+    network: net.Network, taken: Pass, placed: Mapping[str, Placed]
+) -> dict[str, tuple[int, int]]:
+    """Tensors that a block has for itself, with the first and the last operator that touch them."""
+    spans: dict[str, tuple[int, int]] = {}
+    whole: set[str] = set()
+    for index, operator in enumerate(network.operators):
+        for name in {*read_by(operator), operator.y}:
+            first, _ = spans.get(name, (index, index))
+            spans[name] = (first, index)
+        whole.update(_read_whole(operator))
+    fused = {layer.y for step in steps(network, taken) for _, layer in step.linears}
+    return {
+        name: (first, last)
+        for name, (first, last) in spans.items()
+        if name in placed
+        and taken.first <= first
+        and last < taken.end
+        and name not in whole
+        and name not in fused
+        and placed[name].region == name
+        and all(other.region != name for key, other in placed.items() if key != name)
+    }
+
+
+def _read_whole(operator: net.Operator) -> tuple[str, ...]:
+    """Tensors of which an operator reads all tokens for each of its own."""
+    match operator:
+        case net.Attention():
+            return (operator.k, operator.v)
+        case net.Shuffle():
+            return (operator.x, operator.y)
+        case net.Concatenate():
+            return (operator.first, operator.second, operator.y)
+        case net.Linear() if operator.output == "logits":
+            return (operator.x,)
+        case _:
+            return ()
+
+
+def groups_of(operator: net.Operator, placed: Mapping[str, Placed]) -> int:
+    """Token groups that an operator works on."""
+    name = operator.y if operator.y in placed else read_by(operator)[0]
+    return placed[name].layout.groups
+
+
+def check_pass(network: net.Network, taken: Pass, placed: Mapping[str, Placed]) -> None:
+    """Holds a pass of several blocks to what its operators allow.
+
+    Raises:
+        LoweringError: They work on different numbers of tokens, or one needs all tokens of what
+            another one makes in the same pass.
+    """
+    operators = network.operators[taken.first : taken.end]
+    counts = {groups_of(operator, placed) for operator in operators}
+    if max(counts) <= taken.groups:
+        return
+    if len(counts) > 1:
+        raise LoweringError(
+            f"operators {taken.first} to {taken.end - 1} work on {sorted(counts)} token groups and "
+            f"cannot share blocks of {taken.groups}"
+        )
+    made = {operator.y for operator in operators}
+    for operator in operators:
+        for name in _read_whole(operator):
+            if name in made:
+                raise LoweringError(
+                    f"{operator.y} needs all tokens of {name}, which is made in the same pass in "
+                    f"blocks of {taken.groups} groups"
+                )
+
+
+def layout_words(layout: Layout, groups: int) -> int:
+    """Words of so many token groups of a tensor."""
+    return min(groups, layout.groups) * layout.group_words
