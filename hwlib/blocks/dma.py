@@ -23,6 +23,9 @@ REQUESTS_AHEAD = 2
 PACKED_BITS = (8, 4, 2)
 """Bits of a packed weight, in the order of their code."""
 
+MEMORY_BITS = (8, 4)
+"""Bits of a weight in the weight memory, in the order of their code; 4 on composable cores."""
+
 
 class LoadUnit(wiring.Component):
     """Asks DRAM for a command's beats, cuts or joins them to words, and writes the words.
@@ -71,28 +74,39 @@ class LoadUnit(wiring.Component):
         self._words(m, coming)
         return m
 
+    def _widenings(self) -> list[tuple[int, int, int]]:
+        """Code of packing and memory bits, bits of a weight in DRAM, bits in the memory."""
+        return [
+            (memory_code << 2 | code, packed, kept)
+            for memory_code, kept in enumerate(MEMORY_BITS[: 1 + self.config.composable])
+            for code, packed in enumerate(PACKED_BITS)
+            if packed <= kept
+        ]
+
     def _formats(self) -> list[tuple[str, int, int]]:
-        """Target, code of the packing, bits of a word in DRAM."""
+        """Target, code of packing and memory bits, bits of a word in DRAM."""
         rows, columns = self.config.rows, self.config.columns
         formats = [("activations", 0, self.lane_bits * rows)]
         formats += [
-            ("weights", code, self.lane_bits * columns * bits // 8)
-            for code, bits in enumerate(PACKED_BITS)
+            ("weights", code, self.lane_bits * columns * packed // kept)
+            for code, packed, kept in self._widenings()
         ]
         for table in ("matmul_channels", "vector_channels"):
             formats.append((table, 0, 8 * CHANNEL_BYTES))
         return formats
 
-    def _format(self, m: Module, command: Value, name: str) -> Signal:
+    def _format(self, m: Module, command: Signal, name: str) -> Signal:
         """Number of the format of a command in `_formats`."""
         chosen = Signal(3, name=name)
         target = field(command, "load", "target")
-        packing = field(command, "load", "packed_bits")
-        with m.Switch(Cat(packing, target)):
+        with m.Switch(Cat(self._widening(command), target)):
             for number, (where, code, _) in enumerate(self._formats()):
-                with m.Case(get_args(LoadTarget).index(where) << 2 | code):
+                with m.Case(get_args(LoadTarget).index(where) << 3 | code):
                     m.d.comb += chosen.eq(number)
         return chosen
+
+    def _widening(self, command: Signal) -> Value:
+        return Cat(*(field(command, "load", name) for name in ("packed_bits", "memory_bits")))
 
     def _beats(self, m: Module, command: Signal) -> Signal:
         """Beats of a command: its bits over those of a beat, rounded up."""
@@ -213,15 +227,18 @@ class LoadUnit(wiring.Component):
                 full.eq(~ends),
             ]
 
-    def _unpacked(self, m: Module, command: Value, held: Signal) -> Signal:
-        """Packed weights widened to int8, even and odd channel in turn."""
-        count = 2 * self.config.columns
-        unpacked = Signal(8 * count)
-        with m.Switch(field(command, "load", "packed_bits")):
-            for code, bits in enumerate(PACKED_BITS):
-                wide = [Signal(8, name=f"w{bits}_{i}") for i in range(count)]
+    def _unpacked(self, m: Module, command: Signal, held: Signal) -> Signal:
+        """Packed weights widened to those of the memory, in the same order."""
+        word_bits = self.lane_bits * self.config.columns
+        unpacked = Signal(word_bits)
+        with m.Switch(self._widening(command)):
+            for code, packed, kept in self._widenings():
+                wide = [
+                    Signal(kept, name=f"w{packed}_{kept}_{i}") for i in range(word_bits // kept)
+                ]
                 m.d.comb += [
-                    value.eq(held.word_select(i, bits).as_signed()) for i, value in enumerate(wide)
+                    value.eq(held.word_select(i, packed).as_signed())
+                    for i, value in enumerate(wide)
                 ]
                 with m.Case(code):
                     m.d.comb += unpacked.eq(Cat(*wide))
