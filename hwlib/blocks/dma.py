@@ -31,7 +31,9 @@ class LoadUnit(wiring.Component):
     """Asks DRAM for a command's beats, cuts or joins them to words, and writes the words.
 
     A request names the first byte and the beats; they come back in order. The next command's
-    request goes out while the beats of this one arrive.
+    request goes out while the beats of this one arrive. Where its memory is free, a command takes a
+    beat a cycle, or writes a word a cycle where a beat holds several: the first beat of a word
+    comes in the cycle in which the word before is written. Between commands there is a cycle more.
 
     Args:
         config: The core's knobs.
@@ -145,11 +147,11 @@ class LoadUnit(wiring.Component):
         with m.Switch(chosen):
             for number, (_, _, bits) in enumerate(formats):
                 with m.Case(number):
+                    state = (held, full, part, given, last_word)
                     if bits >= self.beat_bits:
-                        self._join(m, coming, bits // self.beat_bits, held, full, part, given)
+                        self._join(m, coming, bits // self.beat_bits, *state)
                     else:
-                        ratio = self.beat_bits // bits
-                        self._cut(m, coming, bits, ratio, held, full, part, given, last_word)
+                        self._cut(m, coming, bits, self.beat_bits // bits, *state)
 
         # Sinks.
         address = field(command, "load", "address") + written
@@ -189,11 +191,12 @@ class LoadUnit(wiring.Component):
         full: Signal,
         part: Signal,
         given: Signal,
+        last_word: Signal,
     ) -> None:
         """Words of `ratio` beats each."""
         bits = ratio * self.beat_bits
         taken = self.beats.valid & self.beats.ready
-        m.d.comb += self.beats.ready.eq(coming.r_rdy & ~full)
+        m.d.comb += self.beats.ready.eq(coming.r_rdy & (~full | (given & ~last_word)))
         with m.If(taken):
             m.d.sync += [
                 held[:bits].eq(Cat(held[self.beat_bits : bits], self.beats.payload)),
@@ -216,11 +219,11 @@ class LoadUnit(wiring.Component):
         last_word: Signal,
     ) -> None:
         """`ratio` words from each beat; what is left after the last word is dropped."""
-        m.d.comb += self.beats.ready.eq(coming.r_rdy & ~full)
+        ends = (part == ratio - 1) | last_word
+        m.d.comb += self.beats.ready.eq(coming.r_rdy & (~full | (given & ends & ~last_word)))
         with m.If(self.beats.valid & self.beats.ready):
-            m.d.sync += [held[: self.beat_bits].eq(self.beats.payload), full.eq(1)]
+            m.d.sync += [held[: self.beat_bits].eq(self.beats.payload), part.eq(0), full.eq(1)]
         with m.Elif(given):
-            ends = (part == ratio - 1) | last_word
             m.d.sync += [
                 held.eq(held >> bits),
                 part.eq(Mux(ends, 0, part + 1)),

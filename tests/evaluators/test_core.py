@@ -125,6 +125,38 @@ def test_products_of_four_bits_take_half_and_a_quarter_of_the_cycles(
         assert gaps.tolist() == [cycles_a_word * words] * (tiles - 1)
 
 
+def test_loads_take_a_beat_a_cycle(small: str, cache_dir: Path) -> None:
+    """Words of one beat, of a half and of a quarter: a beat a cycle, or a word a cycle."""
+    dram = np.zeros(1 << 13, np.uint8)
+    for target, packed_bits in (
+        ("activations", 8),
+        ("weights", 8),
+        ("weights", 4),
+        ("weights", 2),
+        ("matmul_channels", 8),
+    ):
+        loads = [
+            Load(target=target, address=0, words=words, dram_address=0, packed_bits=packed_bits)
+            for words in (100, 200)
+        ]
+        short, long = (
+            simulate_core(small, [load], dram, SMALL, cache_dir).total_cycles for load in loads
+        )
+        assert long - short == 100
+
+
+def test_loads_of_words_of_several_beats_take_a_beat_a_cycle(cache_dir: Path) -> None:
+    config = SMALL.model_copy(update={"dma_bytes": 4})
+    rtlil = elaborate_core(config)
+    dram = np.zeros(1 << 13, np.uint8)
+    for target in ("activations", "weights", "vector_channels"):
+        loads = [Load(target=target, address=0, words=n, dram_address=0) for n in (100, 200)]
+        short, long = (
+            simulate_core(rtlil, [load], dram, config, cache_dir).total_cycles for load in loads
+        )
+        assert long - short == 200
+
+
 def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> None:
     """A lowered model, whose queues overlap: its waits and the arbiters are all that orders it."""
     program = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed % 7), config, trace=True)
