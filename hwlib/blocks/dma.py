@@ -20,6 +20,10 @@ BEATS_BITS = 24
 REQUESTS_AHEAD = 2
 """Load commands whose beats may be on their way."""
 
+STORE_WORDS_AHEAD = 3
+"""Words that a store has read and not sent: one that is sent, one that arrives, one that is asked
+for."""
+
 PACKED_BITS = (8, 4, 2)
 """Bits of a packed weight, in the order of their code."""
 
@@ -252,6 +256,8 @@ class StoreUnit(wiring.Component):
     """Reads words of the activation memory and sends them to DRAM, beat by beat.
 
     A beat goes with its address (low bits of the payload). What is left of the last one is zeros.
+    Words are read ahead, so that where neither side stalls a command sends a beat a cycle, or reads
+    a word a cycle where a beat holds several. The next command is taken after the last beat.
 
     Args:
         config: The core's knobs.
@@ -273,61 +279,80 @@ class StoreUnit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        m.submodules.words = words = RegisterQueue(self.word_bits, STORE_WORDS_AHEAD)
+        address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)  # of the reads
+        unsent = Signal(ADDRESS_BITS)  # words in no beat yet
         dram_address = Signal(DRAM_ADDRESS_BITS)
-        words_a_beat = max(1, self.beat_bits // self.word_bits)
-        beats_a_word = max(1, self.word_bits // self.beat_bits)
-        buffer = Signal(max(self.word_bits, self.beat_bits))
-        part = Signal(8)
-        last = left == 0
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.command.ready.eq(1)
-                command = self.command.payload
-                m.d.sync += [
-                    address.eq(field(command, "store", "address")),
-                    left.eq(field(command, "store", "words")),
-                    dram_address.eq(field(command, "store", "dram_address")),
-                    part.eq(0),
-                ]
-                with m.If(self.command.valid):
-                    m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += [self.port.valid.eq(1), self.port.address.eq(address)]
-                with m.If(self.port.ready):
-                    m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-                    m.next = "WORD"
-            with m.State("WORD"):
-                if words_a_beat == 1:
-                    m.d.sync += buffer.eq(self.port.read_data)
-                    m.next = "SEND"
-                else:
-                    with m.If(part == 0):
-                        m.d.sync += buffer.eq(self.port.read_data)
-                    with m.Else():
-                        m.d.sync += buffer.word_select(
-                            part[: words_a_beat.bit_length() - 1], self.word_bits
-                        ).eq(self.port.read_data)
-                    m.d.sync += part.eq(part + 1)
-                    m.next = "READ"
-                    with m.If((part == words_a_beat - 1) | last):
-                        m.d.sync += part.eq(0)
-                        m.next = "SEND"
-            with m.State("SEND"):
-                m.d.comb += [
-                    self.beats.valid.eq(1),
-                    self.beats.payload.eq(Cat(dram_address, buffer[: self.beat_bits])),
-                ]
-                with m.If(self.beats.ready):
-                    ends = part == beats_a_word - 1
-                    m.d.sync += [
-                        buffer.eq(buffer >> self.beat_bits),
-                        dram_address.eq(dram_address + self.beat_bits // 8),
-                        part.eq(Mux(ends, 0, part + 1)),
-                    ]
-                    with m.If(ends):
-                        m.next = "READ"
-                        with m.If(last):
-                            m.d.comb += self.done.eq(1)
-                            m.next = "IDLE"
+        asked, served, sent = Signal(), Signal(), Signal()
+        beat = Signal(self.beat_bits)
+        m.d.comb += [
+            self.port.valid.eq((left != 0) & (words.level + asked < STORE_WORDS_AHEAD)),
+            self.port.address.eq(address),
+            served.eq(self.port.valid & self.port.ready),
+            words.w_data.eq(self.port.read_data),
+            words.w_en.eq(self.port.read_valid),
+            self.beats.payload.eq(Cat(dram_address, beat)),
+            sent.eq(self.beats.valid & self.beats.ready),
+        ]
+        m.d.sync += [asked.eq(served), unsent.eq(unsent - words.r_en)]
+        with m.If(served):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+        with m.If(sent):
+            m.d.sync += dram_address.eq(dram_address + self.beat_bits // 8)
+        if self.word_bits >= self.beat_bits:
+            self._split(m, words, unsent, sent, beat)
+        else:
+            self._gather(m, words, unsent, sent, beat)
+
+        command = self.command.payload
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [
+                address.eq(field(command, "store", "address")),
+                left.eq(field(command, "store", "words")),
+                unsent.eq(field(command, "store", "words")),
+                dram_address.eq(field(command, "store", "dram_address")),
+            ]
         return m
+
+    def _split(
+        self, m: Module, words: RegisterQueue, unsent: Signal, sent: Signal, beat: Signal
+    ) -> None:
+        """One beat or several of each word."""
+        count = self.word_bits // self.beat_bits
+        part = Signal(range(count))
+        ends = Signal()
+        m.d.comb += [
+            ends.eq(part == count - 1),
+            self.beats.valid.eq(words.r_rdy),
+            beat.eq(words.r_data.word_select(part, self.beat_bits)),
+            words.r_en.eq(sent & ends),
+            self.done.eq(sent & ends & (unsent == 1)),
+            self.command.ready.eq(unsent == 0),
+        ]
+        with m.If(sent):
+            m.d.sync += part.eq(Mux(ends, 0, part + 1))
+
+    def _gather(
+        self, m: Module, words: RegisterQueue, unsent: Signal, sent: Signal, beat: Signal
+    ) -> None:
+        """Several words in each beat; the first of the next comes as the beat before leaves."""
+        count = self.beat_bits // self.word_bits
+        buffer = Signal(self.beat_bits)
+        part = Signal(range(count))
+        full = Signal()
+        m.d.comb += [
+            self.beats.valid.eq(full),
+            beat.eq(buffer),
+            words.r_en.eq(words.r_rdy & (~full | self.beats.ready)),
+            self.done.eq(sent & (unsent == 0)),
+            self.command.ready.eq((unsent == 0) & ~full),
+        ]
+        with m.If(words.r_en):
+            ends = (part == count - 1) | (unsent == 1)
+            m.d.sync += [part.eq(Mux(ends, 0, part + 1)), full.eq(ends)]
+            with m.If(part == 0):
+                m.d.sync += buffer.eq(words.r_data)
+            with m.Else():
+                m.d.sync += buffer.word_select(part, self.word_bits).eq(words.r_data)
+        with m.Elif(sent):
+            m.d.sync += full.eq(0)

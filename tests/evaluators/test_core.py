@@ -157,6 +157,26 @@ def test_loads_of_words_of_several_beats_take_a_beat_a_cycle(cache_dir: Path) ->
         assert long - short == 200
 
 
+@pytest.mark.parametrize("dma_bytes, cycles", [(4, 200), (8, 100), (16, 100)])
+def test_stores_send_a_beat_or_read_a_word_a_cycle(
+    dma_bytes: int, cycles: int, cache_dir: Path
+) -> None:
+    """Of a hundred words of 8 bytes."""
+    config = SMALL.model_copy(update={"dma_bytes": dma_bytes})
+    dram = np.zeros(1 << 13, np.uint8)
+    short, long = (
+        simulate_core(
+            elaborate_core(config),
+            [Store(address=0, words=words, dram_address=0)],
+            dram,
+            config,
+            cache_dir,
+        ).total_cycles
+        for words in (100, 200)
+    )
+    assert long - short == cycles
+
+
 def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> None:
     """A lowered model, whose queues overlap: its waits and the arbiters are all that orders it."""
     program = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed % 7), config, trace=True)
