@@ -9,7 +9,9 @@ earlier one wrote waits for it too.
 Words and layouts. A word of the activation memory holds 16 bits for each of the R rows (lanes); one
 of the weight memory 16 bits for each of the C columns. An int16 tensor takes one word a channel, an
 int8 tensor one word for two channels (2i in the low byte of each lane, 2i + 1 in the high byte), an
-int32 tensor two words a channel (low half first). Lane r of token group g is token g * R + r.
+int4 tensor one word for four channels (4i in the lowest nibble), an int32 tensor two words a
+channel (low half first). Weights are int8 or int4 in the same way, a column for a lane. Lane r of
+token group g is token g * R + r. Composable cores alone compute with 4 bits.
 """
 
 from collections.abc import Sequence
@@ -38,6 +40,7 @@ Completed = Annotated[int, Field(ge=0)] | None
 Multiplier = Annotated[int, Field(ge=0, lt=1 << 16)]
 Shift = Annotated[int, Field(ge=1, le=47)]
 Int8 = Annotated[int, Field(ge=-128, le=127)]
+OutBits = Literal[8, 4]
 Lane = Annotated[int, Field(ge=0, lt=32)] | None
 
 
@@ -81,8 +84,11 @@ class Load(Command):
     """First byte, a multiple of the beat. What is left of the last beat is dropped."""
     packed_bits: Literal[8, 4, 2] = 8
     """Weights only: bits of one weight in DRAM, two's complement, lowest first; they are widened to
-    int8. A word is then 2 * columns * packed_bits / 8 bytes: for each column the even channel's
-    weight and then the odd one's."""
+    `memory_bits`. A word is then 2 * columns * packed_bits / memory_bits bytes: for each column its
+    weights in the order of their channels."""
+    memory_bits: Literal[8, 4] = 8
+    """Weights only: bits of one weight in the weight memory, at least `packed_bits`. A word holds
+    two weights a column, or four."""
 
 
 class Store(Command):
@@ -97,6 +103,7 @@ class Store(Command):
     """First byte, a multiple of the beat."""
 
 
+Precision = Literal["8x8", "8x4", "4x4"]
 MatmulOutput = Literal["int8", "int16", "residual", "int32", "accumulate", "argmax"]
 ScaleBy = Literal["column", "uniform", "lane"]
 
@@ -107,6 +114,10 @@ class Matmul(Command):
     sum[r, c] = sum over d < depth and h < 2 of a[d][r].byte[h] * w[d][c].byte[h], wrapping at 32
     bits, where a is read from the activation memory and w from either memory. From the activation
     memory, column c reads lane `weight_lane` + c, and columns beyond the last lane read 0.
+
+    That is `precision` 8x8. On composable cores weights from the weight memory may have 4 bits: at
+    8x4 word d // 2 of the weights serves word d of the activations, with nibbles 2 (d % 2) + h; at
+    4x4 both words hold four nibbles, h < 4.
 
     Each column c < `columns` is then drained in turn. With the channel entry e(c, r):
 
@@ -136,11 +147,13 @@ class Matmul(Command):
     weight_lane: Annotated[int, Field(ge=0, lt=32)] = 0
     """First lane of a second operand from the activation memory: a multiple of C."""
     depth: Count
-    """Words of each operand: half of the inner product's length."""
+    """Words of the activations: half of the inner product's length, or a quarter at 4x4."""
     columns: Annotated[int, Field(ge=1, le=32)]
     """Columns that are drained."""
+    precision: Precision = "8x8"
+    """Bits of an activation and of a weight."""
     unsigned: bool = False
-    """Whether the activations' bytes are unsigned."""
+    """8x8: whether the activations' bytes are unsigned."""
     scale_by: ScaleBy = "column"
     """Channel entry e(c, r): channel + c, channel, or channel + r."""
     channel: Address = 0
@@ -164,20 +177,20 @@ class Matmul(Command):
 
 
 class Norm(Command):
-    """LayerNorm or RMSNorm of int16 channels to int8 (`hwlib.reference.vector`).
+    """LayerNorm or RMSNorm of int16 channels to int8 or int4 (`hwlib.reference.vector`).
 
     mean, r, shift = norm_statistics(x, multiplier, shift, epsilon, base, centred); z = normalize(x,
-    mean, r, shift); y = affine(z, gamma, beta, e.shift, zero_point) with beta = e.bias and gamma =
-    e.multiplier as int16 of entry e = channel + c of the vector channel table.
+    mean, r, shift); y = affine(z, gamma, beta, e.shift, zero_point, out_bits) with beta = e.bias
+    and gamma = e.multiplier as int16 of entry e = channel + c of the vector channel table.
     """
 
     kind: Literal["norm"] = "norm"
     source: Address
     """First word, int16."""
     out: Address
-    """First word, int8."""
+    """First word, of `out_bits`."""
     count: Count
-    """Channels, even."""
+    """Channels, even, and a multiple of 4 where results have 4 bits."""
     channel: Address
     """First entry of the vector channel table."""
     multiplier: Multiplier
@@ -192,18 +205,20 @@ class Norm(Command):
     """LayerNorm; else RMSNorm."""
     zero_point: Int8 = 0
     """Added after scaling."""
+    out_bits: OutBits = 8
+    """Bits of a result: 8, or 4 on composable cores."""
 
 
 class Activate(Command):
-    """y = scale(activate(x, function), multiplier, shift, zero_point): int16 to int8."""
+    """y = scale(activate(x, function), multiplier, shift, zero_point, out_bits), of int16."""
 
     kind: Literal["activate"] = "activate"
     source: Address
     """First word, int16 in 1/64."""
     out: Address
-    """First word, int8."""
+    """First word, of `out_bits`."""
     count: Count
-    """Channels, even."""
+    """Channels, even, and a multiple of 4 where results have 4 bits."""
     function: Literal["gelu", "silu"]
     """Which table."""
     multiplier: Multiplier
@@ -212,10 +227,12 @@ class Activate(Command):
     """Of the scale."""
     zero_point: Int8 = 0
     """Added after scaling."""
+    out_bits: OutBits = 8
+    """Bits of a result: 8, or 4 on composable cores."""
 
 
 class Gate(Command):
-    """y = scale(gate(g, up, gate_shift), multiplier, shift, zero_point): two int16 to int8."""
+    """y = scale(gate(g, up, gate_shift), multiplier, shift, zero_point, out_bits), of two int16."""
 
     kind: Literal["gate"] = "gate"
     source: Address
@@ -223,9 +240,9 @@ class Gate(Command):
     second: Address
     """First word of up, int16."""
     out: Address
-    """First word, int8."""
+    """First word, of `out_bits`."""
     count: Count
-    """Channels, even."""
+    """Channels, even, and a multiple of 4 where results have 4 bits."""
     gate_shift: Shift
     """Shift of the product."""
     multiplier: Multiplier
@@ -234,6 +251,8 @@ class Gate(Command):
     """Of the scale."""
     zero_point: Int8 = 0
     """Added after scaling."""
+    out_bits: OutBits = 8
+    """Bits of a result: 8, or 4 on composable cores."""
 
 
 class Rotate(Command):
@@ -297,7 +316,7 @@ class Softmax(Command):
 
 
 class Divide(Command):
-    """y = scale(divide(weighted, total), multiplier, shift, zero_point): int32 to int8."""
+    """y = scale(divide(weighted, total), multiplier, shift, zero_point, out_bits), of int32."""
 
     kind: Literal["divide"] = "divide"
     source: Address
@@ -305,15 +324,17 @@ class Divide(Command):
     state: Address
     """First of the four words of state."""
     out: Address
-    """First word, int8."""
+    """First word, of `out_bits`."""
     count: Count
-    """Channels, even."""
+    """Channels, even, and a multiple of 4 where results have 4 bits."""
     multiplier: Multiplier
     """Of the scale."""
     shift: Shift
     """Of the scale."""
     zero_point: Int8 = 0
     """Added after scaling."""
+    out_bits: OutBits = 8
+    """Bits of a result: 8, or 4 on composable cores."""
 
 
 Vector = Norm | Activate | Gate | Rotate | Add | Softmax | Divide
@@ -357,18 +378,22 @@ _COMMON = {
     },
 }
 _FIELDS: dict[str, dict[str, int]] = {
-    "load": {"target": 2, "address": 16, "words": 16, "dram_address": 32, "packed_bits": 2},
+    "load": {
+        "target": 2, "address": 16, "words": 16, "dram_address": 32, "packed_bits": 2,
+        "memory_bits": 1,
+    },
     "store": {"address": 16, "words": 16, "dram_address": 32},
     "matmul": {
         "activation_address": 16, "weight_address": 16, "depth": 16, "out": 16, "channel": 16,
         "alpha_address": 16, "index_base": 16, "zero_point": 8, "columns": 6, "weight_lane": 5,
         "output": 3, "scale_by": 2, "weight_source": 1, "unsigned": 1, "first_half": 1, "first": 1,
-        "masked": 1, "lane": 5,
+        "masked": 1, "lane": 5, "precision": 2,
     },
 }  # fmt: skip
 _VECTOR_FIELDS = {
     "source": 16, "second": 16, "out": 16, "count": 16, "channel": 16, "multiplier": 16,
     "shift": 6, "zero_point": 8, "extra": 32, "small": 6, "flag": 1, "masked": 1, "lane": 5,
+    "out_bits": 1,
 }  # fmt: skip
 """The vector commands share one layout. `second` is also table and state; `extra` is epsilon or
 offset; `small` is base or gate_shift; `flag` is centred, silu or first."""
@@ -387,6 +412,9 @@ def layout(kind: str) -> dict[str, tuple[int, int]]:
 _CHOICES: dict[str, tuple[object, ...]] = {
     "target": get_args(LoadTarget),
     "packed_bits": (8, 4, 2),
+    "memory_bits": (8, 4),
+    "precision": get_args(Precision),
+    "out_bits": get_args(OutBits),
     "output": get_args(MatmulOutput),
     "scale_by": get_args(ScaleBy),
     "weight_source": ("weights", "activations"),
@@ -513,7 +541,7 @@ def reads(command: AnyCommand) -> list[Span]:
 def _matmul_reads(command: Matmul) -> list[Span]:
     spans: list[Span] = [
         ("activations", command.activation_address, command.depth),
-        (command.weight_source, command.weight_address, command.depth),
+        (command.weight_source, command.weight_address, weight_depth(command)),
     ]
     if command.output == "accumulate":
         if not command.first:
@@ -525,6 +553,11 @@ def _matmul_reads(command: Matmul) -> list[Span]:
     entries = {"column": command.columns, "uniform": 1, "lane": 0}[command.scale_by]
     spans.append(("matmul_channels", command.channel, entries))
     return spans
+
+
+def weight_depth(command: Matmul) -> int:
+    """Words that a matmul reads of its second operand."""
+    return (command.depth + 1) // 2 if command.precision == "8x4" else command.depth
 
 
 def writes(command: AnyCommand) -> list[Span]:
@@ -545,7 +578,7 @@ def writes(command: AnyCommand) -> list[Span]:
             }[command.output]
             return [("activations", command.out, words)]
         case Norm() | Activate() | Gate() | Divide():
-            return [("activations", command.out, command.count // 2)]
+            return [("activations", command.out, command.count * command.out_bits // 16)]
         case Rotate() | Add():
             return [("activations", command.out, command.count)]
         case Softmax():
@@ -574,13 +607,10 @@ def _check_kind(command: AnyCommand, config: CoreConfig) -> None:
                     f"DRAM address {command.dram_address} must be a multiple of the beat of "
                     f"{config.dma_bytes} bytes"
                 )
-            if (
-                isinstance(command, Load)
-                and command.packed_bits != 8
-                and command.target != "weights"
-            ):
-                raise ValueError("only weights can be packed below 8 bits")
+            if isinstance(command, Load):
+                _check_bits_of_load(command, config)
         case Matmul():
+            _check_precision(command, config)
             if command.columns > config.columns:
                 raise ValueError(
                     f"{command.columns} columns do not fit an array of {config.columns}"
@@ -605,6 +635,8 @@ def _check_kind(command: AnyCommand, config: CoreConfig) -> None:
         case Norm() | Activate() | Gate() | Rotate() | Divide():
             if command.count % 2:
                 raise ValueError(f"count must be even, not {command.count}")
+            if not isinstance(command, Rotate) and command.out_bits == 4:
+                _check_narrow_results(command, config)
             if isinstance(command, Norm):
                 if command.count > NORM_CHANNELS:
                     raise ValueError(f"a norm takes at most {NORM_CHANNELS} channels")
@@ -616,12 +648,53 @@ def _check_kind(command: AnyCommand, config: CoreConfig) -> None:
             pass
 
 
+def _check_bits_of_load(command: Load, config: CoreConfig) -> None:
+    if command.target != "weights":
+        if command.packed_bits != 8:
+            raise ValueError("only weights can be packed below 8 bits")
+        if command.memory_bits != 8:
+            raise ValueError("only weights can have memory_bits below 8")
+    elif command.memory_bits == 4:
+        _check_composable("memory_bits 4", config)
+        if command.packed_bits > 4:
+            raise ValueError(
+                f"weights of {command.packed_bits} bits in DRAM do not fit memory_bits 4; pack "
+                "them to 4 or 2 bits"
+            )
+
+
+def _check_precision(command: Matmul, config: CoreConfig) -> None:
+    if command.precision == "8x8":
+        return
+    _check_composable(f"precision {command.precision}", config)
+    if command.weight_source != "weights":
+        raise ValueError(
+            f"precision {command.precision} takes its second operand from the weight memory; "
+            "with weight_source activations it must be 8x8"
+        )
+    if command.unsigned:
+        raise ValueError(f"precision {command.precision} has no unsigned activations; use 8x8")
+
+
+def _check_narrow_results(command: Norm | Activate | Gate | Divide, config: CoreConfig) -> None:
+    _check_composable("out_bits 4", config)
+    if command.count % 4:
+        raise ValueError(f"count must be a multiple of 4 at out_bits 4, not {command.count}")
+    if not -8 <= command.zero_point <= 7:
+        raise ValueError(f"zero_point must be -8..7 at out_bits 4, not {command.zero_point}")
+
+
+def _check_composable(what: str, config: CoreConfig) -> None:
+    if not config.composable:
+        raise ValueError(f"{what} takes a core whose elements are composable; this one's are not")
+
+
 def word_bytes(command: Load | Store, config: CoreConfig) -> int:
     """Bytes that one word of a load or store takes in DRAM."""
     if isinstance(command, Store) or command.target == "activations":
         return LANE_BYTES * config.rows
     if command.target == "weights":
-        return LANE_BYTES * config.columns * command.packed_bits // 8
+        return LANE_BYTES * config.columns * command.packed_bits // command.memory_bits
     return CHANNEL_BYTES
 
 

@@ -84,6 +84,8 @@ class Core(wiring.Component):
             drain.command.eq(fetch.tile),
             fetch.drain_free.eq(drain.free),
         ]
+        if config.composable:
+            m.d.comb += array.mode.eq(fetch.mode)
         self._memories(m, load, store, fetch, drain, vector)
         return m
 

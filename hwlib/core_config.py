@@ -47,6 +47,10 @@ class CoreConfig(Frozen):
     queue_depth: Annotated[int, Field(ge=1, le=16)] = 4
     """Commands that each queue holds."""
 
+    composable: bool = False
+    """Whether the elements are composed of 4-bit products: two products a cycle at 4-bit weights,
+    four where activations have 4 bits too."""
+
     @property
     def activation_words(self) -> int:
         """Words of the activation memory."""

@@ -18,6 +18,7 @@ from hwlib.core import WEIGHT_BANKS, Core
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from hwlib.elaborate import convert, without_contents
 from hwlib.units.activation import ActivationFunction
+from hwlib.units.composable_mac import ComposableMac
 from hwlib.units.exponential import Exponential
 from hwlib.units.inverse_sqrt import InverseSqrt
 from hwlib.units.mac import Mac
@@ -38,24 +39,25 @@ def elaborate_core(config: CoreConfig) -> str:
     }
     parts = [
         f"attribute \\top 1\n{convert(Core(config, instance), TOP)}",
-        _cell(GRID_ROW, config.columns),
-        _cell(LANE, 0),
-        _cell("mac", 0),
-        _cell("rescaler", 0),
-        _cell("activation", 0),
+        _cell(GRID_ROW, config.columns, config.composable),
+        _cell(LANE, composable=config.composable),
+        _cell("composable_mac" if config.composable else "mac"),
+        _cell("rescaler"),
+        _cell("activation"),
         _cell("exponential", config.exponential_entries),
-        _cell("inverse_sqrt", 0),
-        _cell("reciprocal", 0),
+        _cell("inverse_sqrt"),
+        _cell("reciprocal"),
     ]
     return "\n".join([*parts, *(_sram(words, bits) for words, bits in sorted(srams))])
 
 
 @lru_cache(maxsize=64)
-def _cell(name: str, size: int) -> str:
+def _cell(name: str, size: int = 0, composable: bool = False) -> str:
     make: dict[str, Callable[[], Elaboratable]] = {
-        GRID_ROW: partial(GridRow, size, instance),
-        LANE: partial(VectorLane, instance),
+        GRID_ROW: partial(GridRow, size, composable, instance),
+        LANE: partial(VectorLane, composable, instance),
         "mac": Mac,
+        "composable_mac": ComposableMac,
         "rescaler": Rescaler,
         "activation": ActivationFunction,
         "exponential": partial(Exponential, size),

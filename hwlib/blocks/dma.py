@@ -20,15 +20,24 @@ BEATS_BITS = 24
 REQUESTS_AHEAD = 2
 """Load commands whose beats may be on their way."""
 
+STORE_WORDS_AHEAD = 3
+"""Words that a store has read and not sent: one that is sent, one that arrives, one that is asked
+for."""
+
 PACKED_BITS = (8, 4, 2)
 """Bits of a packed weight, in the order of their code."""
+
+MEMORY_BITS = (8, 4)
+"""Bits of a weight in the weight memory, in the order of their code; 4 on composable cores."""
 
 
 class LoadUnit(wiring.Component):
     """Asks DRAM for a command's beats, cuts or joins them to words, and writes the words.
 
     A request names the first byte and the beats; they come back in order. The next command's
-    request goes out while the beats of this one arrive.
+    request goes out while the beats of this one arrive. Where its memory is free, a command takes a
+    beat a cycle, or writes a word a cycle where a beat holds several: the first beat of a word
+    comes in the cycle in which the word before is written. Between commands there is a cycle more.
 
     Args:
         config: The core's knobs.
@@ -71,28 +80,39 @@ class LoadUnit(wiring.Component):
         self._words(m, coming)
         return m
 
+    def _widenings(self) -> list[tuple[int, int, int]]:
+        """Code of packing and memory bits, bits of a weight in DRAM, bits in the memory."""
+        return [
+            (memory_code << 2 | code, packed, kept)
+            for memory_code, kept in enumerate(MEMORY_BITS[: 1 + self.config.composable])
+            for code, packed in enumerate(PACKED_BITS)
+            if packed <= kept
+        ]
+
     def _formats(self) -> list[tuple[str, int, int]]:
-        """Target, code of the packing, bits of a word in DRAM."""
+        """Target, code of packing and memory bits, bits of a word in DRAM."""
         rows, columns = self.config.rows, self.config.columns
         formats = [("activations", 0, self.lane_bits * rows)]
         formats += [
-            ("weights", code, self.lane_bits * columns * bits // 8)
-            for code, bits in enumerate(PACKED_BITS)
+            ("weights", code, self.lane_bits * columns * packed // kept)
+            for code, packed, kept in self._widenings()
         ]
         for table in ("matmul_channels", "vector_channels"):
             formats.append((table, 0, 8 * CHANNEL_BYTES))
         return formats
 
-    def _format(self, m: Module, command: Value, name: str) -> Signal:
+    def _format(self, m: Module, command: Signal, name: str) -> Signal:
         """Number of the format of a command in `_formats`."""
         chosen = Signal(3, name=name)
         target = field(command, "load", "target")
-        packing = field(command, "load", "packed_bits")
-        with m.Switch(Cat(packing, target)):
+        with m.Switch(Cat(self._widening(command), target)):
             for number, (where, code, _) in enumerate(self._formats()):
-                with m.Case(get_args(LoadTarget).index(where) << 2 | code):
+                with m.Case(get_args(LoadTarget).index(where) << 3 | code):
                     m.d.comb += chosen.eq(number)
         return chosen
+
+    def _widening(self, command: Signal) -> Value:
+        return Cat(*(field(command, "load", name) for name in ("packed_bits", "memory_bits")))
 
     def _beats(self, m: Module, command: Signal) -> Signal:
         """Beats of a command: its bits over those of a beat, rounded up."""
@@ -131,11 +151,11 @@ class LoadUnit(wiring.Component):
         with m.Switch(chosen):
             for number, (_, _, bits) in enumerate(formats):
                 with m.Case(number):
+                    state = (held, full, part, given, last_word)
                     if bits >= self.beat_bits:
-                        self._join(m, coming, bits // self.beat_bits, held, full, part, given)
+                        self._join(m, coming, bits // self.beat_bits, *state)
                     else:
-                        ratio = self.beat_bits // bits
-                        self._cut(m, coming, bits, ratio, held, full, part, given, last_word)
+                        self._cut(m, coming, bits, self.beat_bits // bits, *state)
 
         # Sinks.
         address = field(command, "load", "address") + written
@@ -175,11 +195,12 @@ class LoadUnit(wiring.Component):
         full: Signal,
         part: Signal,
         given: Signal,
+        last_word: Signal,
     ) -> None:
         """Words of `ratio` beats each."""
         bits = ratio * self.beat_bits
         taken = self.beats.valid & self.beats.ready
-        m.d.comb += self.beats.ready.eq(coming.r_rdy & ~full)
+        m.d.comb += self.beats.ready.eq(coming.r_rdy & (~full | (given & ~last_word)))
         with m.If(taken):
             m.d.sync += [
                 held[:bits].eq(Cat(held[self.beat_bits : bits], self.beats.payload)),
@@ -202,26 +223,29 @@ class LoadUnit(wiring.Component):
         last_word: Signal,
     ) -> None:
         """`ratio` words from each beat; what is left after the last word is dropped."""
-        m.d.comb += self.beats.ready.eq(coming.r_rdy & ~full)
+        ends = (part == ratio - 1) | last_word
+        m.d.comb += self.beats.ready.eq(coming.r_rdy & (~full | (given & ends & ~last_word)))
         with m.If(self.beats.valid & self.beats.ready):
-            m.d.sync += [held[: self.beat_bits].eq(self.beats.payload), full.eq(1)]
+            m.d.sync += [held[: self.beat_bits].eq(self.beats.payload), part.eq(0), full.eq(1)]
         with m.Elif(given):
-            ends = (part == ratio - 1) | last_word
             m.d.sync += [
                 held.eq(held >> bits),
                 part.eq(Mux(ends, 0, part + 1)),
                 full.eq(~ends),
             ]
 
-    def _unpacked(self, m: Module, command: Value, held: Signal) -> Signal:
-        """Packed weights widened to int8, even and odd channel in turn."""
-        count = 2 * self.config.columns
-        unpacked = Signal(8 * count)
-        with m.Switch(field(command, "load", "packed_bits")):
-            for code, bits in enumerate(PACKED_BITS):
-                wide = [Signal(8, name=f"w{bits}_{i}") for i in range(count)]
+    def _unpacked(self, m: Module, command: Signal, held: Signal) -> Signal:
+        """Packed weights widened to those of the memory, in the same order."""
+        word_bits = self.lane_bits * self.config.columns
+        unpacked = Signal(word_bits)
+        with m.Switch(self._widening(command)):
+            for code, packed, kept in self._widenings():
+                wide = [
+                    Signal(kept, name=f"w{packed}_{kept}_{i}") for i in range(word_bits // kept)
+                ]
                 m.d.comb += [
-                    value.eq(held.word_select(i, bits).as_signed()) for i, value in enumerate(wide)
+                    value.eq(held.word_select(i, packed).as_signed())
+                    for i, value in enumerate(wide)
                 ]
                 with m.Case(code):
                     m.d.comb += unpacked.eq(Cat(*wide))
@@ -232,6 +256,8 @@ class StoreUnit(wiring.Component):
     """Reads words of the activation memory and sends them to DRAM, beat by beat.
 
     A beat goes with its address (low bits of the payload). What is left of the last one is zeros.
+    Words are read ahead, so that where neither side stalls a command sends a beat a cycle, or reads
+    a word a cycle where a beat holds several. The next command is taken after the last beat.
 
     Args:
         config: The core's knobs.
@@ -253,61 +279,80 @@ class StoreUnit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        m.submodules.words = words = RegisterQueue(self.word_bits, STORE_WORDS_AHEAD)
+        address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)  # of the reads
+        unsent = Signal(ADDRESS_BITS)  # words in no beat yet
         dram_address = Signal(DRAM_ADDRESS_BITS)
-        words_a_beat = max(1, self.beat_bits // self.word_bits)
-        beats_a_word = max(1, self.word_bits // self.beat_bits)
-        buffer = Signal(max(self.word_bits, self.beat_bits))
-        part = Signal(8)
-        last = left == 0
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.command.ready.eq(1)
-                command = self.command.payload
-                m.d.sync += [
-                    address.eq(field(command, "store", "address")),
-                    left.eq(field(command, "store", "words")),
-                    dram_address.eq(field(command, "store", "dram_address")),
-                    part.eq(0),
-                ]
-                with m.If(self.command.valid):
-                    m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += [self.port.valid.eq(1), self.port.address.eq(address)]
-                with m.If(self.port.ready):
-                    m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-                    m.next = "WORD"
-            with m.State("WORD"):
-                if words_a_beat == 1:
-                    m.d.sync += buffer.eq(self.port.read_data)
-                    m.next = "SEND"
-                else:
-                    with m.If(part == 0):
-                        m.d.sync += buffer.eq(self.port.read_data)
-                    with m.Else():
-                        m.d.sync += buffer.word_select(
-                            part[: words_a_beat.bit_length() - 1], self.word_bits
-                        ).eq(self.port.read_data)
-                    m.d.sync += part.eq(part + 1)
-                    m.next = "READ"
-                    with m.If((part == words_a_beat - 1) | last):
-                        m.d.sync += part.eq(0)
-                        m.next = "SEND"
-            with m.State("SEND"):
-                m.d.comb += [
-                    self.beats.valid.eq(1),
-                    self.beats.payload.eq(Cat(dram_address, buffer[: self.beat_bits])),
-                ]
-                with m.If(self.beats.ready):
-                    ends = part == beats_a_word - 1
-                    m.d.sync += [
-                        buffer.eq(buffer >> self.beat_bits),
-                        dram_address.eq(dram_address + self.beat_bits // 8),
-                        part.eq(Mux(ends, 0, part + 1)),
-                    ]
-                    with m.If(ends):
-                        m.next = "READ"
-                        with m.If(last):
-                            m.d.comb += self.done.eq(1)
-                            m.next = "IDLE"
+        asked, served, sent = Signal(), Signal(), Signal()
+        beat = Signal(self.beat_bits)
+        m.d.comb += [
+            self.port.valid.eq((left != 0) & (words.level + asked < STORE_WORDS_AHEAD)),
+            self.port.address.eq(address),
+            served.eq(self.port.valid & self.port.ready),
+            words.w_data.eq(self.port.read_data),
+            words.w_en.eq(self.port.read_valid),
+            self.beats.payload.eq(Cat(dram_address, beat)),
+            sent.eq(self.beats.valid & self.beats.ready),
+        ]
+        m.d.sync += [asked.eq(served), unsent.eq(unsent - words.r_en)]
+        with m.If(served):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+        with m.If(sent):
+            m.d.sync += dram_address.eq(dram_address + self.beat_bits // 8)
+        if self.word_bits >= self.beat_bits:
+            self._split(m, words, unsent, sent, beat)
+        else:
+            self._gather(m, words, unsent, sent, beat)
+
+        command = self.command.payload
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [
+                address.eq(field(command, "store", "address")),
+                left.eq(field(command, "store", "words")),
+                unsent.eq(field(command, "store", "words")),
+                dram_address.eq(field(command, "store", "dram_address")),
+            ]
         return m
+
+    def _split(
+        self, m: Module, words: RegisterQueue, unsent: Signal, sent: Signal, beat: Signal
+    ) -> None:
+        """One beat or several of each word."""
+        count = self.word_bits // self.beat_bits
+        part = Signal(range(count))
+        ends = Signal()
+        m.d.comb += [
+            ends.eq(part == count - 1),
+            self.beats.valid.eq(words.r_rdy),
+            beat.eq(words.r_data.word_select(part, self.beat_bits)),
+            words.r_en.eq(sent & ends),
+            self.done.eq(sent & ends & (unsent == 1)),
+            self.command.ready.eq(unsent == 0),
+        ]
+        with m.If(sent):
+            m.d.sync += part.eq(Mux(ends, 0, part + 1))
+
+    def _gather(
+        self, m: Module, words: RegisterQueue, unsent: Signal, sent: Signal, beat: Signal
+    ) -> None:
+        """Several words in each beat; the first of the next comes as the beat before leaves."""
+        count = self.beat_bits // self.word_bits
+        buffer = Signal(self.beat_bits)
+        part = Signal(range(count))
+        full = Signal()
+        m.d.comb += [
+            self.beats.valid.eq(full),
+            beat.eq(buffer),
+            words.r_en.eq(words.r_rdy & (~full | self.beats.ready)),
+            self.done.eq(sent & (unsent == 0)),
+            self.command.ready.eq((unsent == 0) & ~full),
+        ]
+        with m.If(words.r_en):
+            ends = (part == count - 1) | (unsent == 1)
+            m.d.sync += [part.eq(Mux(ends, 0, part + 1)), full.eq(ends)]
+            with m.If(part == 0):
+                m.d.sync += buffer.eq(words.r_data)
+            with m.Else():
+                m.d.sync += buffer.word_select(part, self.word_bits).eq(words.r_data)
+        with m.Elif(sent):
+            m.d.sync += full.eq(0)

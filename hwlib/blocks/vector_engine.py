@@ -65,6 +65,7 @@ class VectorEngine(wiring.Component):
 
     def __init__(self, config: CoreConfig, command_bits: int, cells: Cells) -> None:
         self.rows = config.rows
+        self.composable = config.composable
         self.command_bits = command_bits
         self.cells = cells
         super().__init__(
@@ -108,6 +109,10 @@ class VectorEngine(wiring.Component):
 
     def _of(self, name: str) -> Value:
         return field(self.held, "norm", name)
+
+    def _narrow(self) -> Value:
+        """Whether results have 4 bits."""
+        return self._of("out_bits") if self.composable else Const(0, 1)
 
     def _is(self, *kinds: type[Command]) -> Value:
         return Cat(*(self.kinds[kind] for kind in kinds)).any()
@@ -207,12 +212,14 @@ class VectorEngine(wiring.Component):
         with m.Else():
             m.d.comb += self.read_address.eq(Mux(phase == 1, second, source) + index)
 
-        # Results of int8 pairs share a word: room is taken with the first read for a word.
+        # Two int8 or four int4 share a word: room is taken with the first read for a word.
         gives = Signal()  # this pass gives results
         m.d.comb += gives.eq(~self._is(Norm, Softmax) | self.second_pass)
         opens = Signal()
         m.d.comb += opens.eq(
-            gives & (phase == 0) & (self.kinds[Add] | self.kinds[Rotate] | ~index[0])
+            gives
+            & (phase == 0)
+            & (self.kinds[Add] | self.kinds[Rotate] | ~(index[0] | (self._narrow() & index[1])))
         )
         # A rotation fires four times for its four words: the next pair waits for that.
         calm = ~self.kinds[Rotate] | (phase != 0) | (self.under_way == 0)
@@ -358,6 +365,7 @@ class VectorEngine(wiring.Component):
                     "bias": late_parameters[17:],
                     "out_shift": out_shift_late,
                     "zero": self._of("zero_point"),
+                    **({"narrow": self._narrow()} if self.composable else {}),
                     "clear": self.clear,
                     "statistics": first,
                     "compare": softmax & ~self.second_pass & full,
@@ -429,7 +437,7 @@ class VectorEngine(wiring.Component):
         )
 
     def _results(self, m: Module) -> None:
-        """Results to words: two int8 a word, or one int16."""
+        """Results to words: two int8 a word, four int4, or one int16."""
         add, softmax, rotate = self.kinds[Add], self.kinds[Softmax], self.kinds[Rotate]
         out, count, index = self._of("out"), self._of("count"), self.result_index
         lows = [Signal(8 * self.rows, name=f"low_{i}") for i in range(2)]
@@ -461,6 +469,12 @@ class VectorEngine(wiring.Component):
                 for row in range(self.rows)
             )
         )
+        word, place = word8, index[1:]
+        if self.composable:
+            narrow = self._narrow()
+            complete = Mux(narrow, index[:2] == 3, complete)
+            word = Mux(narrow, self._nibbles(m), word8)
+            place = Mux(narrow, index[2:], index[1:])
         base = out + Mux(second, count >> 1, 0)
         state_words = Array(
             [
@@ -488,8 +502,8 @@ class VectorEngine(wiring.Component):
                         Const(-1, 2 * self.rows),
                     ),
                     Cat(
-                        Mux(add, out + index, base + index[1:])[:ADDRESS_BITS],
-                        Mux(add, Cat(*self.out["sum16"]), word8),
+                        Mux(add, out + index, base + place)[:ADDRESS_BITS],
+                        Mux(add, Cat(*self.out["sum16"]), word),
                         mask,
                     ),
                 )
@@ -497,6 +511,17 @@ class VectorEngine(wiring.Component):
         ]
         with m.If(saving):
             m.d.sync += self.state_index.eq(self.state_index + 1)
+
+    def _nibbles(self, m: Module) -> Value:
+        """The last four results of each lane as a word, the oldest in the lowest nibble."""
+        words = []
+        for row, y in enumerate(self.out["y"]):
+            kept = Signal(12, name=f"nibbles_{row}")
+            word = Cat(kept, y[:4])
+            with m.If(self.result):
+                m.d.sync += kept.eq(word[4:])
+            words.append(word)
+        return Cat(*words)
 
     def _port(self, m: Module) -> None:
         """Writes first, then reads."""

@@ -69,18 +69,21 @@ class VectorLane(wiring.Component):
     `word` is latched where `latch_x` (x, g, x1, low half), `latch_second` (up, x2, high half),
     `latch_cosine` or `latch_sine` is high. `fire` starts what the latches hold: left * right,
     folded into the product before, then (P + 2^(shift-1)) >> shift saturated to int16, times
-    `multiplier` plus `bias`, shifted by `out_shift` with `zero` added, saturated to int8. Nothing
-    stalls; `shift`, `lane_shift` and `zero` stand still during a command.
+    `multiplier` plus `bias`, shifted by `out_shift` with `zero` added, saturated to int8, or with
+    `narrow` to int4. Nothing stalls; `shift`, `lane_shift`, `zero` and `narrow` stand still during
+    a command.
 
     For a norm `statistics` adds x and x^2 up. For a softmax `compare` and `score` take x as a
     score: the first keeps the maximum, the second gives a probability and adds it to the total.
     What a command needs once a lane (mean, factor, shift, maximum, total) comes over `set_*`.
 
     Args:
+        composable: Whether there is `narrow`.
         cells: Makes the activation function and the exponential.
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, composable: bool, cells: Cells) -> None:
+        self.composable = composable
         self.cells = cells
         super().__init__(
             {
@@ -100,6 +103,7 @@ class VectorLane(wiring.Component):
                 "bias": In(signed(32)),
                 "out_shift": In(6),
                 "zero": In(signed(8)),
+                **({"narrow": In(1)} if composable else {}),
                 "clear": In(1),
                 "statistics": In(1),
                 "compare": In(1),
@@ -225,8 +229,9 @@ class VectorLane(wiring.Component):
         m.d.sync += [
             scaled.eq(z * self.multiplier + self.bias),
             narrowed.eq(scaled >> (self.out_shift - 1)[:6]),
-            self.y.eq(_clipped(result, 8)),
         ]
+        y = _clipped(result, 8)
+        m.d.sync += self.y.eq(Mux(self.narrow, _clipped(result, 4), y) if self.composable else y)
 
     def _softmax(self, m: Module, x: Signal) -> None:
         with m.If(self.set_maximum):

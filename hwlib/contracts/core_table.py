@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from hwlib.contracts import activation, exponential, mac, mantissa, rescaler
+from hwlib.contracts import activation, composable_mac, exponential, mac, mantissa, rescaler
 from hwlib.contracts.contract import UnitContract
 from hwlib.core_config import CoreConfig
 
@@ -27,6 +27,7 @@ EXPONENTIAL_ENTRIES: tuple[int, ...] = get_args(
 
 CORE_UNITS: dict[str, CoreUnit] = {
     "mac": CoreUnit(mac.CONTRACT, latency=2),
+    "composable_mac": CoreUnit(composable_mac.CONTRACT, latency=2),
     "rescaler": CoreUnit(rescaler.CONTRACT, latency=4),
     "activation": CoreUnit(activation.CONTRACT, latency=1),
     "inverse_sqrt": CoreUnit(mantissa.INVERSE_SQRT, latency=2),

@@ -8,6 +8,8 @@ while `shift` is high, by the neighbour's `drain_in` or at the end of the chain;
 neither is high. After reset the sum is 0, and operands that stood at the ports are forgotten.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,21 +53,41 @@ def stimulus(latency: int, seed: int) -> Trace:
         tile[rng.random(depth) < 0.1] = 0
         tiles.append(tile)
     operands = np.concatenate([*tiles, np.full((latency + 4, 2), (101, 103))])
-    capture = np.zeros(len(operands), dtype=np.int64)
-    capture[np.cumsum([len(tile) for tile in tiles]) - 1 + latency] = 1
-    # Each random tile has its own share of shifts, from none to all cycles.
-    share = rng.choice((0.0, 0.5, 1.0), len(tiles) + 1)
+    return {
+        "a": np.ascontiguousarray(operands[:, 0]),
+        "w": np.ascontiguousarray(operands[:, 1]),
+        **drained_tiles([len(tile) for tile in tiles], always_seen, len(operands), latency, rng),
+    }
+
+
+def drained_tiles(
+    lengths: Sequence[int], always_seen: int, cycles: int, latency: int, rng: np.random.Generator
+) -> Trace:
+    """What takes the sums of tiles one right after the other away.
+
+    Args:
+        lengths: Cycles of each tile.
+        always_seen: First tiles whose chain moves in every cycle; each tile after them has its own
+            share of shifts, from none to all cycles.
+        cycles: Cycles of the whole trace.
+        latency: Cycles of the unit under test.
+        rng: Draws the shares and what the neighbour sends.
+
+    Returns:
+        `capture`, `shift`, `drain_in`: int64 [cycles].
+    """
+    capture = np.zeros(cycles, dtype=np.int64)
+    capture[np.cumsum(lengths) - 1 + latency] = 1
+    share = rng.choice((0.0, 0.5, 1.0), len(lengths) + 1)
     share[:always_seen] = 1.0
-    shift = (rng.random(len(operands)) < share[np.cumsum(capture)]).astype(np.int64)
+    shift = (rng.random(cycles) < share[np.cumsum(capture)]).astype(np.int64)
     after = np.concatenate([[0], capture[:-1]])
     shift[(capture == 1) | (after == 1)] = 0
     shift[: int(capture.argmax())] = 0
     return {
-        "a": np.ascontiguousarray(operands[:, 0]),
-        "w": np.ascontiguousarray(operands[:, 1]),
         "capture": capture,
         "shift": shift,
-        "drain_in": rng.integers(-(2**31), 2**31, len(operands)),
+        "drain_in": rng.integers(-(2**31), 2**31, cycles),
     }
 
 
@@ -79,9 +101,23 @@ def expected(inputs: Trace, latency: int) -> Expected:
     Returns:
         `drain_out`, compared while `shift` is high.
     """
-    cycles = len(inputs["a"])
+    return drained(inputs["a"] * inputs["w"], inputs, latency)
+
+
+def drained(products: npt.NDArray[np.int64], inputs: Trace, latency: int) -> Expected:
+    """What an element's drain chain gives.
+
+    Args:
+        products: What each cycle's operands add to the sum, int64 [cycles].
+        inputs: `capture`, `shift` and `drain_in`.
+        latency: Cycles from operands to the `capture` that can take them.
+
+    Returns:
+        `drain_out`, compared while `shift` is high.
+    """
+    cycles = len(products)
     running = np.zeros(cycles, dtype=np.int64)  # sum of all products up to u - latency
-    running[latency:] = np.cumsum(inputs["a"] * inputs["w"])[: cycles - latency]
+    running[latency:] = np.cumsum(products)[: cycles - latency]
     captures = inputs["capture"] == 1
     sums = np.zeros(cycles, dtype=np.int64)
     sums[captures] = np.diff(running[captures], prepend=0)

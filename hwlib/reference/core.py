@@ -26,6 +26,7 @@ from hwlib.commands import (
     beats,
     check,
     queue_of,
+    weight_depth,
     word_bytes,
 )
 from hwlib.core_config import CoreConfig
@@ -72,7 +73,8 @@ class Core:
     Attributes:
         dram: uint8 `[bytes]`, a copy of the image that was given.
         activations: The activation memory, int16 `[words, rows]`.
-        weights: The weight memory, int8 `[words, columns, 2]`, even channel first.
+        weights: The weight memory, int8 `[words, columns, 2]`, even channel first; a byte of int4
+            weights holds two, the even channel's in the low nibble.
         matmul_channels, vector_channels: The channel tables, `CHANNEL` `[entries]`.
         best, best_index: The greatest value that argmax has seen and its index, `[rows]`.
     """
@@ -132,12 +134,18 @@ class Core:
         if command.unsigned:
             a = a.view(np.uint8)
         if command.weight_source == "weights":
-            w = self.weights[command.weight_address :][:depth, :columns]
+            w = self.weights[command.weight_address :][: weight_depth(command), :columns]
+            if command.precision == "4x4":
+                a, w = _nibbles(a), _nibbles(w)
+            elif command.precision == "8x4":
+                # A word's two bytes, of two weights each, one activation word after the other.
+                w = _nibbles(w).reshape(-1, columns, 2, 2).swapaxes(1, 2)
+                w = w.reshape(-1, columns, 2)[:depth]
         else:
             lane = command.weight_lane
             lanes = self._bytes(command.weight_address, depth)[:, lane : lane + columns]
             w = np.pad(lanes, ((0, 0), (0, columns - lanes.shape[1]), (0, 0)))
-        # Exact in float64: at most 2 * 65535 products of at most 15 bits.
+        # Exact in float64: at most 4 * 65535 products of at most 15 bits.
         rows_by_depth = a.transpose(1, 0, 2).reshape(self.config.rows, -1).astype(np.float64)
         depth_by_columns = w.transpose(0, 2, 1).reshape(-1, columns).astype(np.float64)
         return _wrap((rows_by_depth @ depth_by_columns).astype(np.int64))
@@ -206,8 +214,9 @@ class Core:
             entries["bias"],
             entries["shift"].astype(np.int64),
             command.zero_point,
+            command.out_bits,
         )
-        self._write_pairs(command.out, y)
+        self._write_results(command, y)
 
     def _rotate(self, command: Rotate) -> None:
         x = self._words(command.source, 2 * command.count)
@@ -241,6 +250,8 @@ class Core:
                 self.activations[span] = data.view("<i2").reshape(-1, self.config.rows)
             case "weights":
                 weights = unpack_weights(data, command.packed_bits)
+                if command.memory_bits == 4:
+                    weights = _joined_nibbles(weights.reshape(-1, 2))
                 self.weights[span] = weights.reshape(-1, self.config.columns, 2)
             case "matmul_channels":
                 self.matmul_channels[span] = data.view(CHANNEL)
@@ -290,9 +301,18 @@ class Core:
         return raw.reshape(words, self.config.rows, 2)
 
     def _scaled(self, command: Activate | Gate | Divide, value: Wide) -> None:
-        """int16 channels through the lanes' own requantizer to int8."""
-        y = vector.scale(value, command.multiplier, command.shift, command.zero_point)
-        self._write_pairs(command.out, y)
+        """int16 channels through the lanes' own requantizer to int8 or int4."""
+        y = vector.scale(
+            value, command.multiplier, command.shift, command.zero_point, command.out_bits
+        )
+        self._write_results(command, y)
+
+    def _write_results(self, command: Norm | Activate | Gate | Divide, value: Wide) -> None:
+        """Channels `[count, rows]` of a command's own width."""
+        if command.out_bits == 4:
+            pairs = value.reshape(-1, 2, self.config.rows).swapaxes(1, 2)
+            value = _joined_nibbles(pairs).astype(np.int64)
+        self._write_pairs(command.out, value)
 
     def _write_words(self, address: int, value: Wide, rows: slice = slice(None)) -> None:
         """The low 16 bits of channels `[count, rows]`."""
@@ -309,6 +329,18 @@ class Core:
         target = self._bytes(address, len(value) // 2)
         pairs = value.astype(np.int8).reshape(-1, 2, self.config.rows)
         target[:, rows] = pairs.transpose(0, 2, 1)[:, rows]
+
+
+def _nibbles(raw: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Bytes `[..., n]` as int4 in int8 `[..., 2 n]`, low nibbles first."""
+    halves = np.stack([raw << 4 >> 4, raw >> 4], axis=-1)
+    return halves.reshape(*raw.shape[:-1], -1)
+
+
+def _joined_nibbles(pairs: Integers) -> npt.NDArray[np.int8]:
+    """int4 `[..., 2]` as bytes `[...]`, the first in the low nibble."""
+    joined: npt.NDArray[np.int8] = ((pairs[..., 0] & 15) | (pairs[..., 1] << 4)).astype(np.int8)
+    return joined
 
 
 def _wrap(value: Integers) -> Wide:

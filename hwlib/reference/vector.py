@@ -42,17 +42,24 @@ def bit_length(value: Integers) -> Wide:
     return bits + (rest > 0)
 
 
-def scale(value: Integers, multiplier: Integers | int, shift: Integers | int, zero: int) -> Wide:
-    """The lanes' own requantizer: sat8(round(value * multiplier >> shift) + zero).
+def scale(
+    value: Integers,
+    multiplier: Integers | int,
+    shift: Integers | int,
+    zero: int,
+    bits: int = 8,
+) -> Wide:
+    """The lanes' own requantizer: round(value * multiplier >> shift) + zero, saturated to `bits`.
 
     Args:
         value: int16.
         multiplier: 0..65535.
         shift: 1..47.
         zero: -128..127.
+        bits: 8 or 4.
     """
     product = value.astype(np.int64) * np.asarray(multiplier, np.int64)
-    return saturate(round_shift(product, shift) + zero, 8)
+    return saturate(round_shift(product, shift) + zero, bits)
 
 
 def add(a: Integers, b: Integers) -> Wide:
@@ -147,8 +154,10 @@ def normalize(x: Integers, mean: Integers, r: Integers, shift: Integers) -> Wide
     return saturate(round_shift(((x.astype(np.int64) << 4) - mean) * r, shift), 16)
 
 
-def affine(z: Integers, gamma: Integers, beta: Integers, shift: Integers, zero: int) -> Wide:
-    """The end of a norm: sat8(round((z * gamma + beta) >> shift) + zero).
+def affine(
+    z: Integers, gamma: Integers, beta: Integers, shift: Integers, zero: int, bits: int = 8
+) -> Wide:
+    """The end of a norm: round((z * gamma + beta) >> shift) + zero, saturated to `bits`.
 
     Args:
         z: int16.
@@ -156,6 +165,7 @@ def affine(z: Integers, gamma: Integers, beta: Integers, shift: Integers, zero: 
         beta: int32 of each channel, at the scale of the product.
         shift: 1..47 of each channel.
         zero: -128..127.
+        bits: 8 or 4.
     """
     product = z.astype(np.int64) * gamma.astype(np.int64) + beta.astype(np.int64)
-    return saturate(round_shift(product, shift) + zero, 8)
+    return saturate(round_shift(product, shift) + zero, bits)

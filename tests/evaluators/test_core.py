@@ -8,7 +8,7 @@ import pytest
 from evaluators.silicon import core_simulation, verilator
 from evaluators.silicon.core_simulation import CoreRun, Disturbance, Dram, simulate_core
 from evaluators.silicon.simulation import SimulationError
-from hwlib.commands import Load, Store, Waits
+from hwlib.commands import Load, Matmul, Store, Waits
 from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from hwlib.reference.core import execute
@@ -30,8 +30,11 @@ SHAPES = [
     {"rows": 8, "columns": 8, "activation_banks": 8, "queue_depth": 1},
     {"rows": 16, "columns": 4, "dma_bytes": 32, "exponential_entries": 8, "activation_banks": 2},
     {"rows": 4, "columns": 16, "queue_depth": 9},
+    {"rows": 8, "columns": 8, "composable": True, "dma_bytes": 4},
+    {"rows": 4, "columns": 16, "composable": True, "dma_bytes": 32, "activation_banks": 2},
+    {"rows": 16, "columns": 8, "composable": True, "queue_depth": 1},
 ]
-"""Cores of other shapes: array sides, link, table, banks, queues."""
+"""Cores of other shapes: array sides, link, table, banks, queues, elements."""
 
 LENGTH = 24
 """Commands of a random program after its loads: more than one of each kind."""
@@ -42,9 +45,18 @@ pytestmark = [
 ]
 
 
+COMPOSABLE = SMALL.model_copy(update={"composable": True})
+"""The same with elements composed of 4-bit products."""
+
+
 @pytest.fixture(scope="module")
 def small() -> str:
     return elaborate_core(SMALL)
+
+
+@pytest.fixture(scope="module")
+def composable() -> str:
+    return elaborate_core(COMPOSABLE)
 
 
 def config_of(shape: dict[str, int]) -> CoreConfig:
@@ -88,6 +100,81 @@ def test_random_programs_equal_the_reference_under_stalls_and_resets(
 ) -> None:
     for seed in range(24):
         check(small, SMALL, seed, cache_dir)
+
+
+def test_random_programs_of_four_bits_equal_the_reference(composable: str, cache_dir: Path) -> None:
+    for seed in range(200, 224):
+        check(composable, COMPOSABLE, seed, cache_dir)
+
+
+@pytest.mark.parametrize("words", [200, 255])
+def test_products_of_four_bits_take_half_and_a_quarter_of_the_cycles(
+    composable: str, cache_dir: Path, words: int
+) -> None:
+    """A tile takes 2, 1 and 1 cycles a word of activations; a word holds 2, 2 and 4 channels."""
+    tiles, out = 4, COMPOSABLE.activation_words // 2  # results lie in another bank
+    for precision, cycles_a_word in (("8x8", 2), ("8x4", 1), ("4x4", 1)):
+        tile = Matmul(
+            activation_address=0, weight_address=0, depth=words, columns=4, scale_by="uniform",
+            precision=precision, out=out, waits=Waits(load=1),
+        )  # fmt: skip
+        entry = Load(target="matmul_channels", address=0, words=1, dram_address=0)
+        dram = np.array([0, 0, 0, 0, 1, 0, 1, 0] * 8, np.uint8)
+        run = simulate_core(composable, [entry, *[tile] * tiles], dram, COMPOSABLE, cache_dir)
+        gaps = np.diff(run.completed["matmul"])
+        assert gaps.tolist() == [cycles_a_word * words] * (tiles - 1)
+
+
+def test_loads_take_a_beat_a_cycle(small: str, cache_dir: Path) -> None:
+    """Words of one beat, of a half and of a quarter: a beat a cycle, or a word a cycle."""
+    dram = np.zeros(1 << 13, np.uint8)
+    for target, packed_bits in (
+        ("activations", 8),
+        ("weights", 8),
+        ("weights", 4),
+        ("weights", 2),
+        ("matmul_channels", 8),
+    ):
+        loads = [
+            Load(target=target, address=0, words=words, dram_address=0, packed_bits=packed_bits)
+            for words in (100, 200)
+        ]
+        short, long = (
+            simulate_core(small, [load], dram, SMALL, cache_dir).total_cycles for load in loads
+        )
+        assert long - short == 100
+
+
+def test_loads_of_words_of_several_beats_take_a_beat_a_cycle(cache_dir: Path) -> None:
+    config = SMALL.model_copy(update={"dma_bytes": 4})
+    rtlil = elaborate_core(config)
+    dram = np.zeros(1 << 13, np.uint8)
+    for target in ("activations", "weights", "vector_channels"):
+        loads = [Load(target=target, address=0, words=n, dram_address=0) for n in (100, 200)]
+        short, long = (
+            simulate_core(rtlil, [load], dram, config, cache_dir).total_cycles for load in loads
+        )
+        assert long - short == 200
+
+
+@pytest.mark.parametrize("dma_bytes, cycles", [(4, 200), (8, 100), (16, 100)])
+def test_stores_send_a_beat_or_read_a_word_a_cycle(
+    dma_bytes: int, cycles: int, cache_dir: Path
+) -> None:
+    """Of a hundred words of 8 bytes."""
+    config = SMALL.model_copy(update={"dma_bytes": dma_bytes})
+    dram = np.zeros(1 << 13, np.uint8)
+    short, long = (
+        simulate_core(
+            elaborate_core(config),
+            [Store(address=0, words=words, dram_address=0)],
+            dram,
+            config,
+            cache_dir,
+        ).total_cycles
+        for words in (100, 200)
+    )
+    assert long - short == cycles
 
 
 def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> None:

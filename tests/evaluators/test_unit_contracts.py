@@ -26,7 +26,11 @@ needs_tools = pytest.mark.skipif(
 )
 each_unit = pytest.mark.parametrize("name", CORE_UNITS)
 
-CONTROLS = {"mac": ("capture", "shift", "drain_in"), "rescaler": ("enable",)}
+CONTROLS = {
+    "mac": ("capture", "shift", "drain_in"),
+    "composable_mac": ("capture", "shift", "drain_in"),
+    "rescaler": ("enable",),
+}
 """Inputs that act at once, whatever the latency, by unit."""
 
 RESETS = 40
@@ -78,6 +82,7 @@ def test_a_shipped_unit_has_the_ports_of_its_contract(name: str) -> None:
 
 def test_the_table_has_the_latencies_that_the_blocks_assume() -> None:
     assert CORE_UNITS["mac"].latency == MAC_LATENCY
+    assert CORE_UNITS["composable_mac"].latency == MAC_LATENCY
     assert CORE_UNITS["rescaler"].latency == RESCALER_LATENCY
     for name in ("exponential_4", "exponential_8", "exponential_16", "exponential_32"):
         assert 1 + CORE_UNITS[name].latency == PROBABILITY_DELAY
@@ -130,7 +135,16 @@ def test_a_reset_in_any_cycle_leaves_nothing_behind(name: str, cache_dir: Path) 
 @pytest.mark.slow
 @pytest.mark.eda
 @pytest.mark.parametrize(
-    "name", ["mac", "rescaler", "exponential_16", "activation", "inverse_sqrt", "reciprocal"]
+    "name",
+    [
+        "mac",
+        "composable_mac",
+        "rescaler",
+        "exponential_16",
+        "activation",
+        "inverse_sqrt",
+        "reciprocal",
+    ],
 )
 def test_a_unit_with_one_more_register_has_one_more_cycle(name: str, cache_dir: Path) -> None:
     contract, latency = CORE_UNITS[name].contract, CORE_UNITS[name].latency
@@ -222,6 +236,84 @@ MAC: Mutants = {
     "operands that a reset lets in": (
         assigned("$2", 9, 0) + BETWEEN_OPERANDS + assigned("$3", 8, 0),
         "assign $2 [8:0] \\a [8:0]\n" + BETWEEN_OPERANDS + "assign $3 [7:0] \\w [7:0]\n",
+    ),
+}
+
+PRODUCT = "{ " + "$18 [15] " * 16 + "$18 [15:0] }"
+
+
+def multiplexer(cell: int, width: int, select: str) -> str:
+    return f"cell $mux ${cell}\n    parameter \\WIDTH {width}\n    connect \\S {select}\n"
+
+
+COMPOSABLE_MAC: Mutants = {
+    "int4 activations without a sign": ("{ $2 [0] \\a$9 [3:0] }", "{ 1'0 \\a$9 [3:0] }"),
+    "a low nibble of an int8 with a sign": ("{ $6 [0] \\a$9", "{ \\a$9 [11] \\a$9"),
+    "a uint8 with a sign": ("{ $4 [0] \\a$9", "{ \\a$9 [7] \\a$9"),
+    "a uint8 with a sign where it meets the weight's high nibble": (
+        "{ $8 [0] \\a$9",
+        "{ \\a$9 [15] \\a$9",
+    ),
+    "an int8 without a sign": ("{ $4 [0] \\a$9", "{ 1'0 \\a$9"),
+    "int4 weights without a sign": ("{ $3 [0] \\w$10", "{ 1'0 \\w$10"),
+    "a low nibble of an int8 weight with a sign": ("{ $5 [0] \\w$10", "{ \\w$10 [7] \\w$10"),
+    "a high nibble of a weight without a sign": ("{ $9 [0] \\w$10", "{ 1'0 \\w$10"),
+    "int4 activations that are shifted": (
+        multiplexer(40, 17, "\\narrow_a [0]"),
+        multiplexer(40, 17, "1'0"),
+    ),
+    "a high nibble that is not shifted": (
+        multiplexer(43, 17, "\\narrow_a [0]"),
+        multiplexer(43, 17, "1'1"),
+    ),
+    "weights of 8 bits at 8x4": (
+        multiplexer(46, 20, "\\mode$11 [1]"),
+        multiplexer(46, 20, "\\narrow_a [0]"),
+    ),
+    "weights of 4 bits at 8x8": (
+        multiplexer(46, 20, "\\mode$11 [1]"),
+        multiplexer(46, 20, "1'1"),
+    ),
+    "the mode of the operands after": (
+        "connect \\A \\mode$11 [1:0]\n    connect \\B 2'11",
+        "connect \\A \\mode [1:0]\n    connect \\B 2'11",
+    ),
+    "a third mode that is the fourth": (
+        "connect \\A \\mode$11 [1:0]\n    connect \\B 2'11",
+        "connect \\A \\mode$11 [1:0]\n    connect \\B 2'10",
+    ),
+    "a weight's second nibble in the place of the first": (
+        "{ $3 [0] \\w$10 [3:0] }",
+        "{ $3 [0] \\w$10 [7:4] }",
+    ),
+    "a product of 15 bits": ("connect \\B $18 [15:0]", "connect \\B { $18 [14] $18 [14:0] }"),
+    "a sum of 31 bits": (
+        "assign $22 [31:0] $1 [31:0]",
+        "assign $22 [31:0] { $1 [30] $1 [30:0] }",
+    ),
+    "a capture that loses the product on its way": (
+        f"case 2'-1\n        assign $22 [31:0] {PRODUCT}",
+        "case 2'-1\n        " + assigned("$22", 32, 0).rstrip(),
+    ),
+    "a capture that takes the next product too": (
+        "assign $23 [31:0] \\total [31:0]",
+        "assign $23 [31:0] $1 [31:0]",
+    ),
+    "a capture that does not begin a new sum": (
+        f"assign $22 [31:0] {PRODUCT}",
+        "assign $22 [31:0] $1 [31:0]",
+    ),
+    "a chain that moves without shift": (
+        "case 2'1-\n        assign $23",
+        "case 2'--\n        assign $23",
+    ),
+    "a chain that does not move": (
+        "assign $23 [31:0] \\drain_in [31:0]",
+        "assign $23 [31:0] \\drain_out [31:0]",
+    ),
+    "a sum that a reset leaves": (
+        assigned("$22", 32, 0),
+        "assign $22 [31:0] $1 [31:0]\n",
     ),
 }
 
@@ -403,6 +495,7 @@ def chords(
 
 MUTANTS: dict[str, Mutants] = {
     "mac": MAC,
+    "composable_mac": COMPOSABLE_MAC,
     "rescaler": RESCALER,
     "exponential_16": EXPONENTIAL,
     "activation": ACTIVATION,

@@ -20,6 +20,7 @@ from hwlib.commands import (
     Matmul,
     MatmulOutput,
     Norm,
+    Precision,
     Queue,
     Rotate,
     ScaleBy,
@@ -171,10 +172,10 @@ class _Writer:
 
     def program(self, length: int) -> tuple[list[AnyCommand], np.ndarray]:
         config = self.config
-        self._issue(self._load("activations", 0, config.activation_words, 8))
-        self._issue(self._load("weights", 0, config.weight_words, 8))
-        self._issue(self._load("matmul_channels", 0, config.channel_entries, 8))
-        self._issue(self._load("vector_channels", 0, config.channel_entries, 8))
+        self._issue(self._load("activations", 0, config.activation_words))
+        self._issue(self._load("weights", 0, config.weight_words))
+        self._issue(self._load("matmul_channels", 0, config.channel_entries))
+        self._issue(self._load("vector_channels", 0, config.channel_entries))
         order = list(self.rng.permutation(list(self.kinds)))
         for index in range(length):
             self._issue(self.kinds[order[index % len(order)]]())
@@ -218,15 +219,27 @@ class _Writer:
         multiplier = self._upto(0, 65535) if self._often(0.8) else self._upto(0, 1) * 65535
         return {"multiplier": multiplier, "shift": shift}
 
+    def _middle(self, middle: int, results: dict[str, Any]) -> int:
+        """Four bits further for results of four bits less."""
+        return middle + 4 * (results.get("out_bits") == 4)
+
     # DMA.
 
-    def _load(self, target: LoadTarget, address: int, words: int, packed_bits: int) -> Load:
+    def _load(
+        self,
+        target: LoadTarget,
+        address: int,
+        words: int,
+        packed_bits: int = 8,
+        memory_bits: int = 8,
+    ) -> Load:
         command = Load(
             target=target,
             address=address,
             words=words,
             dram_address=len(self.dram),
             packed_bits=cast(Any, packed_bits),
+            memory_bits=cast(Any, memory_bits),
         )
         size = beats(command, self.config) * self.config.dma_bytes
         if target.endswith("channels"):
@@ -295,11 +308,13 @@ class _Writer:
         target = cast(LoadTarget, self.rng.choice(get_args(LoadTarget)))
         words = self._upto(1, 40)
         if target == "activations":
-            return self._load(target, self._place(words), words, 8)
+            return self._load(target, self._place(words), words)
         weights = target == "weights"
         size = self.config.weight_words if weights else self.config.channel_entries
-        packed_bits = int(self.rng.choice([8, 4, 2])) if weights else 8
-        return self._load(target, self._upto(0, size - words), words, packed_bits)
+        memory_bits = int(self.rng.choice([8, 4])) if weights and self.config.composable else 8
+        packings = [bits for bits in (8, 4, 2) if bits <= memory_bits]
+        packed_bits = int(self.rng.choice(packings)) if weights else 8
+        return self._load(target, self._upto(0, size - words), words, packed_bits, memory_bits)
 
     def _store(self, address: int, words: int) -> Store:
         command = Store(address=address, words=words, dram_address=len(self.dram))
@@ -318,7 +333,8 @@ class _Writer:
         most = min(200, config.activation_words, config.weight_words)
         depth = self._upto(1, most) if self._often(0.1) else self._upto(1, 24)
         columns = config.columns if self._often(0.4) else self._upto(1, config.columns)
-        from_activations = self._often(0.4)
+        precision = self._precision()
+        from_activations = precision == "8x8" and self._often(0.4)
         lanes = range(0, max(1, config.rows - config.columns + 1), config.columns)
         words = 2 * columns + 1
         out = self._place(words)
@@ -347,7 +363,8 @@ class _Writer:
             weight_lane=int(self.rng.choice(lanes)) if from_activations else 0,
             depth=depth,
             columns=columns,
-            unsigned=self._often(0.4),
+            precision=cast(Any, precision),
+            unsigned=precision == "8x8" and self._often(0.4),
             scale_by=cast(ScaleBy, self.rng.choice(get_args(ScaleBy))),
             channel=self._upto(0, config.channel_entries - max(config.rows, columns)),
             output=output,
@@ -355,10 +372,21 @@ class _Writer:
             **fields,
         )
 
+    def _precision(self) -> str:
+        return str(self.rng.choice(get_args(Precision))) if self.config.composable else "8x8"
+
     # The vector engine.
 
+    def _results(self, most: int) -> tuple[int, dict[str, Any]]:
+        """A count of results up to `most`, with their width and their zero point."""
+        if self.config.composable and self._often(0.5):
+            zero_point = int(self.rng.choice([-8, 7, 0, self._upto(-8, 7)]))
+            count = max(4, self._even(most) // 4 * 4)
+            return count, {"out_bits": 4, "zero_point": zero_point}
+        return self._even(most), {"zero_point": self._zero_point()}
+
     def _norm(self) -> Norm:
-        count = self._even(200) if self._often(0.2) else self._even(24)
+        count, results = self._results(200 if self._often(0.2) else 24)
         source = self._place(count)
         shift = self._upto(1, 47) if self._often(0.2) else self._upto(8, 16)
         usual = (1 << (shift + 4)) // count
@@ -373,23 +401,23 @@ class _Writer:
             epsilon=int(self.rng.choice([1, self._upto(1, 1000), (1 << 32) - 1])),
             base=self._upto(0, 12) if self._often(0.8) else self._upto(-32, 31),
             centred=self._often(0.5),
-            zero_point=self._zero_point(),
+            **results,
         )
 
     def _activate(self) -> Activate:
-        count = self._even(40)
+        count, results = self._results(40)
         source = self._place(count)
         return Activate(
             source=source,
             out=self._place(count // 2, (source, count)),
             count=count,
             function=cast(Any, self.rng.choice(["gelu", "silu"])),
-            zero_point=self._zero_point(),
-            **self._scale(24),
+            **results,
+            **self._scale(self._middle(24, results)),
         )
 
     def _gate(self) -> Gate:
-        count = self._even(24)
+        count, results = self._results(24)
         source, second = self._place(count), self._place(count)
         return Gate(
             source=source,
@@ -397,8 +425,8 @@ class _Writer:
             out=self._place(count // 2, (source, count), (second, count)),
             count=count,
             gate_shift=self._upto(1, 47) if self._often(0.2) else self._upto(4, 18),
-            zero_point=self._zero_point(),
-            **self._scale(24),
+            **results,
+            **self._scale(self._middle(24, results)),
         )
 
     def _rotate(self) -> Rotate:
@@ -449,13 +477,13 @@ class _Writer:
         state = self._state(True)
         if state is None:
             return self._softmax()
-        count = self._even(24)
+        count, results = self._results(24)
         source = self._place(2 * count)
         return Divide(
             source=source,
             state=state,
             out=self._place(count // 2, (source, 2 * count)),
             count=count,
-            zero_point=self._zero_point(),
-            **self._scale(23),
+            **results,
+            **self._scale(self._middle(23, results)),
         )

@@ -18,11 +18,15 @@ from hwlib.commands import (
     Matmul,
     MatmulOutput,
     Norm,
+    Precision,
     Rotate,
     Softmax,
     Store,
     Waits,
     encode_program,
+    reads,
+    word_bytes,
+    writes,
 )
 from hwlib.core_config import CoreConfig
 from hwlib.reference.core import Core, execute
@@ -211,6 +215,150 @@ class TestMatmul:
         assert core.activations[100:102].T.tolist() == expected
 
 
+def lane(*nibbles: int) -> int:
+    """An int16 that holds four int4."""
+    value = sum((nibble & 15) << 4 * at for at, nibble in enumerate(nibbles))
+    return int(np.array(value, np.uint16).view(np.int16))
+
+
+def nibbles(words: np.ndarray) -> list[list[int]]:
+    """int4 channels `[4 * words][lanes]` of words `[words, lanes]`."""
+    raw = words.astype(np.int64)
+    channels = np.stack([raw >> 4 * at & 15 for at in range(4)], axis=1)
+    return ((channels.reshape(-1, words.shape[1]) ^ 8) - 8).tolist()
+
+
+class TestFourBits:
+    def test_8x4_takes_a_word_of_weights_for_two_words_of_activations(self) -> None:
+        core = core_with(
+            [[word(1, 10)] * ROWS, [word(100, -128)] * ROWS, [word(127, 2)] * ROWS],
+            composable=True,
+        )
+        for at, four in enumerate([(1, 2, 3, -8), (-1, 7, 5, 5)]):
+            core.weights[at, 0] = [four[0] & 15 | four[1] << 4, four[2] & 15 | four[3] << 4]
+        assert core.sums(matmul(depth=1, precision="8x4"))[0].tolist() == [21]
+        assert core.sums(matmul(depth=2, precision="8x4"))[0].tolist() == [21 + 300 + 1024]
+        assert core.sums(matmul(depth=3, precision="8x4"))[0].tolist() == [1345 - 127 + 14]
+
+    def test_4x4_takes_four_channels_of_every_word(self) -> None:
+        core = core_with([[lane(1, -8, 7, 3), lane(0, 0, 0, -1), 0, 0]], composable=True)
+        core.weights[0, :2] = (
+            np.array([lane(5, -8, 2, 1), lane(0, 1, 0, 7)], np.int16).view(np.int8).reshape(2, 2)
+        )
+        sums = core.sums(matmul(columns=2, precision="4x4"))
+        assert sums[:2].tolist() == [[5 + 64 + 14 + 3, -8 + 21], [-1, -7]]
+
+    def test_weights_of_4_bits_are_loaded_in_the_order_of_their_channels(self) -> None:
+        config = small(composable=True)
+        core = Core(np.arange(64, dtype=np.uint8) * 37, config)
+        core.run(Load(target="weights", address=1, words=1, dram_address=0, packed_bits=4,
+                      memory_bits=4))  # fmt: skip
+        assert core.weights[1].view(np.uint8).ravel().tolist() == core.dram[:8].tolist()
+        core.dram[:4] = [0b11_10_01_00, 0b01_00_00_10, 0, 0xFF]
+        core.run(Load(target="weights", address=2, words=1, dram_address=0, packed_bits=2,
+                      memory_bits=4))  # fmt: skip
+        words = core.weights[2:3].copy().view("<i2").reshape(1, -1)
+        assert np.transpose(nibbles(words)).tolist() == [
+            [0, 1, -2, -1], [-2, 0, 0, 1], [0] * 4, [-1] * 4,
+        ]  # fmt: skip
+
+    def test_results_of_4_bits_are_those_of_8_bits_saturated(self) -> None:
+        """Rounding and zero point come before, so that nothing else differs."""
+        rng = np.random.default_rng(3)
+        x = rng.integers(-900, 900, (16, ROWS)).astype(np.int16)
+        entries = [(0, 9000, 20)] * 8
+        scale = {"multiplier": 40, "shift": 12, "zero_point": 2}
+        commands: list[Any] = [
+            Norm(source=0, out=100, count=8, channel=0, multiplier=(1 << 18) // 8, shift=14,
+                 base=5, centred=True, zero_point=2),
+            Activate(source=0, out=100, count=8, function="gelu", **scale),
+            Gate(source=0, second=8, out=100, count=8, gate_shift=9, **scale),
+            Divide(source=0, state=200, out=100, count=8, **scale),
+        ]  # fmt: skip
+        for command in commands:
+            core = core_with(x.tolist(), entries=entries, composable=True)
+            core.activations[201:203] = [[30000] * 4, [200] * 4]
+            core.run(command)
+            wide = core.activations[100:104].view(np.int8).reshape(4, ROWS, 2)
+            wide = wide.transpose(0, 2, 1).reshape(8, ROWS).astype(int)
+            core.run(command.model_copy(update={"out_bits": 4}))
+            assert nibbles(core.activations[100:102]) == np.clip(wide, -8, 7).tolist()
+            assert ((wide > 7) | (wide < -8)).any()
+            assert len(np.unique(np.clip(wide, -8, 7))) > 2
+
+
+@pytest.mark.parametrize(
+    "command, composable, message",
+    [
+        (matmul(precision="8x4"), False, "precision 8x4 takes a core whose elements are composab"),
+        (matmul(precision="4x4"), False, "precision 4x4 takes a core whose elements are composab"),
+        (
+            matmul(precision="4x4", weight_source="activations"),
+            True,
+            "precision 4x4 takes its second operand from the weight memory",
+        ),
+        (matmul(precision="8x4", unsigned=True), True, "8x4 has no unsigned activations"),
+        (
+            Load(target="weights", address=0, words=1, dram_address=0, packed_bits=4,
+                 memory_bits=4),
+            False,
+            "memory_bits 4 takes a core whose elements are composable",
+        ),
+        (
+            Load(target="weights", address=0, words=1, dram_address=0, memory_bits=4),
+            True,
+            "weights of 8 bits in DRAM do not fit memory_bits 4",
+        ),
+        (
+            Load(target="activations", address=0, words=1, dram_address=0, memory_bits=4),
+            True,
+            "only weights can have memory_bits below 8",
+        ),
+        (
+            Activate(source=0, out=50, count=4, function="silu", multiplier=1, shift=1, out_bits=4),
+            False,
+            "out_bits 4 takes a core whose elements are composable",
+        ),
+        (
+            Gate(source=0, second=9, out=50, count=6, gate_shift=1, multiplier=1, shift=1,
+                 out_bits=4),
+            True,
+            "count must be a multiple of 4 at out_bits 4, not 6",
+        ),
+        (
+            Divide(source=0, state=90, out=50, count=4, multiplier=1, shift=1, zero_point=8,
+                   out_bits=4),
+            True,
+            "zero_point must be -8..7 at out_bits 4, not 8",
+        ),
+        (
+            Norm(source=0, out=50, count=4, channel=0, multiplier=1, shift=1, base=0, centred=True,
+                 zero_point=-9, out_bits=4),
+            True,
+            "zero_point must be -8..7 at out_bits 4, not -9",
+        ),
+    ],
+)  # fmt: skip
+def test_laws_of_four_bits(command: AnyCommand, composable: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode_program([command], small(composable=composable))
+
+
+def test_what_commands_of_four_bits_touch() -> None:
+    config = small(composable=True)
+    odd = matmul(precision="8x4", depth=5, weight_address=7)
+    assert ("activations", 0, 5) in reads(odd) and ("weights", 7, 3) in reads(odd)
+    assert ("weights", 0, 5) in reads(matmul(precision="4x4", depth=5))
+    narrow = Activate(
+        source=0, out=50, count=12, function="gelu", multiplier=1, shift=1, out_bits=4
+    )
+    assert writes(narrow) == [("activations", 50, 3)]
+    for packed_bits, wide, thin in ((4, 4, 8), (2, 2, 4)):
+        load = Load(target="weights", address=0, words=1, dram_address=0, packed_bits=packed_bits)
+        assert word_bytes(load, config) == wide
+        assert word_bytes(load.model_copy(update={"memory_bits": 4}), config) == thin
+
+
 class TestDma:
     def run(self, command: AnyCommand, data: bytes) -> Core:
         core = Core(np.frombuffer(data.ljust(64, b"\xee"), np.uint8), small())
@@ -384,14 +532,23 @@ def test_leaves_the_image_that_it_is_given_alone() -> None:
     assert after.tolist() == [0] * 8
 
 
+@pytest.mark.parametrize("composable", [False, True])
 @pytest.mark.parametrize("rows, columns", [(4, 4), (8, 4), (4, 8), (16, 4)])
-def test_random_programs_are_lawful_and_use_everything(rows: int, columns: int) -> None:
-    config = small(rows=rows, columns=columns)
+def test_random_programs_are_lawful_and_use_everything(
+    rows: int, columns: int, composable: bool
+) -> None:
+    config = small(rows=rows, columns=columns, composable=composable)
     commands, dram = random_program(config, 120, seed=rows + columns)
     assert len(encode_program(commands, config)) == len(commands)
     assert {type(command) for command in commands} == set(KINDS)
     outputs = {command.output for command in commands if isinstance(command, Matmul)}
     assert outputs == set(get_args(MatmulOutput))
+    precisions = {command.precision for command in commands if isinstance(command, Matmul)}
+    assert precisions == (set(get_args(Precision)) if composable else {"8x8"})
+    kinds = (Norm, Activate, Gate, Divide)
+    narrow = {type(c) for c in commands if isinstance(c, kinds) and c.out_bits == 4}
+    assert narrow == (set(kinds) if composable else set())
+    assert (4 in {c.memory_bits for c in commands if isinstance(c, Load)}) == composable
     after = execute(commands, dram, config)
     core = Core(dram, config)
     for command in commands:
