@@ -87,7 +87,7 @@ def integerize(
         ValueError: A constant does not fit the core's fields.
     """
     vision, text = model.model.vision_model, model.model.text_model
-    image, language = _int16_steps(seen.vision), _int16_steps(seen.decoder)
+    image, language = (_int16_steps(seen.streams[name]) for name in ("vision", "decoder"))
     writer = _Writer(layers, weights, seen)
 
     writer.put(Input("patches", "patches", vision.config.hidden_size), image)
@@ -109,6 +109,45 @@ def integerize(
     x = writer.linear("head", x, "logits", logit)
     network = Network(tuple(writer.operators), attention_block, exponential_entries, x, logit.size)
     return network, host.build(model, image.size, language.size, tokenizer)
+
+
+def integerize_block(
+    name: str,
+    block: Any,
+    layers: Mapping[str, torch.nn.Linear],
+    weights: Mapping[str, QuantizedWeight],
+    seen: Seen,
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+    attention_block: int,
+    exponential_entries: int,
+) -> tuple[Network, float]:
+    """One block alone: its stream comes in as `words`, and is what is left at the end.
+
+    Args:
+        name: `vision.0` of an encoder block of SigLIP, `decoder.0` of one of Llama; up to the
+            point is the name of the stream.
+        block: As transformers builds it.
+        layers, weights: Its linear layers and what they were quantized to, by name.
+        seen: What `calibration.watch` saw.
+        rotary: `calibration.rotary_table`, for a decoder block.
+        attention_block, exponential_entries: As for `integerize`.
+
+    Returns:
+        The network, which has no logits, and what one step of the stream is worth.
+
+    Raises:
+        ValueError: A constant does not fit the core's fields.
+    """
+    stream = name.split(".")[0]
+    steps = _int16_steps(seen.streams[stream])
+    writer = _Writer(layers, weights, seen)
+    channels = layers[f"{name}.attention.query"].in_features
+    writer.put(Input(stream, "words", channels), steps)
+    if rotary is None:
+        _vision_block(writer, name, block)
+    else:
+        _decoder_block(writer, name, block, rotary)
+    return Network(tuple(writer.operators), attention_block, exponential_entries), steps.size
 
 
 @dataclass(frozen=True)

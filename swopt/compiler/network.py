@@ -235,12 +235,13 @@ class Network:
         operators: All of them; each reads tensors that earlier ones made.
         attention_block: Keys of one block of the online softmax: part of the numbers.
         exponential_entries: Entries of the exponential's table: part of the numbers.
-        logits: Name of the int32 tensor that the last operator makes, for the last token alone.
+        logits: Name of the int32 tensor that the last operator makes, for the last token alone;
+            None where the operators end without a head.
         logit_scale: What one step of it is worth, in nats.
     """
 
     operators: tuple[Operator, ...]
     attention_block: int
     exponential_entries: int
-    logits: str
-    logit_scale: float
+    logits: str | None = None
+    logit_scale: float = 1.0

@@ -45,7 +45,12 @@ def logits(network: Network, inputs: Sequence[Inputs]) -> torch.Tensor:
 
     Questions of different lengths go through together, padded behind their last word; a token of
     the decoder sees only those before it, so that a question gives what it would alone.
+
+    Raises:
+        ValueError: The network has no head.
     """
+    if network.logits is None:
+        raise ValueError("the network ends without a head, so it has no logits; use twin.tensors")
     rows = []
     for start in range(0, len(inputs), CHUNK):
         part = inputs[start : start + CHUNK]
