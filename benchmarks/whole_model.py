@@ -44,6 +44,9 @@ PLANS: Mapping[str, CompressionPlan] = {
 }
 """`pruned`: without decoder block 1, with 50 % and 75 % of the MLP channels."""
 
+NARROW: Mapping[str, CompressionPlan] = {"w4a4": PLANS["w4a8"]}
+"""Plans with 4-bit activations before 4-bit weights, which are not lowered to commands yet."""
+
 
 def main() -> None:
     """Prints the table."""
@@ -67,11 +70,19 @@ def main() -> None:
         seen = answer(workload, compress(workload, plan), "val")
         linear = paired(seen.nll_nats(), uncompressed.nll_nats())
         model = integer_model(workload, plan, BLOCK, config.exponential_entries)
-        scores = model.score(workload.validation()).double().numpy()
-        ours = Answered(scores, uncompressed.labels, uncompressed.sets)
-        whole = paired(ours.nll_nats(), uncompressed.nll_nats())
+        whole = increase(model, uncompressed)
         cycles, tensors = on_core(workload, model, config, netlist, chosen.questions)
         print(f"| {name} | {nats(linear)} | {nats(whole)} | {cycles:,.0f} | {tensors} tensors |")
+    for name, plan in NARROW.items():
+        model = integer_model(workload, plan, BLOCK, config.exponential_entries, activation_bits=4)
+        print(f"| {name} | | {nats(increase(model, uncompressed))} | | |")
+
+
+def increase(model: IntegerModel, uncompressed: Answered) -> Paired:
+    """Of the validation NLL over the float model."""
+    scores = model.score(model.workload.validation()).double().numpy()
+    ours = Answered(scores, uncompressed.labels, uncompressed.sets)
+    return paired(ours.nll_nats(), uncompressed.nll_nats())
 
 
 def nats(difference: Paired) -> str:

@@ -15,15 +15,29 @@ class Seen:
 
     Attributes:
         layers: Of each linear layer, by name.
-        vision: Largest magnitude on the vision stream, all embeddings included.
-        decoder: Largest magnitude on the decoder's stream, all token embeddings included.
+        streams: Largest magnitude on each residual stream, embeddings included: `vision` and
+            `decoder`, as far as there are such towers.
         rotated: Largest magnitude after the rotary embedding, by name of the layer before it.
     """
 
     layers: dict[str, Calibration]
-    vision: float
-    decoder: float
+    streams: dict[str, float]
     rotated: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where a residual stream can be seen in a float model.
+
+    Attributes:
+        readers: Modules whose input is the whole stream.
+        makers: Modules whose output is on the stream.
+        embeddings: Tensors that are on it before anything is computed.
+    """
+
+    readers: tuple[torch.nn.Module, ...]
+    makers: tuple[torch.nn.Module, ...] = ()
+    embeddings: tuple[torch.Tensor, ...] = ()
 
 
 def observe(
@@ -37,44 +51,74 @@ def observe(
         calibrate: Runs it.
     """
     vision, text = model.model.vision_model, model.model.text_model
-    positions = vision.embeddings.position_embedding.weight.detach()
-    magnitudes = {
-        "vision": float(positions.abs().max()),
-        "decoder": float(text.embed_tokens.weight.detach().abs().max()),
+    embeddings = vision.embeddings
+    streams = {
+        "vision": Stream(
+            _norms(vision),
+            (embeddings.patch_embedding,),
+            (embeddings.position_embedding.weight,),
+        ),
+        "decoder": Stream(_norms(text), embeddings=(text.embed_tokens.weight,)),
     }
+    return watch(layers, streams, rotary_table(text), calibrate)
+
+
+def _norms(tower: Any) -> tuple[torch.nn.Module, ...]:
+    """Every norm of a tower: each reads the whole stream, so together they see all its stages."""
+    return tuple(m for m in tower.modules() if type(m).__name__.endswith(("LayerNorm", "RMSNorm")))
+
+
+def watch(
+    layers: Mapping[str, torch.nn.Linear],
+    streams: Mapping[str, Stream],
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+    calibrate: Callable[[], object],
+) -> Seen:
+    """Watches layers and streams in float while `calibrate` runs the model that they are part of.
+
+    Args:
+        layers: Linear layers, named as in `Workload.layers`.
+        streams: Residual streams by name.
+        rotary: `rotary_table` of the decoder; None without one.
+        calibrate: Runs the model.
+    """
+    magnitudes = dict.fromkeys(streams, 0.0)
 
     def see(name: str, tensor: torch.Tensor) -> None:
         magnitudes[name] = max(magnitudes.get(name, 0.0), float(tensor.detach().abs().max()))
 
-    patches = vision.embeddings.patch_embedding
-    hooks = [patches.register_forward_hook(lambda _, inputs, output: see("vision", output))]
-    # Every norm reads the whole stream, so together they see it at every stage.
-    for stream, tower in (("vision", vision), ("decoder", text)):
+    hooks = []
+    for stream, seen_at in streams.items():
+        for tensor in seen_at.embeddings:
+            see(stream, tensor)
         hooks += [
             part.register_forward_pre_hook(lambda _, inputs, name=stream: see(name, inputs[0]))
-            for part in tower.modules()
-            if type(part).__name__.endswith(("LayerNorm", "RMSNorm"))
+            for part in seen_at.readers
         ]
-    cosine, sine = rotary_table(text)
+        hooks += [
+            part.register_forward_hook(lambda _, inputs, output, name=stream: see(name, output))
+            for part in seen_at.makers
+        ]
     turning = [
         name
         for name in layers
         if name.startswith("decoder.") and name.endswith(("attention.query", "attention.key"))
     ]
-    hooks += [
-        layers[name].register_forward_hook(
-            lambda _, inputs, output, name=name: see(name, _rotate(output, cosine, sine))
-        )
-        for name in turning
-    ]
+    if rotary is not None:
+        cosine, sine = rotary
+        hooks += [
+            layers[name].register_forward_hook(
+                lambda _, inputs, output, name=name: see(name, _rotate(output, cosine, sine))
+            )
+            for name in turning
+        ]
     observer = Observer(layers)
     calibrate()
     for hook in hooks:
         hook.remove()
     return Seen(
         observer.finish(),
-        magnitudes["vision"],
-        magnitudes["decoder"],
+        {name: magnitudes[name] for name in streams},
         {name: magnitudes[name] for name in turning},
     )
 

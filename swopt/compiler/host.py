@@ -1,6 +1,6 @@
 """What the host computes before the core begins: pixels and words to int16 embeddings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+def _nothing() -> Int16s:
+    return np.zeros((0, 1), np.int16)
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """The `Input` tensors of one inference, int16.
+    """The `Input` tensors of one inference, int16; what a network has no `Input` for is left out.
 
     Attributes:
         patches: Patch embeddings `[patches, channels]`, in the order of `network.Shuffle`.
@@ -25,9 +29,9 @@ class Inputs:
         words: Embeddings of the words behind the image `[words, channels]`, at least one.
     """
 
-    patches: Int16s
-    positions: Int16s
-    words: Int16s
+    patches: Int16s = field(default_factory=_nothing)
+    positions: Int16s = field(default_factory=_nothing)
+    words: Int16s = field(default_factory=_nothing)
 
     def of(self, source: Literal["patches", "positions", "words"]) -> Int16s:
         """The tensor that `network.Input.source` names."""

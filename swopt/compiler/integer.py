@@ -22,6 +22,9 @@ Output = Literal["int8", "int32"]
 MULTIPLIER_BITS = 16
 SHIFT_MAX = 47
 
+BINS = 2048
+"""Parts of a histogram of what a layer reads."""
+
 _EXACT_IN_FLOAT32 = 2**24 // (128 * 128)
 """Longest sum of int8 products that float32 holds exactly."""
 
@@ -38,11 +41,12 @@ class Range:
     low: float
     high: float
 
-    def quantizer(self) -> tuple[float, int]:
-        """Scale and zero point that map the range, and 0 with it, onto int8."""
+    def quantizer(self, bits: int = 8) -> tuple[float, int]:
+        """Scale and zero point that map the range, and 0 with it, onto integers of `bits` bits."""
         low, high = min(self.low, 0.0), max(self.high, 0.0)
-        scale = (high - low) / 255 or 1.0
-        return scale, max(-128, min(127, round(-128 - low / scale)))
+        least = -(1 << (bits - 1))
+        scale = (high - low) / ((1 << bits) - 1) or 1.0
+        return scale, max(least, min(-least - 1, round(least - low / scale)))
 
 
 class IntegerLinear(torch.nn.Module):
@@ -172,11 +176,13 @@ class Calibration:
         inputs: Range of its inputs.
         outputs: Range of its outputs.
         input_power: Mean square of each input, float64 `[K]`.
+        histogram: How many inputs fell into each of `BINS` equal parts of their range, int64.
     """
 
     inputs: Range
     outputs: Range
     input_power: NDArray[np.float64]
+    histogram: NDArray[np.int64]
 
 
 class Observer:
@@ -204,11 +210,20 @@ def _summary(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> Calibration:
     inputs = torch.cat([x for x, _ in pairs])
     outputs = torch.cat([y for _, y in pairs])
     power = inputs.double().square().mean(0).numpy()
+    seen = Range(float(inputs.min()), float(inputs.max()))
     return Calibration(
-        Range(float(inputs.min()), float(inputs.max())),
+        seen,
         Range(float(outputs.min()), float(outputs.max())),
         power,
+        _histogram(inputs, seen),
     )
+
+
+def _histogram(values: torch.Tensor, seen: Range) -> NDArray[np.int64]:
+    width = (seen.high - seen.low) / BINS or 1.0
+    places = ((values.flatten() - seen.low) / width).int().clamp_(max=BINS - 1)
+    counts: NDArray[np.int64] = torch.bincount(places, minlength=BINS).numpy()
+    return counts
 
 
 def convert(

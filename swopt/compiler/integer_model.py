@@ -10,7 +10,7 @@ from swopt.compiler import twin
 from swopt.compiler.calibration import observe
 from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
-from swopt.compiler.network import Network
+from swopt.compiler.network import ActivationBits, Network
 from swopt.plan import CompressionPlan
 from swopt.techniques import pruning, quantization
 from swopt.workloads import tiny_vlm
@@ -45,7 +45,11 @@ class IntegerModel:
 
 
 def integer_model(
-    workload: Workload, plan: CompressionPlan, attention_block: int, exponential_entries: int
+    workload: Workload,
+    plan: CompressionPlan,
+    attention_block: int,
+    exponential_entries: int,
+    activation_bits: ActivationBits = 8,
 ) -> IntegerModel:
     """Applies `plan` to a copy of the workload's model and writes what is left in integers.
 
@@ -56,6 +60,7 @@ def integer_model(
         plan: What is done to it.
         attention_block: Keys of one block of the online softmax, at least 1.
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
+        activation_bits: Of what linear layers read whose weights have 4 bits or fewer.
 
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
@@ -77,8 +82,14 @@ def integer_model(
         {name: each.input_power for name, each in seen.layers.items()},
         plan.quantization,
     )
-    tokenizer = workload.vlm.tokenizer
     network, host = integerize(
-        model, layers, weights, seen, tokenizer, attention_block, exponential_entries
+        model,
+        layers,
+        weights,
+        seen,
+        workload.vlm.tokenizer,
+        attention_block,
+        exponential_entries,
+        activation_bits,
     )
     return IntegerModel(workload, network, host)

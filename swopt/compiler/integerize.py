@@ -17,10 +17,12 @@ from hwlib.reference.tables import OCTAVE
 from hwlib.reference.vector import ROTARY_BITS
 from swopt.compiler import host
 from swopt.compiler.calibration import Seen, rotary_table
+from swopt.compiler.clipping import clipped_range
 from swopt.compiler.host import Host
 from swopt.compiler.integer import SHIFT_MAX, Range, requantizers
 from swopt.compiler.network import (
     Activate,
+    ActivationBits,
     Add,
     Attention,
     Concatenate,
@@ -55,6 +57,9 @@ QUOTIENT_STEP = 1 / 256
 LOGIT_BITS = 24
 """Bits that the largest logit seen takes, its sign among them."""
 
+FACTOR_MAX = 2.0**15 - 1
+"""What one step of a sum can be worth in steps of what a requantizer makes of it."""
+
 NORM_STEPS = 1024
 """One deviation after the first pass of a norm over a power of two of channels."""
 
@@ -69,6 +74,7 @@ def integerize(
     tokenizer: "Tokenizer",
     attention_block: int,
     exponential_entries: int,
+    activation_bits: ActivationBits = 8,
 ) -> tuple[Network, Host]:
     """The model as integer operators, and what the host computes before them.
 
@@ -82,13 +88,15 @@ def integerize(
         tokenizer: Of the model.
         attention_block: Keys of one block of the online softmax, at least 1.
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
+        activation_bits: With 4, a tensor that linear layers read has 4 bits if the weights of all
+            of them have 4 or fewer; every other one has 8.
 
     Raises:
         ValueError: A constant does not fit the core's fields.
     """
     vision, text = model.model.vision_model, model.model.text_model
-    image, language = _int16_steps(seen.vision), _int16_steps(seen.decoder)
-    writer = _Writer(layers, weights, seen)
+    image, language = (_int16_steps(seen.streams[name]) for name in ("vision", "decoder"))
+    writer = _Writer(layers, weights, seen, activation_bits)
 
     writer.put(Input("patches", "patches", vision.config.hidden_size), image)
     writer.put(Input("positions", "positions", vision.config.hidden_size), image)
@@ -105,10 +113,50 @@ def integerize(
         _decoder_block(writer, name, block, rotary_table(text))
 
     x = writer.norm(text.norm, "decoder", "decoder.norm", "head")
-    logit = Steps(_largest(seen.layers["head"].outputs) / 2 ** (LOGIT_BITS - 1))
+    logit = _logit_steps(seen, writer.steps[x].size * weights["head"].scale)
     x = writer.linear("head", x, "logits", logit)
     network = Network(tuple(writer.operators), attention_block, exponential_entries, x, logit.size)
     return network, host.build(model, image.size, language.size, tokenizer)
+
+
+def integerize_block(
+    name: str,
+    block: Any,
+    layers: Mapping[str, torch.nn.Linear],
+    weights: Mapping[str, QuantizedWeight],
+    seen: Seen,
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+    attention_block: int,
+    exponential_entries: int,
+    activation_bits: ActivationBits = 8,
+) -> tuple[Network, float]:
+    """One block alone: its stream comes in as `words`, and is what is left at the end.
+
+    Args:
+        name: `vision.0` of an encoder block of SigLIP, `decoder.0` of one of Llama; up to the
+            point is the name of the stream.
+        block: As transformers builds it.
+        layers, weights: Its linear layers and what they were quantized to, by name.
+        seen: What `calibration.watch` saw.
+        rotary: `calibration.rotary_table`, for a decoder block.
+        attention_block, exponential_entries, activation_bits: As for `integerize`.
+
+    Returns:
+        The network, which has no logits, and what one step of the stream is worth.
+
+    Raises:
+        ValueError: A constant does not fit the core's fields.
+    """
+    stream = name.split(".")[0]
+    steps = _int16_steps(seen.streams[stream])
+    writer = _Writer(layers, weights, seen, activation_bits)
+    channels = layers[f"{name}.attention.query"].in_features
+    writer.put(Input(stream, "words", channels), steps)
+    if rotary is None:
+        _vision_block(writer, name, block)
+    else:
+        _decoder_block(writer, name, block, rotary)
+    return Network(tuple(writer.operators), attention_block, exponential_entries), steps.size
 
 
 @dataclass(frozen=True)
@@ -118,10 +166,12 @@ class Steps:
     Attributes:
         size: Over 0.
         zero: The integer that stands for 0.
+        bits: Of each integer where a linear layer reads them.
     """
 
     size: float
     zero: int = 0
+    bits: ActivationBits = 8
 
 
 @dataclass
@@ -131,6 +181,7 @@ class _Writer:
     layers: Mapping[str, torch.nn.Linear]
     weights: Mapping[str, QuantizedWeight]
     seen: Seen
+    activation_bits: ActivationBits
     operators: list[Operator] = field(default_factory=list)
     steps: dict[str, Steps] = field(default_factory=dict)
 
@@ -140,17 +191,20 @@ class _Writer:
         self.steps[operator.y] = steps
         return operator.y
 
-    def read_by(self, layer: str) -> Steps:
-        """Of a tensor that the linear layer `layer` reads."""
-        return Steps(*self.seen.layers[layer].inputs.quantizer())
+    def read_by(self, *layers: str) -> Steps:
+        """Of a tensor that the linear layers `layers`, and they alone, read."""
+        seen = self.seen.layers[layers[0]]
+        if self.activation_bits == 8 or any(self.weights[name].bits > 4 for name in layers):
+            return Steps(*seen.inputs.quantizer())
+        return Steps(*clipped_range(seen, 4).quantizer(4), 4)
 
     def made_by(self, layer: str) -> float:
         """Largest magnitude that `layer` made."""
         return _largest(self.seen.layers[layer].outputs)
 
-    def norm(self, module: Any, x: str, y: str, reader: str) -> str:
-        """A LayerNorm or RMSNorm whose result the linear layer `reader` reads."""
-        steps = self.read_by(reader)
+    def norm(self, module: Any, x: str, y: str, *readers: str) -> str:
+        """A LayerNorm or RMSNorm whose result the linear layers `readers` read."""
+        steps = self.read_by(*readers)
         return self.put(norm(module, x, y, self.steps[x], steps), steps)
 
     def linear(self, name: str, x: str, output: LinearOutput, steps: Steps) -> str:
@@ -181,6 +235,7 @@ class _Writer:
             output=output,
             weight_bits=weight.bits,
             across=name.endswith(".attention.value"),
+            activation_bits=source.bits,
         )
 
     def attention(self, block: str, qkv: tuple[str, str, str], shape: "_Heads") -> str:
@@ -199,6 +254,7 @@ class _Writer:
             causal=shape.causal,
             score=_scale(octave * self.steps[q].size * self.steps[k].size),
             scale=_scale(QUOTIENT_STEP * self.steps[v].size / steps.size, steps.zero),
+            bits=steps.bits,
         )
         return self.put(operator, steps)
 
@@ -214,7 +270,7 @@ class _Heads:
 def _vision_block(writer: _Writer, name: str, block: Any) -> None:
     attention, mlp = f"{name}.attention", f"{name}.mlp"
     query, key, value = (f"{attention}.{part}" for part in ("query", "key", "value"))
-    x = writer.norm(block.layer_norm1, "vision", f"{attention}.norm", query)
+    x = writer.norm(block.layer_norm1, "vision", f"{attention}.norm", query, key, value)
     for layer in (query, key, value):
         writer.linear(layer, x, "int8", _symmetric_steps(writer.made_by(layer)))
     heads = block.self_attn.num_heads
@@ -226,7 +282,7 @@ def _vision_block(writer: _Writer, name: str, block: Any) -> None:
     x = writer.linear(f"{mlp}.up", x, "int16", Steps(ACTIVATION_STEP))
     steps = writer.read_by(f"{mlp}.down")
     scale = _scale(QUOTIENT_STEP / steps.size, steps.zero)
-    x = writer.put(Activate(x, f"{mlp}.gelu", "gelu", scale), steps)
+    x = writer.put(Activate(x, f"{mlp}.gelu", "gelu", scale, steps.bits), steps)
     writer.residual(f"{mlp}.down", x, "vision")
 
 
@@ -243,7 +299,7 @@ def _decoder_block(
         causal=True,
     )
     cosine, sine = (host.to_int16(part.numpy() * 2**ROTARY_BITS) for part in table)
-    x = writer.norm(block.input_layernorm, "decoder", f"{attention}.norm", query)
+    x = writer.norm(block.input_layernorm, "decoder", f"{attention}.norm", query, key, value)
     for layer, heads in ((query, shape.heads), (key, shape.kv_heads)):
         turned = writer.seen.rotated[layer]
         before = _int16_steps(max(writer.made_by(layer), turned))
@@ -256,14 +312,15 @@ def _decoder_block(
     x = writer.attention(name, (f"{query}.rotated", f"{key}.rotated", value), shape)
     writer.residual(f"{attention}.output", x, "decoder")
 
-    x = writer.norm(block.post_attention_layernorm, "decoder", f"{mlp}.norm", f"{mlp}.gate")
+    readers = (f"{mlp}.gate", f"{mlp}.up")
+    x = writer.norm(block.post_attention_layernorm, "decoder", f"{mlp}.norm", *readers)
     up_steps = _int16_steps(writer.made_by(f"{mlp}.up"))
     gate = writer.linear(f"{mlp}.gate", x, "int16", Steps(ACTIVATION_STEP))
     up = writer.linear(f"{mlp}.up", x, "int16", up_steps)
     steps, product = writer.read_by(f"{mlp}.down"), QUOTIENT_STEP * up_steps.size
     gate_shift = _gate_shift(_largest(writer.seen.layers[f"{mlp}.down"].inputs) / product)
     scale = _scale(product * 2**gate_shift / steps.size, steps.zero)
-    x = writer.put(Gate(gate, up, f"{mlp}.product", gate_shift, scale), steps)
+    x = writer.put(Gate(gate, up, f"{mlp}.product", gate_shift, scale, steps.bits), steps)
     writer.residual(f"{mlp}.down", x, "decoder")
 
 
@@ -303,6 +360,7 @@ def norm(module: Any, x: str, y: str, source: Steps, target: Steps) -> Norm:
         base=9 - power,
         centred=centred,
         zero=target.zero,
+        bits=target.bits,
     )
 
 
@@ -349,6 +407,17 @@ def _bias(name: str, bias: NDArray[np.float64], zero: int, weight: NDArray[np.in
             "the layer's weights are too small for its bias"
         )
     return wrapped
+
+
+def _logit_steps(seen: Seen, sum_steps: NDArray[np.float64]) -> Steps:
+    """Steps of the logits: as fine as `LOGIT_BITS` allows, and the requantizer of each channel.
+
+    Args:
+        seen: Of the head.
+        sum_steps: What one step of its sums is worth, `[outputs]`.
+    """
+    finest = _largest(seen.layers["head"].outputs) / 2 ** (LOGIT_BITS - 1)
+    return Steps(max(finest, float(sum_steps.max()) / FACTOR_MAX))
 
 
 def _largest(seen: Range) -> float:

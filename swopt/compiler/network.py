@@ -5,8 +5,9 @@ it: `swopt.compiler.twin`, which computes many questions at once in torch and gi
 and `swopt.compiler.program`, which writes the program of one inference. The arithmetic of each
 operator is that of `hwlib.reference` and `hwlib.commands`.
 
-A tensor is `[tokens, channels]`, int8 or int16. Image tokens stand in the order of `Shuffle`, so
-that pixel shuffle costs nothing (see there).
+A tensor is `[tokens, channels]`, int8 or int16; one of 4 bits is an int8 array whose values are
+-8..7. Image tokens stand in the order of `Shuffle`, so that pixel shuffle costs nothing (see
+there).
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ Int8s = NDArray[np.int8]
 Int16s = NDArray[np.int16]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
+
+ActivationBits = Literal[4, 8]
+"""Bits of what linear layers read."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Concatenate:
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm or RMSNorm, int16 -> int8: the fields of `hwlib.commands.Norm`.
+    """LayerNorm or RMSNorm, int16 -> int8 or 4 bits: the fields of `hwlib.commands.Norm`.
 
     Attributes:
         x, y: Tensors.
@@ -81,7 +85,8 @@ class Norm:
         shift: Of the affine part, `[channels]`.
         multiplier, mean_shift, epsilon, base: Of the statistics.
         centred: LayerNorm.
-        zero: Zero point of y.
+        zero: Zero point of y, in its range.
+        bits: Of y.
     """
 
     x: str
@@ -95,6 +100,7 @@ class Norm:
     base: int
     centred: bool
     zero: int
+    bits: ActivationBits = 8
 
 
 LinearOutput = Literal["int8", "int16", "residual", "logits"]
@@ -102,7 +108,7 @@ LinearOutput = Literal["int8", "int16", "residual", "logits"]
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer, int8 `[tokens, K]` -> `[tokens, N]`.
+    """A linear layer, int8 or 4 bits `[tokens, K]` -> `[tokens, N]`.
 
     sum = x @ weight.T + bias in wrapping 32 bits;
     scaled = (sum * multiplier + 2^(shift-1)) >> shift.
@@ -120,6 +126,7 @@ class Linear:
         weight_bits: Bits that the weights were quantized to.
         across: Attention values: computed with the operands exchanged, so that the result lies
             token by token in the activation memory. The numbers are the same.
+        activation_bits: Bits of x.
     """
 
     name: str
@@ -133,27 +140,31 @@ class Linear:
     output: LinearOutput
     weight_bits: int
     across: bool = False
+    activation_bits: ActivationBits = 8
 
 
 @dataclass(frozen=True)
 class Activate:
-    """y = scale(activate(x)): int16 in 1/64 -> int8."""
+    """y = scale(activate(x)): int16 in 1/64 -> int8 or, with `bits` 4, -8..7."""
 
     x: str
     y: str
     function: Literal["gelu", "silu"]
     scale: Scale
+    bits: ActivationBits = 8
 
 
 @dataclass(frozen=True)
 class Gate:
-    """y = scale(round(silu(x) * up >> gate_shift)): int16 in 1/64 and int16 -> int8."""
+    """y = scale(round(silu(x) * up >> gate_shift)): int16 in 1/64 and int16 -> int8 or, with
+    `bits` 4, -8..7."""
 
     x: str
     up: str
     y: str
     gate_shift: int
     scale: Scale
+    bits: ActivationBits = 8
 
 
 @dataclass(frozen=True)
@@ -178,7 +189,7 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Attention:
-    """softmax(q k^T) v for every head, online over blocks of keys, all int8.
+    """softmax(q k^T) v for every head, online over blocks of keys, all int8 but perhaps y.
 
     For each block: score = sat16(round(q . k * score)), then `hwlib.reference.softmax.block`, and
     the weighted sums accumulate; at the end `divide` and `scale`.
@@ -189,7 +200,8 @@ class Attention:
         heads, kv_heads, head_dim: A head uses key-value head `h * kv_heads // heads`.
         causal: Token t sees tokens 0..t; else all.
         score: From q . k to 1/32 octave; zero 0.
-        scale: From the quotient in 1/256 to int8.
+        scale: From the quotient in 1/256 to y.
+        bits: Of y.
     """
 
     q: str
@@ -202,6 +214,7 @@ class Attention:
     causal: bool
     score: Scale
     scale: Scale
+    bits: ActivationBits = 8
 
 
 @dataclass(frozen=True)
@@ -213,7 +226,7 @@ class Shuffle:
     the factor x factor squares, row by row. Attention over all image tokens does not mind.
 
     Attributes:
-        x, y: int8 tensors.
+        x, y: Tensors of int8 or of 4 bits, y of as many as x.
         factor: Side of the squares.
     """
 
@@ -235,12 +248,13 @@ class Network:
         operators: All of them; each reads tensors that earlier ones made.
         attention_block: Keys of one block of the online softmax: part of the numbers.
         exponential_entries: Entries of the exponential's table: part of the numbers.
-        logits: Name of the int32 tensor that the last operator makes, for the last token alone.
+        logits: Name of the int32 tensor that the last operator makes, for the last token alone;
+            None where the operators end without a head.
         logit_scale: What one step of it is worth, in nats.
     """
 
     operators: tuple[Operator, ...]
     attention_block: int
     exponential_entries: int
-    logits: str
-    logit_scale: float
+    logits: str | None = None
+    logit_scale: float = 1.0

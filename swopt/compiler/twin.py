@@ -16,6 +16,7 @@ from hwlib.reference import tables
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import (
     Activate,
+    ActivationBits,
     Add,
     Attention,
     Concatenate,
@@ -45,7 +46,12 @@ def logits(network: Network, inputs: Sequence[Inputs]) -> torch.Tensor:
 
     Questions of different lengths go through together, padded behind their last word; a token of
     the decoder sees only those before it, so that a question gives what it would alone.
+
+    Raises:
+        ValueError: The network has no head.
     """
+    if network.logits is None:
+        raise ValueError("the network ends without a head, so it has no logits; use twin.tensors")
     rows = []
     for start in range(0, len(inputs), CHUNK):
         part = inputs[start : start + CHUNK]
@@ -117,10 +123,11 @@ def _result(
                 x = x[torch.arange(len(x)), x.shape[1] - 1 - padding][:, None]
             return linear(x, operator, made.get(operator.y))
         case Activate():
-            return scale(activate(made[operator.x], operator.function), operator.scale)
+            y = activate(made[operator.x], operator.function)
+            return scale(y, operator.scale, operator.bits)
         case Gate():
             product = gate(made[operator.x], made[operator.up], operator.gate_shift)
-            return scale(product, operator.scale)
+            return scale(product, operator.scale, operator.bits)
         case Rotate():
             return rotate(made[operator.x], operator)
         case Attention():
@@ -170,13 +177,14 @@ def round_shift(value: torch.Tensor, shift: torch.Tensor | int) -> torch.Tensor:
     return (value + (torch.as_tensor(1) << (shift - 1))) >> shift
 
 
-def scale(value: torch.Tensor, by: Scale) -> torch.Tensor:
-    """The lanes' requantizer: int16 -> int8."""
-    return _to_int8(round_shift(value.long() * by.multiplier, by.shift) + by.zero)
+def scale(value: torch.Tensor, by: Scale, bits: ActivationBits = 8) -> torch.Tensor:
+    """The lanes' requantizer: int16 -> int8 or 4 bits."""
+    return _to_int8(round_shift(value.long() * by.multiplier, by.shift) + by.zero, bits)
 
 
-def _to_int8(value: torch.Tensor) -> torch.Tensor:
-    return value.clamp(-(1 << 7), (1 << 7) - 1).to(torch.int8)
+def _to_int8(value: torch.Tensor, bits: ActivationBits = 8) -> torch.Tensor:
+    """Saturates to `bits` bits, held in int8."""
+    return value.clamp(-(1 << (bits - 1)), (1 << (bits - 1)) - 1).to(torch.int8)
 
 
 def _to_int16(value: torch.Tensor) -> torch.Tensor:
@@ -194,7 +202,7 @@ def _shift_by(value: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
 
 
 def norm(x: torch.Tensor, op: Norm) -> torch.Tensor:
-    """LayerNorm or RMSNorm: int16 `[..., channels]` -> int8."""
+    """LayerNorm or RMSNorm: int16 `[..., channels]` -> int8 or 4 bits."""
     wide = x.long()
     squares = (wide * wide).sum(-1, keepdim=True)
     total = wide.sum(-1, keepdim=True) if op.centred else torch.zeros_like(squares)
@@ -204,7 +212,7 @@ def norm(x: torch.Tensor, op: Norm) -> torch.Tensor:
     r = inverse_sqrt(_shift_by(variance, 2 * half - 16))
     z = _to_int16(round_shift((16 * wide - mean) * r, (op.base + half).clamp(min=1)))
     product = z.long() * torch.from_numpy(op.gamma) + torch.from_numpy(op.beta)
-    return _to_int8(round_shift(product, torch.from_numpy(op.shift)) + op.zero)
+    return _to_int8(round_shift(product, torch.from_numpy(op.shift)) + op.zero, op.bits)
 
 
 def inverse_sqrt(v: torch.Tensor) -> torch.Tensor:
@@ -247,7 +255,7 @@ def rotate(x: torch.Tensor, op: Rotate) -> torch.Tensor:
 def attention(
     qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor], op: Attention, network: Network
 ) -> torch.Tensor:
-    """Online softmax over blocks of keys for every head, int8 `[..., tokens, channels]`.
+    """Online softmax over blocks of keys for every head, `[..., tokens, channels]`.
 
     Blocks begin at multiples of the network's `attention_block`.
     """
@@ -271,7 +279,8 @@ def attention(
         largest = 128 * tables.PROBABILITY_MAX * len(block)
         partial = _product(probabilities, values[..., block, :], largest).long()
         weighted = _wrap((weighted >> alpha[..., None]) + partial)
-    return scale(divide(weighted, total[..., None]), op.scale).transpose(-3, -2).flatten(-2)
+    heads = scale(divide(weighted, total[..., None]), op.scale, op.bits)
+    return heads.transpose(-3, -2).flatten(-2)
 
 
 def softmax_block(

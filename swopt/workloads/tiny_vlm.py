@@ -204,9 +204,23 @@ def linear_layers(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
         if tower == "decoder":
             named["connector"] = model.get_submodule(_CONNECTOR)
         for index, block in enumerate(part):
-            for name, path in _BLOCK_LAYERS[tower].items():
-                named[f"{tower}.{index}.{name}"] = block.get_submodule(path)
+            named |= block_layers(tower, index, block)
     named["head"] = model.get_submodule(_HEAD)
+    return {name: layer for name, layer in named.items() if isinstance(layer, torch.nn.Linear)}
+
+
+def block_layers(tower: str, index: int, block: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+    """The linear layers of one block of a tower, named as in `linear_layers`.
+
+    Args:
+        tower: `vision`, for an encoder block of SigLIP, or `decoder`, for one of Llama.
+        index: Of the block.
+        block: As transformers builds it.
+    """
+    named = {
+        f"{tower}.{index}.{name}": block.get_submodule(path)
+        for name, path in _BLOCK_LAYERS[tower].items()
+    }
     return {name: layer for name, layer in named.items() if isinstance(layer, torch.nn.Linear)}
 
 

@@ -1,6 +1,7 @@
 """Models of random integers, and what they compute without a core: whole tensors in plain numpy."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,10 +38,12 @@ def _result(
         case net.Linear():
             return _linear(operator, tensors)
         case net.Activate():
-            return _scale(vector.activate(tensors[operator.x], operator.function), operator.scale)
+            y = vector.activate(tensors[operator.x], operator.function)
+            return _scale(y, operator.scale, operator.bits)
         case net.Gate():
             x, up = tensors[operator.x], tensors[operator.up]
-            return _scale(vector.gate(x, up, operator.gate_shift), operator.scale)
+            y = vector.gate(x, up, operator.gate_shift)
+            return _scale(y, operator.scale, operator.bits)
         case net.Rotate():
             return _rotate(operator, tensors[operator.x])
         case net.Attention():
@@ -52,8 +55,9 @@ def _result(
             return np.concatenate(list(parts), axis=1)
 
 
-def _scale(value: np.ndarray, scale: net.Scale) -> np.ndarray:
-    return vector.scale(value, scale.multiplier, scale.shift, scale.zero)
+def _scale(value: np.ndarray, scale: net.Scale, bits: int = 8) -> np.ndarray:
+    product = value.astype(np.int64) * scale.multiplier
+    return vector.saturate(vector.round_shift(product, scale.shift) + scale.zero, bits)
 
 
 def _norm(operator: net.Norm, x: np.ndarray) -> np.ndarray:
@@ -66,8 +70,9 @@ def _norm(operator: net.Norm, x: np.ndarray) -> np.ndarray:
         operator.centred,
     )
     z = vector.normalize(x.T, *statistics)
-    columns = (part[:, None] for part in (operator.gamma, operator.beta, operator.shift))
-    return vector.affine(z, *columns, operator.zero).T
+    product = z.T * operator.gamma.astype(np.int64) + operator.beta
+    whole = vector.round_shift(product, operator.shift) + operator.zero
+    return vector.saturate(whole, operator.bits)
 
 
 def _linear(operator: net.Linear, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,7 +123,8 @@ def _attention(
             span = slice(start, start + network.attention_block)
             p, state = softmax.block(scores[span], seen[span], state, network.exponential_entries)
             weighted = softmax.accumulate(weighted, v[span].T @ p, state.alpha)
-        heads.append(_scale(softmax.divide(weighted, state.total), operator.scale).T)
+        quotient = softmax.divide(weighted, state.total)
+        heads.append(_scale(quotient, operator.scale, operator.bits).T)
     return np.concatenate(heads, axis=1)
 
 
@@ -244,6 +250,24 @@ def tiny_model(seed: int) -> net.Network:
         d.linear("last", "logits", width, words, "logits"),
     ]
     return net.Network(tuple(operators), 8, 16, "logits", 1e-4)
+
+
+def narrowed(model: net.Network) -> net.Network:
+    """The model with 4 bits before linear layers, steps 4 times as large: much saturates."""
+    return replace(model, operators=tuple(_narrow(operator) for operator in model.operators))
+
+
+def _narrow(operator: net.Operator) -> net.Operator:
+    match operator:
+        case net.Norm():
+            zero = operator.zero // 3
+            return replace(operator, shift=operator.shift + 2, zero=zero, bits=4)
+        case net.Activate() | net.Gate() | net.Attention():
+            scale = replace(operator.scale, shift=operator.scale.shift + 2)
+            return replace(operator, scale=scale, bits=4)
+        case net.Linear():
+            return replace(operator, shift=operator.shift - 2, activation_bits=4)
+    return operator
 
 
 def tiny_inputs(seed: int, words: int) -> Inputs:

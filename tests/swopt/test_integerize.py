@@ -23,6 +23,7 @@ from swopt.compiler.network import (
     Operator,
     Rotate,
     Scale,
+    Shuffle,
 )
 from swopt.plan import CompressionPlan, compress
 from swopt.techniques.pruning import PruningKnobs
@@ -32,6 +33,7 @@ from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
 
 EIGHT_BITS = CompressionPlan()
+FOUR_BITS = CompressionPlan(quantization=QuantizationKnobs(bits=4))
 PRUNED = CompressionPlan(
     pruning=PruningKnobs(vision_blocks=(1,), decoder_blocks=(0,), decoder_mlp_keep=0.5),
     quantization=QuantizationKnobs(bits=4, overrides={"vision.2": 8, "head": 8}),
@@ -41,6 +43,11 @@ PRUNED = CompressionPlan(
 @pytest.fixture(scope="module")
 def eight_bits(workload: Workload) -> IntegerModel:
     return integer_model(workload, EIGHT_BITS, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def four_bits(workload: Workload) -> IntegerModel:
+    return integer_model(workload, FOUR_BITS, 16, 16, activation_bits=4)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +79,73 @@ def test_two_bits_cost_more_than_eight(workload: Workload, eight_bits: IntegerMo
     )
     near = _divergence(uncompressed, eight_bits.score(questions))
     assert _divergence(uncompressed, coarse.score(questions)) > 20 * near
+
+
+def test_four_bit_activations_cost_more_than_eight_and_less_than_two_bit_weights(
+    workload: Workload, four_bits: IntegerModel
+) -> None:
+    questions = workload.validation()
+    uncompressed = workload.score_uncompressed(questions)
+    wide = integer_model(workload, FOUR_BITS, 16, 16)
+    coarse = integer_model(
+        workload, CompressionPlan(quantization=QuantizationKnobs(bits=2)), 16, 16
+    )
+    near, made, far = (
+        _divergence(uncompressed, model.score(questions)) for model in (wide, four_bits, coarse)
+    )
+    assert near < made < far
+
+
+def _bits_of_tensors(network: Network) -> dict[str, int]:
+    """Bits of each operator's result that may have 4, passed on by pixel shuffle."""
+    bits: dict[str, int] = {}
+    for op in network.operators:
+        if isinstance(op, (Norm, Activate, Gate, Attention)):
+            bits[op.y] = op.bits
+        elif isinstance(op, Shuffle):
+            bits[op.y] = bits[op.x]
+    return bits
+
+
+def test_a_tensor_has_four_bits_where_all_its_readers_have_four_bit_weights(
+    workload: Workload,
+) -> None:
+    mixed = QuantizationKnobs(
+        bits=4, overrides={"decoder.0.mlp.up": 8, "decoder.1.attention.value": 5, "vision.1": 3}
+    )
+    model = integer_model(workload, CompressionPlan(quantization=mixed), 16, 16, activation_bits=4)
+    bits = _bits_of_tensors(model.network)
+    assert {name for name, count in bits.items() if count == 8} == {
+        "decoder.0.mlp.norm",
+        "decoder.1.attention.norm",
+    }
+    assert len(bits) == 4 * 4 + 2 + 3 * 4 + 1
+    for op in model.network.operators:
+        if isinstance(op, Linear):
+            assert op.activation_bits == bits[op.x], op.name
+
+
+def test_weights_of_eight_bits_leave_every_activation_at_eight(
+    workload: Workload, eight_bits: IntegerModel
+) -> None:
+    asked = integer_model(workload, EIGHT_BITS, 16, 16, activation_bits=4)
+    assert _flat(asked.network) == _flat(eight_bits.network)
+
+
+def test_tensors_of_four_bits_lie_in_their_range_and_use_it(
+    workload: Workload, four_bits: IntegerModel
+) -> None:
+    inputs = four_bits.host.inputs(workload.validation().take([3]))[0]
+    tensors = twin.tensors(four_bits.network, inputs)
+    bits = _bits_of_tensors(four_bits.network)
+    for name, count in bits.items():
+        assert count == 4
+        assert tensors[name].dtype == np.int8
+        assert tensors[name].min() >= -8 and tensors[name].max() <= 7
+    norms = [tensors[op.y] for op in four_bits.network.operators if isinstance(op, Norm)]
+    assert all(len(np.unique(tensor)) == 16 for tensor in norms)
+    queries = [y for name, y in tensors.items() if name.endswith((".query", ".key", ".value"))]
+    assert all(np.abs(y.astype(int)).max() > 8 for y in queries)
 
 
 def test_a_pruned_model_answers_as_its_linear_layers_in_integers_do(

@@ -13,7 +13,7 @@ from hwlib.reference.matmul import add_wrapping, matmul
 from hwlib.reference.requantize import requantize
 from swopt.compiler import twin
 from swopt.compiler.network import Attention, Linear, LinearOutput, Network, Norm, Rotate, Scale
-from tests.swopt.plain_network import Drawer, evaluate, tiny_inputs, tiny_model
+from tests.swopt.plain_network import Drawer, evaluate, narrowed, tiny_inputs, tiny_model
 
 INT16 = np.arange(-(1 << 15), 1 << 15).astype(np.int16)
 
@@ -47,6 +47,14 @@ def test_scaling_equals_the_reference_on_all_of_int16(by: Scale) -> None:
     made = twin.scale(torch.from_numpy(INT16), by)
     assert made.dtype == torch.int8
     assert _equal(made, vector.scale(INT16, by.multiplier, by.shift, by.zero))
+
+
+@pytest.mark.parametrize("by", [Scale(65535, 1, 7), Scale(0, 47, -8), Scale(40000, 24, -3)])
+def test_scaling_to_four_bits_equals_the_reference_on_all_of_int16(by: Scale) -> None:
+    made = twin.scale(torch.from_numpy(INT16), by, 4)
+    assert made.dtype == torch.int8
+    wide = (INT16.astype(np.int64) * by.multiplier + (1 << by.shift - 1) >> by.shift) + by.zero
+    assert _equal(made, np.clip(wide, -8, 7))
 
 
 def test_roots_and_reciprocals_equal_the_reference_everywhere() -> None:
@@ -243,6 +251,22 @@ def test_every_tensor_of_a_random_model_equals_plain_numpy(
         assert np.array_equal(mine, theirs), operator.y
     assert made[-1].dtype == np.int32
     assert np.array_equal(twin.tensors(model, inputs)["stream"], made[-3])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_tensor_of_a_random_model_of_four_bits_equals_plain_numpy(seed: int) -> None:
+    model, inputs = narrowed(tiny_model(seed)), tiny_inputs(seed, words=5)
+    made = twin.results(model, inputs)
+    expected = evaluate(model, inputs)
+    spread = []
+    for operator, mine, theirs in zip(model.operators, made, expected, strict=True):
+        assert np.array_equal(mine, theirs), operator.y
+        if getattr(operator, "bits", 8) == 4:
+            assert mine.dtype == np.int8
+            assert mine.min() >= -8 and mine.max() <= 7
+            spread.append(len(np.unique(mine)))
+    assert len(spread) == 10 and sum(spread) > 60
+    assert max(spread) == 16
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,0 +1,186 @@
+"""Single transformer blocks in integers, to try the core on without a model or a data set.
+
+A `FloatBlock` is built by transformers' own classes with weights drawn here; `integer_block`
+calibrates it on drawn streams and writes it as the compiler writes a whole model. The network
+takes the stream as `words` and leaves it, one block later, under its own name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from swopt.compiler import calibration, integerize
+from swopt.compiler.calibration import Seen, Stream
+from swopt.compiler.host import Inputs, to_int16
+from swopt.compiler.network import Network
+from swopt.techniques import quantization
+from swopt.techniques.quantization import WeightBits
+from swopt.workloads import tiny_vlm
+
+ATTENTION_BLOCK = 64
+"""Keys of one block of the online softmax."""
+
+EXPONENTIAL_ENTRIES = 16
+"""Entries of the exponential's table: the core's default."""
+
+CALIBRATION_STREAMS = 8
+"""Streams that a block is calibrated on."""
+
+
+@dataclass(frozen=True)
+class FloatBlock:
+    """One block in float32, and streams for it.
+
+    Attributes:
+        name: `vision.0` or `decoder.0`: what its layers' names begin with.
+        module: The block itself, of transformers.
+        run: A stream through it, `[n, tokens, channels]` -> the same shape.
+        rotary: `calibration.rotary_table` of a decoder.
+        streams: Drawn streams, float32 `[n, tokens, channels]`; the first is what the core is
+            asked, the others calibrate.
+    """
+
+    name: str
+    module: torch.nn.Module
+    run: Callable[[torch.Tensor], torch.Tensor]
+    rotary: tuple[torch.Tensor, torch.Tensor] | None
+    streams: torch.Tensor
+
+
+@dataclass(frozen=True)
+class IntegerBlock:
+    """A block in integers with one stream to send through it.
+
+    Attributes:
+        network: Its operators, without a head.
+        inputs: The stream that comes in.
+        step: What one step of the stream is worth, before the block and after it.
+    """
+
+    network: Network
+    inputs: Inputs
+    step: float
+
+
+def deit_tiny_block(
+    seed: int, weight_bits: WeightBits = 8, tokens: int = 197
+) -> tuple[Network, Inputs]:
+    """An encoder block of the shape of DeiT-tiny (Touvron et al. 2021), see `deit_tiny`.
+
+    Args:
+        seed: Of weights and streams.
+        weight_bits: Of every linear layer.
+        tokens: 197 are those of a 224 x 224 image.
+    """
+    made = integer_block(deit_tiny(seed, tokens), weight_bits)
+    return made.network, made.inputs
+
+
+def deit_tiny(seed: int, tokens: int = 197) -> FloatBlock:
+    """Pre-norm, 192 channels, 3 heads, MLP of 768, LayerNorm, tanh-GELU, attention without a mask.
+
+    No trained weight is in it. They are normal with the deviations that keep a stream's size:
+    attention scores have a deviation of about 1.7, inputs of GELU of about 1. The stream is normal
+    with a mean and a deviation of its own in each channel.
+    """
+    from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
+    from transformers.models.idefics3.modeling_idefics3 import Idefics3EncoderLayer
+
+    channels = 192
+    config = Idefics3VisionConfig(
+        hidden_size=channels, intermediate_size=768, num_attention_heads=3
+    )
+    config._attn_implementation = "eager"
+    with torch.random.fork_rng(devices=[]):
+        block = Idefics3EncoderLayer(config).eval()
+    rng = np.random.default_rng(seed)
+    gains = {"q_proj": 1.3, "k_proj": 1.3, "v_proj": 1.0, "out_proj": 0.7, "fc1": 1.0, "fc2": 1.0}
+    _draw(block, gains, rng)
+    mean, size = rng.normal(0, 0.5, channels), rng.lognormal(0, 0.5, channels)
+    streams = rng.normal(mean, size, (1 + CALIBRATION_STREAMS, tokens, channels))
+    return FloatBlock(
+        "vision.0",
+        block,
+        lambda stream: block(stream, attention_mask=None),
+        None,
+        torch.from_numpy(streams).float(),
+    )
+
+
+def _draw(block: torch.nn.Module, gains: dict[str, float], rng: np.random.Generator) -> None:
+    """Fills a block with normal weights.
+
+    Args:
+        block: Its linear layers and norms are filled, in their order.
+        gains: Deviation of a layer's outputs over that of its inputs, by the end of its name.
+        rng: Where the numbers come from.
+    """
+    with torch.no_grad():
+        for name, part in block.named_modules():
+            if isinstance(part, torch.nn.Linear):
+                deviation = gains[name.rsplit(".", 1)[-1]] / part.in_features**0.5
+                part.weight.copy_(_normal(rng, 0, deviation, part.weight))
+            elif "norm" in name:
+                part.weight.copy_(_normal(rng, 1, 0.2, part.weight))
+            bias = getattr(part, "bias", None)
+            if bias is not None:
+                bias.copy_(_normal(rng, 0, 0.1, bias))
+
+
+def _normal(
+    rng: np.random.Generator, mean: float, deviation: float, like: torch.Tensor
+) -> torch.Tensor:
+    return torch.from_numpy(rng.normal(mean, deviation, tuple(like.shape)))
+
+
+def integer_block(
+    block: FloatBlock,
+    weight_bits: WeightBits = 8,
+    attention_block: int = ATTENTION_BLOCK,
+    exponential_entries: int = EXPONENTIAL_ENTRIES,
+) -> IntegerBlock:
+    """The block in integers, calibrated on its own streams, with the first of them as its input.
+
+    Args:
+        block: In float.
+        weight_bits: Of every linear layer.
+        attention_block: Keys of one block of the online softmax, at least 1.
+        exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
+
+    Raises:
+        ValueError: A constant does not fit the core's fields.
+    """
+    tower, index = block.name.split(".")
+    layers = tiny_vlm.block_layers(tower, int(index), block.module)
+    seen = _seen(block, tower, layers)
+    weights = quantization.apply(
+        {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
+        {name: each.input_power for name, each in seen.layers.items()},
+        quantization.QuantizationKnobs(bits=weight_bits),
+    )
+    network, step = integerize.integerize_block(
+        block.name,
+        block.module,
+        layers,
+        weights,
+        seen,
+        block.rotary,
+        attention_block,
+        exponential_entries,
+    )
+    stream: NDArray[np.float64] = block.streams[0].double().numpy()
+    return IntegerBlock(network, Inputs(words=to_int16(stream / step)), step)
+
+
+def _seen(block: FloatBlock, tower: str, layers: dict[str, torch.nn.Linear]) -> Seen:
+    norms = tuple(part for name, part in block.module.named_children() if "norm" in name)
+    stream = Stream(readers=norms, makers=(block.module,))
+
+    def calibrate() -> None:
+        with torch.no_grad():
+            block.run(block.streams[1:])
+
+    return calibration.watch(layers, {tower: stream}, block.rotary, calibrate)
