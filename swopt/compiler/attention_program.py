@@ -176,16 +176,21 @@ class _Attention:
         self.v, self.y = site.tensors[operator.v], site.tensors[operator.y]
 
     def atoms(self) -> Iterator[Atom]:
-        """The scores of the next block are computed while the vector engine is at this one."""
+        """The scores of the next block are computed while the vector engine is at this one.
+
+        A division waits for the array, so the next softmax goes before it.
+        """
         works = list(self._works())
+        weighed: list[_Work] = []
         yield self._scores(works[0])
         for index, work in enumerate(works):
             yield self._softmax(work)
+            yield from (self._divide(done) for done in weighed)
             if index + 1 < len(works):
                 yield self._scores(works[index + 1])
             yield self._weigh(work)
-            if work.last:
-                yield self._divide(work)
+            weighed = [work] if work.last else []
+        yield from (self._divide(done) for done in weighed)
 
     def _works(self) -> Iterator[_Work]:
         """Every block of keys; as many heads and groups as there are places take turns."""
