@@ -9,8 +9,9 @@ from hwlib.commands import Divide, Matmul, Softmax, Span
 from hwlib.core_config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
+from swopt.compiler.linear_program import Tile, form_of, tiles
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.memory_map import Layout
+from swopt.compiler.memory_map import Layout, Tensor
 from swopt.compiler.site import Site
 
 PLACES = 2
@@ -22,26 +23,129 @@ STATE_WORDS = 4
 
 
 def values(site: Site, operator: net.Linear) -> Iterator[Atom]:
-    """A linear layer with its operands exchanged: weights in the lanes, tokens in the columns.
+    """A linear layer whose channels lie in the lanes.
 
     Raises:
         LoweringError: Its output is not int8.
     """
     if operator.output != "int8":
         raise LoweringError(f"{operator.y} lies across the lanes, so it must be int8")
-    rows = site.e.config.rows
-    x, y = site.take(operator.x, "int8"), site.tensors[operator.y]
-    head_dim = y.layout.channels // y.layout.heads
-    layout = Layout("int8", rows, x.layout.channels, rows)
-    first_token = site.groups[0] * rows
-    tokens = min(x.layout.tokens, (site.groups[-1] + 1) * rows) - first_token
-    pieces = [
-        (head, group) for head in range(y.layout.heads) for group in range(y.layout.head_groups)
+    wide = form_of(operator, site.e.config).precision == "8x8"
+    return _exchanged(site, operator) if wide else _transposed(site, operator)
+
+
+def values_words(operator: net.Linear, groups: int, config: CoreConfig) -> int:
+    """Words that values need beside their tensors, for a block of so many token groups."""
+    form = form_of(operator, config)
+    if form.precision == "8x8":
+        return PLACES * form.depth
+    return (1 + PLACES * groups) * config.rows // 2
+
+
+def _transposed(site: Site, operator: net.Linear) -> Iterator[Atom]:
+    """Values as other layers compute them, and then their product with a matrix of ones and zeros.
+
+    That takes half a row's cycles for a column, and the layer has its fewer bits.
+    """
+    config = site.e.config
+    rows = config.rows
+    x, y = site.operand(operator), site.tensors[operator.y]
+    ones = Layout("int8", rows, rows, rows)
+    identity, buffers = site.scratch, site.scratch + ones.words
+    data = site.e.constant(
+        ("identity", rows), lambda: ones.pack(np.eye(rows, dtype=np.int8)).astype("<i2").tobytes()
+    )
+    written: list[Span] = [("activations", identity, ones.words)]
+    yield Atom("load", [], written, lambda: site.e.load_words(identity, ones.words, data))
+    pieces = list(_pieces(y.layout))
+    places = [
+        {
+            group: buffers + ((index % PLACES) * len(site.groups) + at) * ones.words
+            for at, group in enumerate(site.groups)
+        }
+        for index in range(len(pieces))
     ]
-    for index, (head, group) in enumerate(pieces):
-        start = head * head_dim + group * rows
-        span = slice(start, min(start + rows, (head + 1) * head_dim))
-        spare = (0, rows - (span.stop - start))
+    for index, (_, _, span) in enumerate(pieces):
+        yield from _piece(site, operator, x, span, places[index])
+        if index:
+            yield _turned(site, y, pieces[index - 1], identity, places[index - 1])
+    yield _turned(site, y, pieces[-1], identity, places[-1])
+
+
+def _piece(
+    site: Site, operator: net.Linear, x: Tensor, span: slice, places: dict[int, int]
+) -> Iterator[Atom]:
+    """Some channels of values, tokens in the lanes."""
+    for tile in tiles(site, operator, span.start, span.stop):
+        shift = (tile.column - span.start) // 2
+
+        def emit(tile: Tile = tile, shift: int = shift) -> None:
+            for group, place in places.items():
+                site.e.emit(
+                    tile.product(
+                        site, x.group(group), "int8", place + shift, zero_point=operator.zero
+                    )
+                )
+
+        first = places[site.groups[0]] + shift
+        yield Atom("matmul", site.spans(x), [("activations", first, 1)], emit)
+
+
+def _turned(
+    site: Site, y: Tensor, piece: tuple[int, int, slice], identity: int, places: dict[int, int]
+) -> Atom:
+    """The same channels in the lanes."""
+    head, group, span = piece
+    rows, out = site.e.config.rows, y.head(head, group)
+    depth = (span.stop - span.start + 1) // 2
+    first_token, tokens = _tokens(site, y.layout)
+    entry = Entries(np.array([0]), np.array([2]), np.array([1]))  # (2 sum + 1) >> 1 is the sum
+
+    def emit() -> None:
+        channel = site.e.entries("matmul_channels", "identity", entry)
+        for token, columns in lanes(first_token, tokens, site.e.config):
+            site.e.emit(
+                Matmul(
+                    activation_address=identity,
+                    weight_source="activations",
+                    weight_address=places[token // rows],
+                    weight_lane=token % rows,
+                    depth=depth,
+                    columns=columns,
+                    scale_by="uniform",
+                    channel=channel,
+                    output="int8",
+                    out=out + token // 2,
+                )
+            )
+
+    read: list[Span] = [("activations", place, depth) for place in places.values()]
+    return Atom("matmul", read, [("activations", out + first_token // 2, 1)], emit)
+
+
+def _tokens(site: Site, layout: Layout) -> tuple[int, int]:
+    """The block's first token, and how many it has."""
+    first = site.groups[0] * layout.rows
+    return first, min(layout.tokens, (site.groups[-1] + 1) * layout.rows) - first
+
+
+def _pieces(layout: Layout) -> Iterator[tuple[int, int, slice]]:
+    """Head, group of its channels, and these channels, of values."""
+    head_dim = layout.channels // layout.heads
+    for head in range(layout.heads):
+        for group in range(layout.head_groups):
+            start = head * head_dim + group * layout.rows
+            yield head, group, slice(start, min(start + layout.rows, (head + 1) * head_dim))
+
+
+def _exchanged(site: Site, operator: net.Linear) -> Iterator[Atom]:
+    """Values with the operands exchanged: weights in the lanes, tokens in the columns."""
+    rows = site.e.config.rows
+    x, y = site.operand(operator), site.tensors[operator.y]
+    layout = Layout("int8", rows, x.layout.channels, rows)
+    first_token, tokens = _tokens(site, y.layout)
+    for index, (head, group, span) in enumerate(_pieces(y.layout)):
+        spare = (0, rows - (span.stop - span.start))
         buffer = site.scratch + index % PLACES * layout.words
         entries = Entries(
             np.pad(operator.bias[span], spare),
@@ -80,11 +184,6 @@ def values(site: Site, operator: net.Linear) -> Iterator[Atom]:
                 )
 
         yield Atom("matmul", site.spans(x), [("activations", out + first_token // 2, 1)], emit)
-
-
-def values_words(channels: int) -> int:
-    """Words that values need beside their tensors, for a layer of so many input channels."""
-    return PLACES * ((channels + 1) // 2)
 
 
 def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]:
@@ -290,7 +389,8 @@ class _Attention:
     def _divide(self, work: _Work) -> Atom:
         """The result of one head and group."""
         operator, place = self.operator, work.place
-        out = self.y.group(work.group) + work.head * operator.head_dim // 2
+        words = operator.head_dim // self.y.layout.word_channels
+        out = self.y.group(work.group) + work.head * words
 
         def emit() -> None:
             self.site.e.emit(
@@ -302,11 +402,12 @@ class _Attention:
                     multiplier=operator.scale.multiplier,
                     shift=operator.scale.shift,
                     zero_point=operator.scale.zero,
+                    out_bits=operator.bits,
                 )
             )
 
         read: Span = ("activations", place.weighted, 2 * operator.head_dim)
-        return Atom("vector", [read], [("activations", out, operator.head_dim // 2)], emit)
+        return Atom("vector", [read], [("activations", out, words)], emit)
 
     def _score_span(self, work: _Work) -> list[Span]:
         return [("activations", work.place.scores, work.count)]

@@ -143,9 +143,19 @@ class Emitter:
         return at
 
     def weights(
-        self, key: Hashable, words: int, packed_bits: PackedBits, data: Callable[[], bytes]
+        self,
+        key: Hashable,
+        words: int,
+        bits: tuple[PackedBits, Literal[8, 4]],
+        data: Callable[[], bytes],
     ) -> int:
         """First word of some weights in the weight memory.
+
+        Args:
+            key: What stands for these weights.
+            words: Of the weight memory.
+            bits: Of a weight in DRAM, and in the memory.
+            data: As they lie in DRAM.
 
         Raises:
             LoweringError: There are not so many words.
@@ -166,7 +176,8 @@ class Emitter:
                     address=at,
                     words=words,
                     dram_address=dram_address,
-                    packed_bits=packed_bits,
+                    packed_bits=bits[0],
+                    memory_bits=bits[1],
                 )
             )
         return at

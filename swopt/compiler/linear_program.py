@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from hwlib.commands import Matmul, MatmulOutput, Span, Store
-from hwlib.core_config import LANE_BYTES
+from hwlib.commands import Matmul, MatmulOutput, Precision, Span, Store
+from hwlib.core_config import LANE_BYTES, CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler import vector_program
 from swopt.compiler.emitter import Atom, Entries, PackedBits
@@ -44,7 +45,7 @@ def linear(site: Site, operator: net.Linear) -> Iterator[Atom]:
     Raises:
         LoweringError: A tile does not fit, or weights do not fit their bits.
     """
-    x, y = site.take(operator.x, "int8"), site.tensors[operator.y]
+    x, y = site.operand(operator), site.tensors[operator.y]
     output: MatmulOutput = "int8"
     zero_point, pairs = operator.zero, 2
     if operator.output != "int8":
@@ -71,7 +72,7 @@ def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:
     """
     operator = step.operator
     y = site.tensors[operator.y]
-    x = site.take(step.linears[0][1].x, "int8")
+    x = site.operand(step.linears[0][1])
     channels = y.layout.channels
     chunk = chunk_channels(step, site.e.config.columns)
     buffers = fused_buffers(step, site.e.config.columns)
@@ -91,7 +92,7 @@ def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:
 
             def emit(group: int = group, start: int = start, count: int = count) -> None:
                 sources = places[group]  # noqa: B023 - atoms are emitted before the next chunk's
-                out = y.group(group) + start // 2
+                out = y.group(group) + start // y.layout.word_channels
                 if isinstance(operator, net.Rotate):
                     assert table is not None
                     heads = count // operator.head_dim
@@ -104,7 +105,8 @@ def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:
                     assert isinstance(operator, net.Activate | net.Gate)
                     site.e.emit(vector_program.pointwise_command(operator, sources, out, count))
 
-            yield Atom("vector", spans, [("activations", y.group(group) + start // 2, 1)], emit)
+            place = y.group(group) + start // y.layout.word_channels
+            yield Atom("vector", spans, [("activations", place, 1)], emit)
 
 
 def _fill(
@@ -143,7 +145,7 @@ def head(site: Site, operator: net.Linear, logits: Logits) -> Iterator[Atom]:
     Raises:
         LoweringError: As for `linear`, or there are more logits than argmax counts.
     """
-    x = site.take(operator.x, "int8")
+    x = site.operand(operator)
     rows, columns = site.e.config.rows, site.e.config.columns
     channels = operator.weight.shape[0]
     if channels > 1 << 16:
@@ -172,6 +174,25 @@ def head_words(columns: int) -> int:
 
 
 @dataclass(frozen=True)
+class Form:
+    """How a layer's operands lie in the core.
+
+    Attributes:
+        precision: What the array is told.
+        memory_bits: Of a weight in the weight memory.
+        packed_bits: Of a weight in DRAM.
+        depth: Words of the activations.
+        weight_depth: Words of the weights.
+    """
+
+    precision: Precision
+    memory_bits: Literal[8, 4]
+    packed_bits: PackedBits
+    depth: int
+    weight_depth: int
+
+
+@dataclass(frozen=True)
 class Tile:
     """Columns of a layer that the array computes at once.
 
@@ -179,7 +200,7 @@ class Tile:
         layer: Whose.
         column, columns: Which.
         width: Columns of the array.
-        depth: Words of the inner product.
+        form: Bits of its operands in the core.
         entries: First channel, and the one behind the last, whose entries are loaded together.
     """
 
@@ -187,7 +208,7 @@ class Tile:
     column: int
     columns: int
     width: int
-    depth: int
+    form: Form
     entries: tuple[int, int]
 
     def product(
@@ -207,13 +228,15 @@ class Tile:
             (id(layer), start, end),
             Entries(layer.bias[start:end], layer.multiplier[start:end], layer.shift[start:end]),
         )
-        bits = packed_bits(layer)
-        key = (id(layer), self.column, self.columns)
-        address = site.e.weights(key, self.depth, bits, lambda: self._packed(bits))
+        form, key = self.form, (id(layer), self.column, self.columns)
+        address = site.e.weights(
+            key, form.weight_depth, (form.packed_bits, form.memory_bits), self._packed
+        )
         return Matmul(
             activation_address=activation_address,
             weight_address=address,
-            depth=self.depth,
+            depth=form.depth,
+            precision=form.precision,
             columns=self.columns,
             channel=channel + self.column - start,
             output=output,
@@ -223,12 +246,33 @@ class Tile:
             index_base=self.column if output == "argmax" else 0,
         )
 
-    def _packed(self, bits: PackedBits) -> bytes:
+    def _packed(self) -> bytes:
         """As they lie in DRAM: words of the weight memory, with zeros where nothing is."""
         rows = self.layer.weight[self.column : self.column + self.columns]
-        padded = np.pad(rows, ((0, self.width - self.columns), (0, rows.shape[1] % 2)))
-        words = padded.reshape(self.width, -1, 2).transpose(1, 0, 2)  # [depth, columns, 2]
-        return pack_weights(np.ascontiguousarray(words), bits).tobytes()
+        a_word = 16 // self.form.memory_bits
+        spare = a_word * self.form.weight_depth - rows.shape[1]
+        padded = np.pad(rows, ((0, self.width - self.columns), (0, spare)))
+        words = padded.reshape(self.width, -1, a_word).transpose(1, 0, 2)
+        return pack_weights(np.ascontiguousarray(words), self.form.packed_bits).tobytes()
+
+
+def form_of(layer: net.Linear, config: CoreConfig) -> Form:
+    """The form of most products a cycle that the core has for a layer.
+
+    Raises:
+        LoweringError: Weights do not fit their bits, or there is no such form.
+    """
+    bits, inputs = packed_bits(layer), layer.weight.shape[1]
+    if layer.activation_bits == 4:
+        if not config.composable or bits == 8:
+            raise LoweringError(
+                f"{layer.name} reads 4-bit activations, which takes weights of at most 4 bits and "
+                "a composable core"
+            )
+        return Form("4x4", 4, bits, -(-inputs // 4), -(-inputs // 4))
+    if config.composable and bits <= 4:
+        return Form("8x4", 4, bits, -(-inputs // 2), -(-inputs // 4))
+    return Form("8x8", 8, bits, -(-inputs // 2), -(-inputs // 2))
 
 
 def tiles(site: Site, layer: net.Linear, start: int, end: int) -> Iterator[Tile]:
@@ -238,10 +282,9 @@ def tiles(site: Site, layer: net.Linear, start: int, end: int) -> Iterator[Tile]
         LoweringError: Weights do not fit their bits.
     """
     config = site.e.config
-    packed_bits(layer)
+    form = form_of(layer, config)
     together = max(1, min(ENTRY_TILES, config.channel_entries // 2 // config.columns))
     span = together * config.columns
-    depth = (layer.weight.shape[1] + 1) // 2
     for column in range(start, end, config.columns):
         first = start + (column - start) // span * span
         yield Tile(
@@ -249,7 +292,7 @@ def tiles(site: Site, layer: net.Linear, start: int, end: int) -> Iterator[Tile]
             column,
             min(config.columns, end - column),
             config.columns,
-            depth,
+            form,
             (first, min(first + span, end)),
         )
 

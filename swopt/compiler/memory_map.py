@@ -18,11 +18,18 @@ Words = npt.NDArray[np.int16]
 """Words of the activation memory, `[words, rows]`."""
 
 
+Kind = Literal["int4", "int8", "int16", "values"]
+
+BYTES: Mapping[int, Kind] = {4: "int4", 8: "int8"}
+"""Kind of a tensor of so many bits."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a tensor `[tokens, channels]` lies in words.
 
-    `int8` and `int16` are those of `hwlib.commands`, a group of `rows` tokens after the other.
+    `int4`, `int8` and `int16` are those of `hwlib.commands`, a group of `rows` tokens after the
+    other.
     `values` are attention values, int8: for each key-value head and each group of `rows` of its
     channels one word for two tokens, with a lane for each channel.
 
@@ -34,7 +41,7 @@ class Layout:
         heads: Key-value heads, for values.
     """
 
-    kind: Literal["int8", "int16", "values"]
+    kind: Kind
     tokens: int
     channels: int
     rows: int
@@ -47,9 +54,14 @@ class Layout:
         return -(-self.tokens // self.rows)
 
     @cached_property
+    def word_channels(self) -> int:
+        """Channels of a token that share a word."""
+        return {"int16": 1, "int8": 2, "int4": 4, "values": 1}[self.kind]
+
+    @cached_property
     def group_words(self) -> int:
         """Words of one group of tokens."""
-        return self.channels if self.kind == "int16" else (self.channels + 1) // 2
+        return -(-self.channels // self.word_channels)
 
     @cached_property
     def head_words(self) -> int:
@@ -78,19 +90,18 @@ class Layout:
         return (head * self.head_groups + group) * self.head_words
 
     def pack(self, tensor: npt.NDArray[np.integer[Any]]) -> Words:
-        """Words of an int8 or int16 tensor; lanes beyond the last token are 0."""
-        padded = np.zeros((self.groups * self.rows, 2 * self.group_words), np.int8)
-        width = self.channels
-        if self.kind == "int16":
-            padded = np.zeros((self.groups * self.rows, width), np.int16)
-        padded[: self.tokens, :width] = tensor
+        """Words of an int16 or int8 tensor; lanes beyond the last token are 0."""
+        dtype = np.int16 if self.kind == "int16" else np.int8
+        shape = (self.groups * self.rows, self.word_channels * self.group_words)
+        padded = np.zeros(shape, dtype)
+        padded[: self.tokens, : self.channels] = tensor
         grouped = padded.view(np.int16).reshape(self.groups, self.rows, self.group_words)
         words = np.empty((self.groups, self.group_words, self.rows), np.int16)
         words[list(self.order or range(self.groups))] = grouped.transpose(0, 2, 1)
         return words.reshape(self.words, self.rows)
 
     def unpack(self, words: Words) -> npt.NDArray[np.integer[Any]]:
-        """int8 or int16 `[tokens, channels]` out of the words."""
+        """int16 or int8 `[tokens, channels]` out of the words; int4 values come as int8."""
         if self.kind == "values":
             shape = (self.heads, self.head_groups, self.head_words, self.rows, 2)
             by_token = words.view(np.int8).reshape(shape).transpose(2, 4, 0, 1, 3)
@@ -100,7 +111,10 @@ class Layout:
         grouped = words.reshape(self.groups, self.group_words, self.rows)
         ordered = grouped[list(self.order or range(self.groups))]
         flat = np.ascontiguousarray(ordered.transpose(0, 2, 1)).reshape(-1, self.group_words)
-        tensor = flat if self.kind == "int16" else flat.view(np.int8)
+        tensor: npt.NDArray[np.integer[Any]] = flat if self.kind == "int16" else flat.view(np.int8)
+        if self.kind == "int4":
+            # The high nibble by an arithmetic shift, the low one after a shift to the top.
+            tensor = np.stack([tensor << 4 >> 4, tensor >> 4], axis=-1).reshape(len(tensor), -1)
         return tensor[: self.tokens, : self.channels]
 
 
@@ -312,11 +326,11 @@ def _result(
             return replace(first, tokens=first.tokens + second.tokens)
         case net.Shuffle():
             x, squares = placed[operator.x].layout, operator.factor**2
-            if x.channels % 2 or x.tokens % (squares * rows):
+            if x.channels % x.word_channels or x.tokens % (squares * rows):
                 raise LoweringError(
                     f"pixel shuffle of {operator.x} makes {x.tokens / squares:g} tokens of "
                     f"{squares} x {x.channels} channels: tokens must be a multiple of the {rows} "
-                    "rows and channels even; use a core with fewer rows"
+                    f"rows and channels of {x.word_channels}; use a core with fewer rows"
                 )
             return replace(x, tokens=x.tokens // squares, channels=x.channels * squares)
         case net.Linear():
@@ -329,9 +343,11 @@ def _result(
                 return Layout("values", x.tokens, channels, rows, heads=heads)
             return Layout(operator.output, x.tokens, channels, rows)  # type: ignore[arg-type]
         case net.Attention():
-            return placed[operator.q].layout
-        case _:
+            return replace(placed[operator.q].layout, kind=BYTES[operator.bits])
+        case net.Rotate():
             return replace(placed[operator.x].layout, kind="int8")
+        case _:
+            return replace(placed[operator.x].layout, kind=BYTES[operator.bits])
 
 
 def _value_heads(operator: net.Linear, later: Sequence[net.Operator]) -> int:

@@ -118,7 +118,8 @@ def _scratch_words(
             block = network.attention_block
             return attention_program.attention_words(operator, keys, block, config)
         case net.Linear() if operator.across:
-            return attention_program.values_words(operator.weight.shape[1])
+            groups = min(taken.groups, groups_of(operator, placed))
+            return attention_program.values_words(operator, groups, config)
         case net.Linear() if operator.output == "logits":
             return linear_program.head_words(config.columns)
         case _:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwlib.commands import Span
+from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Tensor
@@ -40,8 +41,16 @@ class Site:
             raise LoweringError(f"{name} must lie as {kind} here, not as {tensor.layout.kind}")
         return tensor
 
+    def operand(self, layer: net.Linear) -> Tensor:
+        """What a linear layer reads.
+
+        Raises:
+            LoweringError: It has not the bits that the layer takes.
+        """
+        return self.take(layer.x, f"int{layer.activation_bits}")
+
     def spans(self, tensor: Tensor) -> list[Span]:
-        """The block's words of an int8 or int16 tensor."""
+        """The block's words of a tensor that lies by token groups."""
         words = tensor.layout.group_words
         return [("activations", tensor.group(group), words) for group in self.groups]
 

@@ -66,6 +66,7 @@ def norm(site: Site, operator: net.Norm) -> Iterator[Atom]:
                 base=operator.base,
                 centred=operator.centred,
                 zero_point=operator.zero,
+                out_bits=operator.bits,
             )
         )
 
@@ -100,6 +101,7 @@ def pointwise_command(
             multiplier=scale.multiplier,
             shift=scale.shift,
             zero_point=scale.zero,
+            out_bits=operator.bits,
         )
     return commands.Gate(
         source=sources[0],
@@ -110,6 +112,7 @@ def pointwise_command(
         multiplier=scale.multiplier,
         shift=scale.shift,
         zero_point=scale.zero,
+        out_bits=operator.bits,
     )
 
 

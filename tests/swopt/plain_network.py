@@ -1,6 +1,6 @@
 """Models of random integers, and what they compute without a core: whole tensors in plain numpy."""
 
-from collections.abc import Mapping
+import collections.abc
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,10 @@ import numpy as np
 from hwlib.reference import softmax, vector
 from swopt.compiler import network as net
 from swopt.compiler.host import Inputs
+from swopt.compiler.lowering import LoweringError
+from swopt.compiler.mapping import Mapping, cut_points
+from swopt.compiler.memory_map import place
+from swopt.compiler.passes import Pass, check_pass
 
 
 def evaluate(network: net.Network, inputs: Inputs) -> list[np.ndarray]:
@@ -22,7 +26,7 @@ def evaluate(network: net.Network, inputs: Inputs) -> list[np.ndarray]:
 
 def _result(
     operator: net.Operator,
-    tensors: Mapping[str, np.ndarray],
+    tensors: collections.abc.Mapping[str, np.ndarray],
     inputs: Inputs,
     network: net.Network,
 ) -> np.ndarray:
@@ -75,7 +79,7 @@ def _norm(operator: net.Norm, x: np.ndarray) -> np.ndarray:
     return vector.saturate(whole, operator.bits)
 
 
-def _linear(operator: net.Linear, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+def _linear(operator: net.Linear, tensors: collections.abc.Mapping[str, np.ndarray]) -> np.ndarray:
     x = tensors[operator.x].astype(np.int64)
     if operator.output == "logits":
         x = x[-1:]
@@ -101,7 +105,7 @@ def _rotate(operator: net.Rotate, x: np.ndarray) -> np.ndarray:
 
 
 def _attention(
-    operator: net.Attention, tensors: Mapping[str, np.ndarray], network: net.Network
+    operator: net.Attention, tensors: collections.abc.Mapping[str, np.ndarray], network: net.Network
 ) -> np.ndarray:
     dim = operator.head_dim
     tokens = len(tensors[operator.q])
@@ -215,7 +219,7 @@ class Drawer:
         ]
 
 
-def tiny_model(seed: int) -> net.Network:
+def tiny_model(seed: int, vision_heads: int = 2) -> net.Network:
     """Every operator once or more, in the manner of a vision tower, a connector and a decoder."""
     d = Drawer(seed)
     width, heads, kv_heads, dim, hidden, words = 24, 4, 2, 8, 20, 40
@@ -223,7 +227,7 @@ def tiny_model(seed: int) -> net.Network:
         net.Input("patches", "patches", 12),
         net.Input("positions", "positions", 12),
         net.Add("patches", "positions", "image"),
-        *d.block("image", "vision", heads=2, dim=6),
+        *d.block("image", "vision", heads=vision_heads, dim=12 // vision_heads),
         d.norm("image", "image.normed", 12),
         d.linear("image.normed", "image.up", 12, hidden, "int16"),
         net.Activate("image.up", "image.hidden", "gelu", d.scale(1 / 10, zero=-5)),
@@ -250,6 +254,36 @@ def tiny_model(seed: int) -> net.Network:
         d.linear("last", "logits", width, words, "logits"),
     ]
     return net.Network(tuple(operators), 8, 16, "logits", 1e-4)
+
+
+def four_bit_weights(model: net.Network) -> net.Network:
+    """The model with weights of at most 4 bits, whose sums are as large as before."""
+
+    def narrow(operator: net.Operator) -> net.Operator:
+        if not isinstance(operator, net.Linear) or operator.weight_bits <= 4:
+            return operator
+        shift = operator.shift - (operator.weight_bits - 4)
+        weight = (operator.weight >> (operator.weight_bits - 4)).astype(np.int8)
+        return replace(operator, weight=weight, weight_bits=4, shift=shift)
+
+    return replace(model, operators=tuple(narrow(operator) for operator in model.operators))
+
+
+def random_mapping(model: net.Network, inputs: Inputs, rows: int, seed: int) -> Mapping:
+    """Lawful passes of random cuts, sizes of blocks, and blocks under way."""
+    rng = np.random.default_rng(seed)
+    placed = place(model, inputs, rows)
+    cuts, passes = [*cut_points(model), len(model.operators)], []
+    while len(cuts) > 1:
+        end = int(rng.integers(1, min(4, len(cuts))))
+        taken = Pass(cuts[0], cuts[end], int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        try:
+            check_pass(model, taken, placed)
+        except LoweringError:
+            taken = Pass(cuts[0], cuts[1], 1 << 16)
+        passes.append(taken)
+        cuts = cuts[cuts.index(taken.end) :]
+    return Mapping(tuple(passes))
 
 
 def narrowed(model: net.Network) -> net.Network:

@@ -27,13 +27,23 @@ from swopt.compiler import twin
 from swopt.compiler.host import Inputs
 from swopt.compiler.integer_model import integer_model
 from swopt.compiler.lowering import LoweringError
+from swopt.compiler.mapping import Mapping
 from swopt.compiler.program import Program, lower, token, unpack, unpack_result
 from swopt.compiler.schedule import Schedule
 from swopt.plan import CompressionPlan
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.workload import Workload
 from tests.hwlib.core_programs import random_program
-from tests.swopt.plain_network import Drawer, brought, evaluate, tiny_inputs, tiny_model
+from tests.swopt.plain_network import (
+    Drawer,
+    brought,
+    evaluate,
+    four_bit_weights,
+    narrowed,
+    random_mapping,
+    tiny_inputs,
+    tiny_model,
+)
 
 
 def core(**knobs: Any) -> CoreConfig:
@@ -44,9 +54,11 @@ def network(*operators: net.Operator, block: int = 8, entries: Any = 16) -> net.
     return net.Network(operators, block, entries, "logits", 1.0)
 
 
-def assert_equal_to_numpy(model: net.Network, inputs: Inputs, config: CoreConfig) -> Program:
+def assert_equal_to_numpy(
+    model: net.Network, inputs: Inputs, config: CoreConfig, mapping: Mapping | None = None
+) -> Program:
     """Every tensor, after each operator that made it or added to it."""
-    program = lower(model, inputs, config, trace=True)
+    program = lower(model, inputs, config, mapping, trace=True)
     encode_program(program.commands, config)
     dram = execute(program.commands, program.dram, config)
     expected = evaluate(model, inputs)
@@ -160,7 +172,9 @@ def test_rotation_of_several_heads_with_one_table() -> None:
     model = network(net.Input("q", "words", 24), net.Input("k", "patches", 8), first, second)
     inputs = brought(words=d.tensor(19, 24, 300), patches=d.tensor(19, 8, 300))
     program = assert_equal_to_numpy(model, inputs, core())
-    assert sum(isinstance(command, Load) for command in program.commands) == 9  # a load a token group
+    assert (
+        sum(isinstance(command, Load) for command in program.commands) == 9
+    )  # a load a token group
 
 
 def test_weights_that_fill_more_than_half_of_the_memory() -> None:
@@ -180,6 +194,30 @@ def test_weights_that_fill_more_than_half_of_the_memory() -> None:
 def test_a_whole_model_of_vision_connector_and_decoder(rows: int, columns: int, words: int) -> None:
     model, inputs = tiny_model(words), tiny_inputs(words, words)
     assert_equal_to_numpy(model, inputs, core(rows=rows, columns=columns, channel_entries=256))
+
+
+@pytest.mark.parametrize("rows, columns", SIDES)
+def test_fewer_bits_take_more_products_a_cycle_and_no_other_number(rows: int, columns: int) -> None:
+    config = core(rows=rows, columns=columns, channel_entries=256, composable=True)
+    inputs = tiny_inputs(3, 11)
+    few = four_bit_weights(tiny_model(3, vision_heads=3))
+    for model, precision in ((few, "8x4"), (narrowed(few), "4x4")):
+        program = assert_equal_to_numpy(model, inputs, config)
+        matmuls = [c for c in program.commands if isinstance(c, Matmul)]
+        used = {c.precision for c in matmuls if c.weight_source == "weights"}
+        assert used == {precision}
+    assert_equal_to_numpy(few, inputs, core(rows=rows, columns=columns, channel_entries=256))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_blocks_of_any_size_in_passes_of_any_length(seed: int) -> None:
+    rows, columns = SIDES[seed % len(SIDES)]
+    config = core(rows=rows, columns=columns, channel_entries=256, composable=seed % 2 == 1)
+    model, inputs = tiny_model(seed, vision_heads=3), tiny_inputs(seed, 1 + 3 * seed)
+    if config.composable:
+        model = narrowed(four_bit_weights(model)) if seed % 4 == 1 else four_bit_weights(model)
+    mapping = random_mapping(model, inputs, rows, seed)
+    assert_equal_to_numpy(model, inputs, config, mapping)
 
 
 def test_a_part_that_was_added_to_before_it_is_joined() -> None:
