@@ -14,9 +14,8 @@ from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Layout, Tensor
 from swopt.compiler.site import Site
 
-PLACES = 2
-"""Blocks of keys that are under way at once: one is in the vector engine while the array works on
-the other."""
+BUFFERS = 2
+"""Pieces of values that are under way at once: one is loaded or computed beside the other."""
 
 STATE_WORDS = 4
 """Words of the state of a softmax; the last is alpha."""
@@ -38,8 +37,8 @@ def values_words(operator: net.Linear, groups: int, config: CoreConfig) -> int:
     """Words that values need beside their tensors, for a block of so many token groups."""
     form = form_of(operator, config)
     if form.precision == "8x8":
-        return PLACES * form.depth
-    return (1 + PLACES * groups) * config.rows // 2
+        return BUFFERS * form.depth
+    return (1 + BUFFERS * groups) * config.rows // 2
 
 
 def _transposed(site: Site, operator: net.Linear) -> Iterator[Atom]:
@@ -60,7 +59,7 @@ def _transposed(site: Site, operator: net.Linear) -> Iterator[Atom]:
     pieces = list(_pieces(y.layout))
     places = [
         {
-            group: buffers + ((index % PLACES) * len(site.groups) + at) * ones.words
+            group: buffers + ((index % BUFFERS) * len(site.groups) + at) * ones.words
             for at, group in enumerate(site.groups)
         }
         for index in range(len(pieces))
@@ -146,7 +145,7 @@ def _exchanged(site: Site, operator: net.Linear) -> Iterator[Atom]:
     first_token, tokens = _tokens(site, y.layout)
     for index, (head, group, span) in enumerate(_pieces(y.layout)):
         spare = (0, rows - (span.stop - span.start))
-        buffer = site.scratch + index % PLACES * layout.words
+        buffer = site.scratch + index % BUFFERS * layout.words
         entries = Entries(
             np.pad(operator.bias[span], spare),
             np.pad(operator.multiplier[span], spare),
@@ -186,13 +185,20 @@ def _exchanged(site: Site, operator: net.Linear) -> Iterator[Atom]:
         yield Atom("matmul", site.spans(x), [("activations", out + first_token // 2, 1)], emit)
 
 
-def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]:
+def places_of(ways: int) -> int:
+    """Blocks of keys that a thread has under way: two where it is alone, so that one is in the
+    vector engine while the array works on the other."""
+    return 2 if ways == 1 else 1
+
+
+def attention(site: Site, operator: net.Attention, block: int, places: int) -> Iterator[Atom]:
     """All heads of one attention.
 
     Args:
         site: Where.
         operator: The attention.
         block: Keys of one block.
+        places: Blocks of keys that are under way at once.
 
     Raises:
         LoweringError: The block or the head's width is odd, or the scores have a zero point.
@@ -207,12 +213,14 @@ def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]
     for name in (operator.q, operator.k):
         site.take(name, "int8")
     site.take(operator.v, "values")
-    return _Attention(site, operator, block).atoms()
+    return _Attention(site, operator, block, places).atoms()
 
 
-def attention_words(operator: net.Attention, keys: int, block: int, config: CoreConfig) -> int:
+def attention_words(
+    operator: net.Attention, keys: int, block: int, places: int, config: CoreConfig
+) -> int:
     """Words that an attention over so many keys needs beside its tensors."""
-    return PLACES * _place_words(operator, min(keys + keys % 2, block), block, config)
+    return places * _place_words(operator, min(keys + keys % 2, block), block, config)
 
 
 def _place_words(operator: net.Attention, held: int, block: int, config: CoreConfig) -> int:
@@ -266,8 +274,9 @@ class _Work:
 class _Attention:
     """The atoms of one attention on one block of tokens."""
 
-    def __init__(self, site: Site, operator: net.Attention, block: int) -> None:
+    def __init__(self, site: Site, operator: net.Attention, block: int, places: int) -> None:
         self.site = site
+        self.places = places
         self.operator = operator
         self.block = block
         self.rows = site.e.config.rows
@@ -280,6 +289,12 @@ class _Attention:
         A division waits for the array, so the next softmax goes before it.
         """
         works = list(self._works())
+        if self.places == 1:
+            for work in works:
+                yield from (self._scores(work), self._softmax(work), self._weigh(work))
+                if work.last:
+                    yield self._divide(work)
+            return
         weighed: list[_Work] = []
         yield self._scores(works[0])
         for index, work in enumerate(works):
@@ -297,9 +312,9 @@ class _Attention:
         held = min(keys + keys % 2, self.block)
         words = _place_words(self.operator, held, self.block, config)
         first = self.site.scratch + _slack(self.block, config)
-        places = [_Place(first + at * words, held) for at in range(PLACES)]
+        places = [_Place(first + at * words, held) for at in range(self.places)]
         pairs = [(head, group) for group in self.site.groups for head in range(self.operator.heads)]
-        for at in range(0, len(pairs), PLACES):
+        for at in range(0, len(pairs), self.places):
             turns = [
                 list(self._blocks(head, group, place))
                 for (head, group), place in zip(pairs[at:], places, strict=False)

@@ -39,6 +39,7 @@ class Layout:
         rows: Lanes of a word.
         order: Place of each token group, or None for one after the other.
         heads: Key-value heads, for values.
+        stride: Words from one token group to the next, or 0 for those that it takes.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class Layout:
     rows: int
     order: tuple[int, ...] | None = None
     heads: int = 1
+    stride: int = 0
 
     @cached_property
     def groups(self) -> int:
@@ -78,12 +80,12 @@ class Layout:
         """All of them."""
         if self.kind == "values":
             return self.heads * self.head_groups * self.head_words
-        return self.groups * self.group_words
+        return self.groups * (self.stride or self.group_words)
 
     def group(self, group: int) -> int:
         """First word of a token group, counted from the tensor's first."""
         place = group if self.order is None else self.order[group]
-        return place * self.group_words
+        return place * (self.stride or self.group_words)
 
     def head(self, head: int, group: int) -> int:
         """First word of a group of channels of a head, for values."""
@@ -108,7 +110,7 @@ class Layout:
             per_head = by_token.reshape(2 * self.head_words, self.heads, -1)
             kept = per_head[: self.tokens, :, : self.channels // self.heads]
             return kept.reshape(self.tokens, self.channels)
-        grouped = words.reshape(self.groups, self.group_words, self.rows)
+        grouped = words.reshape(self.groups, -1, self.rows)[:, : self.group_words]
         ordered = grouped[list(self.order or range(self.groups))]
         flat = np.ascontiguousarray(ordered.transpose(0, 2, 1)).reshape(-1, self.group_words)
         tensor: npt.NDArray[np.integer[Any]] = flat if self.kind == "int16" else flat.view(np.int8)
@@ -269,12 +271,23 @@ def place(network: net.Network, inputs: "Inputs", rows: int) -> dict[str, Placed
             case net.Shuffle():
                 placed[made] = Placed(layout, operator.x)
                 placed[operator.x] = _shuffled(operator, placed[operator.x], layout)
+            case net.Attention() if _last_reader(network, operator.q) == index:
+                q = placed[operator.q]
+                if q.region == operator.q and q.layout.order is None:
+                    # Each head and group of queries is done with when its result is written.
+                    stride = q.layout.group_words
+                    placed[made] = Placed(replace(layout, stride=stride), operator.q)
             case net.Concatenate():
                 first = placed[operator.first].layout
                 for name, offset in ((operator.first, 0), (operator.second, first.words)):
                     _move(placed, name, made, offset)
     _check_shared(network, placed)
     return placed
+
+
+def _last_reader(network: net.Network, name: str) -> int:
+    """Index of the last operator that reads a tensor."""
+    return max(index for index, op in enumerate(network.operators) if name in read_by(op))
 
 
 def read_by(operator: net.Operator) -> tuple[str, ...]:

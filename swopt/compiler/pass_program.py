@@ -116,7 +116,8 @@ def _scratch_words(
         case net.Attention():
             keys = placed[operator.k].layout.tokens
             block = network.attention_block
-            return attention_program.attention_words(operator, keys, block, config)
+            places = attention_program.places_of(taken.ways)
+            return attention_program.attention_words(operator, keys, block, places, config)
         case net.Linear() if operator.across:
             groups = min(taken.groups, groups_of(operator, placed))
             return attention_program.values_words(operator, groups, config)
@@ -186,6 +187,7 @@ class PassProgram:
                 _check_layer(operator, self.placed)
         self.steps = steps(self.network, taken)
         self.own = local(self.network, taken, self.placed)
+        self.places = attention_program.places_of(taken.ways)
         self.room = room(self.network, taken, self.placed, self.e.config)
         total = max(
             groups_of(operator, self.placed)
@@ -278,7 +280,7 @@ class PassProgram:
                 yield from vector_program.rotate(site, operator, table)
             case net.Attention():
                 block = self.network.attention_block
-                yield from attention_program.attention(site, operator, block)
+                yield from attention_program.attention(site, operator, block, self.places)
             case net.Linear() if operator.across:
                 yield from attention_program.values(site, operator)
             case net.Linear() if operator.output == "logits":
