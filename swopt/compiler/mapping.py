@@ -1,10 +1,30 @@
-"""Which passes a network takes through a core, and how many token groups a block of each has."""
+"""Which passes a network takes through a core, and how many token groups a block of each has.
 
+A pass loads its weights once a block, so large blocks save traffic; small ones leave room for more
+blocks under way, so that norms of one hide behind products of another. The choice is exhaustive:
+every run of pieces up to `LONGEST`, every size of block and up to `WAYS` blocks under way are
+costed, and the passes of least cycles that fit the activation memory are taken (dynamic programming
+over the cuts).
+"""
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Table
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
+from hwlib.core_config import CoreConfig
+from swopt.compiler import costs
 from swopt.compiler import network as net
-from swopt.compiler.passes import Pass
+from swopt.compiler.lowering import LoweringError
+from swopt.compiler.memory_map import Placed, read_by
+from swopt.compiler.pass_program import room
+from swopt.compiler.passes import Pass, check_pass, groups_of, local, steps
+
+LONGEST = 3
+"""Most pieces between cut points that one pass takes."""
+
+WAYS = 3
+"""Most blocks under way at once."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +54,111 @@ def cut_points(network: net.Network) -> list[int]:
         or isinstance(operator, net.Norm | net.Attention | net.Shuffle | net.Concatenate)
         or (isinstance(operator, net.Input) and not isinstance(operators[index - 1], net.Input))
     ]
+
+
+def choose(network: net.Network, placed: Table[str, Placed], config: CoreConfig) -> Mapping:
+    """The passes of least cycles that fit the activation memory.
+
+    Args:
+        network: The model.
+        placed: Layout and place of every tensor.
+        config: The core.
+
+    Raises:
+        LoweringError: None fits; the message says what the smallest takes.
+    """
+    search = _Search(network, placed, config)
+    cuts = search.cuts
+    # best[i]: cycles of the passes from cut i on, and the first of them.
+    best: list[tuple[float, Pass | None]] = [(float("inf"), None)] * (len(cuts) - 1)
+    best.append((0.0, None))
+    for at in reversed(range(len(cuts) - 1)):
+        for end in range(at + 1, min(at + 1 + LONGEST, len(cuts))):
+            if best[end][0] == float("inf"):
+                continue
+            for taken, cycles in search.fitting(cuts[at], cuts[end]):
+                total = cycles + best[end][0]
+                if total < best[at][0]:
+                    best[at] = (total, taken)
+    if best[0][1] is None:
+        raise LoweringError(search.refusal())
+    passes, at = [], 0
+    while at < len(cuts) - 1:
+        chosen = best[at][1]
+        assert chosen is not None
+        passes.append(chosen)
+        at = cuts.index(chosen.end)
+    return Mapping(tuple(passes))
+
+
+class _Search:
+    """The passes between two cuts, with their cycles and words."""
+
+    def __init__(
+        self, network: net.Network, placed: Table[str, Placed], config: CoreConfig
+    ) -> None:
+        self.network = network
+        self.placed = placed
+        self.config = config
+        self.cuts = [*cut_points(network), len(network.operators)]
+        self.smallest: tuple[int, Pass] | None = None
+        self.regions = _region_spans(network, placed)
+
+    def fitting(self, first: int, end: int) -> Iterator[tuple[Pass, float]]:
+        """Passes over these operators that fit, with their cycles."""
+        operators = self.network.operators[first:end]
+        total = max(groups_of(operator, self.placed) for operator in operators)
+        cost = None
+        for groups, ways in product(_sizes(total), range(1, WAYS + 1)):
+            blocks = -(-total // groups)
+            if ways > blocks:
+                continue
+            taken = Pass(first, end, groups, ways)
+            try:
+                check_pass(self.network, taken, self.placed)
+            except LoweringError:
+                continue
+            words = self._words(taken)
+            if self.smallest is None or words < self.smallest[0] or self.smallest[1].first != first:
+                self.smallest = (words, taken)
+            if words > self.config.activation_words:
+                continue
+            if cost is None:
+                cost = costs.of(self.network, taken, self.placed, self.config)
+            yield taken, cost.cycles(groups, ways)
+
+    def _words(self, taken: Pass) -> int:
+        """Words of the activation memory that a pass takes at its height."""
+        own = local(self.network, taken, self.placed)
+        fused = {layer.y for step in steps(self.network, taken) for _, layer in step.linears}
+        beside = sum(
+            self.placed[region].layout.words
+            for region, (first, last) in self.regions.items()
+            if first < taken.end and last >= taken.first and region not in own.keys() | fused
+        )
+        return beside + taken.ways * room(self.network, taken, self.placed, self.config).words
+
+    def refusal(self) -> str:
+        assert self.smallest is not None
+        words, taken = self.smallest
+        return (
+            f"operators {taken.first} to {taken.end - 1} take {words} words of an activation "
+            f"memory of {self.config.activation_words}, in blocks of {taken.groups} token groups; "
+            "use a larger activation memory"
+        )
+
+
+def _sizes(total: int) -> Sequence[int]:
+    """Sizes of blocks worth trying: one for each number of blocks."""
+    return sorted({-(-total // blocks) for blocks in range(1, total + 1)})
+
+
+def _region_spans(network: net.Network, placed: Table[str, Placed]) -> dict[str, tuple[int, int]]:
+    """The first and the last operator that touch each region."""
+    spans: dict[str, tuple[int, int]] = {}
+    for index, operator in enumerate(network.operators):
+        for name in {*read_by(operator), operator.y} & placed.keys():
+            region = placed[name].region
+            first, _ = spans.get(region, (index, index))
+            spans[region] = (first, index)
+    return spans

@@ -17,7 +17,7 @@ from swopt.compiler import network as net
 from swopt.compiler.emitter import Emitter
 from swopt.compiler.linear_program import Logits
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.mapping import Mapping, one_block
+from swopt.compiler.mapping import Mapping, choose
 from swopt.compiler.memory_map import Layout, Placed, last_readers, place
 from swopt.compiler.pass_program import PassProgram, Piece, Trace
 from swopt.compiler.passes import check_pass, local
@@ -80,7 +80,7 @@ def lower(
         network: The model.
         inputs: The question's tensors.
         config: The core.
-        mapping: The passes; by default each operator on all tokens.
+        mapping: The passes; by default those that `mapping.choose` takes.
         trace: Store every tensor to DRAM, so that each can be looked at.
 
     Raises:
@@ -92,7 +92,7 @@ def lower(
             f"core's has {config.exponential_entries}; they must be equal"
         )
     placed = place(network, inputs, config.rows)
-    passes = (mapping or one_block(network)).passes
+    passes = (mapping or choose(network, placed, config)).passes
     e, traced = Emitter(config), Trace() if trace else None
     addresses = _bring(network, inputs, placed, e)
     logits = _logits(network, placed, e)
