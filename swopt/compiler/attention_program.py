@@ -114,12 +114,14 @@ def _turned(
                     scale_by="uniform",
                     channel=channel,
                     output="int8",
-                    out=out + token // 2,
+                    out=out + (y.layout.past + token) // 2,
                 )
             )
 
     read: list[Span] = [("activations", place, depth) for place in places.values()]
-    return Atom("matmul", read, [("activations", out + first_token // 2, 1)], emit)
+    return Atom(
+        "matmul", read, [("activations", out + (y.layout.past + first_token) // 2, 1)], emit
+    )
 
 
 def _tokens(site: Site, layout: Layout) -> tuple[int, int]:
@@ -177,12 +179,17 @@ def _exchanged(site: Site, operator: net.Linear) -> Iterator[Atom]:
                         scale_by="lane",
                         channel=channel,
                         output="int8",
-                        out=out + token // 2,
+                        out=out + (y.layout.past + token) // 2,
                         zero_point=operator.zero,
                     )
                 )
 
-        yield Atom("matmul", site.spans(x), [("activations", out + first_token // 2, 1)], emit)
+        yield Atom(
+            "matmul",
+            site.spans(x),
+            [("activations", out + (y.layout.past + first_token) // 2, 1)],
+            emit,
+        )
 
 
 def places_of(ways: int) -> int:
@@ -308,7 +315,7 @@ class _Attention:
 
     def _works(self) -> Iterator[_Work]:
         """Every block of keys; as many heads and groups as there are places take turns."""
-        keys, config = self.k.layout.tokens, self.site.e.config
+        keys, config = self.operator.past + self.k.layout.tokens, self.site.e.config
         held = min(keys + keys % 2, self.block)
         words = _place_words(self.operator, held, self.block, config)
         first = self.site.scratch + _slack(self.block, config)
@@ -323,10 +330,11 @@ class _Attention:
                 yield from (turn[index] for turn in turns if index < len(turn))
 
     def _blocks(self, head: int, group: int, place: _Place) -> Iterator[_Work]:
-        keys = self.k.layout.tokens
+        past = self.operator.past
+        keys = past + self.k.layout.tokens
         if self.operator.causal:
             # Nobody in the group sees more; a block that nobody sees changes nothing.
-            keys = min(keys, (group + 1) * self.rows)
+            keys = min(keys, past + (group + 1) * self.rows)
         for start in range(0, keys, self.block):
             count = min(self.block, keys - start)
             yield _Work(head, group, start, count, place, start + count == keys)
@@ -335,7 +343,7 @@ class _Attention:
         """q k^T of one block, int16."""
         width = self.operator.head_dim // 2
         q = self.q.group(work.group) + work.head * width
-        score = self.operator.score
+        score, past_groups = self.operator.score, self.k.layout.past_groups
         entry = Entries(np.array([0]), np.array([score.multiplier]), np.array([score.shift]))
 
         def emit() -> None:
@@ -345,7 +353,8 @@ class _Attention:
                     Matmul(
                         activation_address=q,
                         weight_source="activations",
-                        weight_address=self.k.group(key // self.rows) + self._kv(work) * width,
+                        weight_address=self.k.group(key // self.rows - past_groups)
+                        + self._kv(work) * width,
                         weight_lane=key % self.rows,
                         depth=width,
                         columns=columns,
@@ -360,7 +369,8 @@ class _Attention:
 
     def _softmax(self, work: _Work) -> Atom:
         """Probabilities of one block."""
-        offset = {"offset": work.group * self.rows - work.start} if self.operator.causal else {}
+        first = self.operator.past + work.group * self.rows
+        offset = {"offset": first - work.start} if self.operator.causal else {}
         place = work.place
 
         def emit() -> None:

@@ -142,9 +142,10 @@ def _attention(
     config: CoreConfig,
 ) -> None:
     side = min(config.rows, config.columns)
-    queries, keys = placed[operator.q].layout, placed[operator.k].layout.tokens
+    queries, keys = placed[operator.q].layout, operator.past + placed[operator.k].layout.tokens
     for group in range(queries.groups):
-        seen = min(keys, (group + 1) * config.rows) if operator.causal else keys
+        reach = operator.past + (group + 1) * config.rows
+        seen = min(keys, reach) if operator.causal else keys
         array = vector = softmax = 0.0
         for start in range(0, seen, network.attention_block):
             count = min(network.attention_block, seen - start)

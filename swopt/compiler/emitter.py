@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hwlib.commands import AnyCommand, Load, Queue, Span, Store
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from hwlib.reference.execute import CHANNEL
+from swopt.compiler.dram import DramImage
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import ActivationMemory, Ring
 from swopt.compiler.schedule import Schedule
@@ -67,13 +68,16 @@ class Emitter:
 
     Args:
         config: The core.
+        dram: Takes constants and results.
     """
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, dram: DramImage) -> None:
         self.config = config
+        self.dram = dram
+        self.word_bytes = LANE_BYTES * config.rows
+        """Of a word of the activation memory in DRAM."""
         self.memory = ActivationMemory(config.activation_words)
         self.schedule = Schedule(config)
-        self._image = bytearray()
         self._constants: dict[Hashable, int] = {}
         self._weights = Ring(config.weight_words)
         self._tables: dict[Table, Ring] = {
@@ -105,30 +109,11 @@ class Emitter:
     def _begin(self, atom: Atom) -> int:
         return self.schedule.begin(atom.queue, atom.read, atom.written)
 
-    # DRAM.
-
-    def reserve(self, size: int) -> int:
-        """First byte of so many in whole beats of DRAM."""
-        at = len(self._image)
-        beat = self.config.dma_bytes
-        self._image += bytes(-(-size // beat) * beat)
-        return at
-
     def constant(self, key: Hashable, data: Callable[[], bytes]) -> int:
         """First byte in DRAM of what is known now; a key always stands for the same bytes."""
         if key not in self._constants:
-            content = data()
-            if content not in self._constants:
-                at = self._constants[content] = self.reserve(len(content))
-                self._image[at : at + len(content)] = content
-            self._constants[key] = self._constants[content]
+            self._constants[key] = self.dram.constant(data())
         return self._constants[key]
-
-    def image(self) -> npt.NDArray[np.uint8]:
-        """The DRAM image before the program."""
-        return np.frombuffer(bytes(self._image), np.uint8)
-
-    # Memories.
 
     def load_words(self, address: int, words: int, dram_address: int) -> None:
         """Loads words of the activation memory."""
@@ -136,11 +121,9 @@ class Emitter:
             Load(target="activations", address=address, words=words, dram_address=dram_address)
         )
 
-    def store(self, address: int, words: int) -> int:
-        """Stores words of the activation memory; returns their first byte in DRAM."""
-        at = self.reserve(words * LANE_BYTES * self.config.rows)
-        self.emit(Store(address=address, words=words, dram_address=at))
-        return at
+    def store_words(self, address: int, words: int, dram_address: int) -> None:
+        """Stores words of the activation memory."""
+        self.emit(Store(address=address, words=words, dram_address=dram_address))
 
     def weights(
         self,

@@ -40,6 +40,7 @@ class Layout:
         order: Place of each token group, or None for one after the other.
         heads: Key-value heads, for values.
         stride: Words from one token group to the next, or 0 for those that it takes.
+        past: Tokens in front of the tensor's own, in whole groups: of keys and values.
     """
 
     kind: Kind
@@ -49,11 +50,17 @@ class Layout:
     order: tuple[int, ...] | None = None
     heads: int = 1
     stride: int = 0
+    past: int = 0
 
     @cached_property
     def groups(self) -> int:
-        """Groups of `rows` tokens."""
+        """Groups of `rows` tokens of the tensor's own."""
         return -(-self.tokens // self.rows)
+
+    @cached_property
+    def past_groups(self) -> int:
+        """Groups of tokens in front of them."""
+        return self.past // self.rows
 
     @cached_property
     def word_channels(self) -> int:
@@ -68,7 +75,7 @@ class Layout:
     @cached_property
     def head_words(self) -> int:
         """Words of one group of channels of a head, for values."""
-        return (self.tokens + 1) // 2
+        return (self.past + self.tokens + 1) // 2
 
     @cached_property
     def head_groups(self) -> int:
@@ -80,15 +87,15 @@ class Layout:
         """All of them."""
         if self.kind == "values":
             return self.heads * self.head_groups * self.head_words
-        return self.groups * (self.stride or self.group_words)
+        return (self.past_groups + self.groups) * (self.stride or self.group_words)
 
     def group(self, group: int) -> int:
-        """First word of a token group, counted from the tensor's first."""
-        place = group if self.order is None else self.order[group]
-        return place * (self.stride or self.group_words)
+        """First word of a token group; those of the past have negative numbers."""
+        place = group if self.order is None or group < 0 else self.order[group]
+        return (self.past_groups + place) * (self.stride or self.group_words)
 
     def head(self, head: int, group: int) -> int:
-        """First word of a group of channels of a head, for values."""
+        """First word of a group of channels of a head, for values, the past included."""
         return (head * self.head_groups + group) * self.head_words
 
     def pack(self, tensor: npt.NDArray[np.integer[Any]]) -> Words:
@@ -108,9 +115,11 @@ class Layout:
             shape = (self.heads, self.head_groups, self.head_words, self.rows, 2)
             by_token = words.view(np.int8).reshape(shape).transpose(2, 4, 0, 1, 3)
             per_head = by_token.reshape(2 * self.head_words, self.heads, -1)
-            kept = per_head[: self.tokens, :, : self.channels // self.heads]
+            own = slice(self.past, self.past + self.tokens)
+            kept = per_head[own, :, : self.channels // self.heads]
             return kept.reshape(self.tokens, self.channels)
-        grouped = words.reshape(self.groups, -1, self.rows)[:, : self.group_words]
+        grouped = words.reshape(self.past_groups + self.groups, -1, self.rows)
+        grouped = grouped[self.past_groups :, : self.group_words]
         ordered = grouped[list(self.order or range(self.groups))]
         flat = np.ascontiguousarray(ordered.transpose(0, 2, 1)).reshape(-1, self.group_words)
         tensor: npt.NDArray[np.integer[Any]] = flat if self.kind == "int16" else flat.view(np.int8)
@@ -353,14 +362,24 @@ def _result(
                 return None
             if operator.across:
                 heads = _value_heads(operator, network.operators[index + 1 :])
-                return Layout("values", x.tokens, channels, rows, heads=heads)
+                past = past_of(network, operator.y)
+                return Layout("values", x.tokens, channels, rows, heads=heads, past=past)
             return Layout(operator.output, x.tokens, channels, rows)  # type: ignore[arg-type]
         case net.Attention():
             return replace(placed[operator.q].layout, kind=BYTES[operator.bits])
         case net.Rotate():
-            return replace(placed[operator.x].layout, kind="int8")
+            past = past_of(network, operator.y)
+            return replace(placed[operator.x].layout, kind="int8", past=past)
         case _:
             return replace(placed[operator.x].layout, kind=BYTES[operator.bits])
+
+
+def past_of(network: net.Network, name: str) -> int:
+    """Tokens in front of a tensor's own: of keys and values that an attention continues."""
+    for operator in network.operators:
+        if isinstance(operator, net.Attention) and name in (operator.k, operator.v):
+            return operator.past
+    return 0
 
 
 def _value_heads(operator: net.Linear, later: Sequence[net.Operator]) -> int:

@@ -199,6 +199,7 @@ class Attention:
             `[tokens, kv_heads * head_dim]`.
         heads, kv_heads, head_dim: A head uses key-value head `h * kv_heads // heads`.
         causal: Token t sees tokens 0..t; else all.
+        past: Tokens before these whose keys and values are kept: token t of q is token past + t.
         score: From q . k to 1/32 octave; zero 0.
         scale: From the quotient in 1/256 to y.
         bits: Of y.
@@ -215,6 +216,7 @@ class Attention:
     score: Scale
     scale: Scale
     bits: ActivationBits = 8
+    past: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -11,26 +12,12 @@ from hwlib.core_config import CoreConfig
 from swopt.compiler import attention_program, linear_program, vector_program
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
+from swopt.compiler.kv_cache import KeyValueCache, Piece
 from swopt.compiler.linear_program import Logits
 from swopt.compiler.lowering import LoweringError, check_sums
 from swopt.compiler.memory_map import Layout, Placed, Tensor, read_by
 from swopt.compiler.passes import Pass, Step, groups_of, local, steps
 from swopt.compiler.site import Site
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Words of a tensor that a traced program stores.
-
-    Attributes:
-        word: The first, counted in the tensor.
-        words: How many.
-        dram_address: Their first byte.
-    """
-
-    word: int
-    words: int
-    dram_address: int
 
 
 @dataclass
@@ -114,7 +101,7 @@ def _scratch_words(
         return linear_program.fused_words(step, config.columns, groups)
     match operator:
         case net.Attention():
-            keys = placed[operator.k].layout.tokens
+            keys = operator.past + placed[operator.k].layout.tokens
             block = network.attention_block
             places = attention_program.places_of(taken.ways)
             return attention_program.attention_words(operator, keys, block, places, config)
@@ -158,6 +145,7 @@ class PassProgram:
         inputs: DRAM address of each token group of each input, by the input's name.
         logits: Where the head's results go.
         trace: Takes note of what is stored, if everything is to be.
+        kept: Where keys and values are kept for programs to come, if they are.
     """
 
     def __init__(
@@ -168,6 +156,7 @@ class PassProgram:
         inputs: Mapping[str, list[int]],
         logits: Logits | None,
         trace: Trace | None,
+        kept: KeyValueCache | None,
     ) -> None:
         self.e = e
         self.network = network
@@ -175,6 +164,18 @@ class PassProgram:
         self.inputs = inputs
         self.logits = logits
         self.trace = trace
+        self.kept = kept
+
+    def load_past(self, name: str) -> None:
+        """Loads what was kept of keys or values before the tokens of this program."""
+        layout = self.placed[name].layout
+        if not layout.past:
+            return
+        if self.kept is None:
+            raise LoweringError(f"{name} continues {layout.past} tokens, but none were kept")
+        first = self.e.memory.address(self.placed[name].region) + self.placed[name].offset
+        for piece in self.kept.pieces(name, layout, range(-layout.past_groups, 0)):
+            self.e.load_words(first + piece.word, piece.words, piece.dram_address)
 
     def emit(self, taken: Pass, name: str) -> None:
         """Emits the commands of a pass; its blocks' words are taken meanwhile under `name`.
@@ -217,7 +218,8 @@ class PassProgram:
                 site = self._site(step, groups, start, self.room.scratch[at])
                 try:
                     yield from self._atoms(step, site, tables)
-                    yield from self._stored(step, site)
+                    yield from self._traced(step, site)
+                    yield from self._kept(step, site)
                 except LoweringError:
                     raise
                 except ValueError as error:
@@ -239,7 +241,7 @@ class PassProgram:
                 tensors[name] = Tensor(place.layout, at, groups.start)
             elif place.region in self.e.memory:
                 at = self.e.memory.address(place.region) + place.offset
-                tensors[name] = Tensor(place.layout, at)
+                tensors[name] = Tensor(place.layout, at, -place.layout.past_groups)
         if isinstance(step.operator, net.Rotate):
             name = rotary_name(step.operator)
             layout = table_layout(step.operator, self.placed, self.e.config)
@@ -289,7 +291,18 @@ class PassProgram:
             case net.Linear():
                 yield from linear_program.linear(site, operator)
 
-    def _stored(self, step: Step, site: Site) -> Iterator[Atom]:
+    def _kept(self, step: Step, site: Site) -> Iterator[Atom]:
+        """Stores the block's keys or values for programs to come."""
+        name = step.operator.y
+        if self.kept is None or name not in self.kept.addresses:
+            return
+        tensor = site.tensors[name]
+        for piece in self.kept.pieces(name, tensor.layout, site.groups):
+            address = tensor.address + piece.word
+            emit = partial(self.e.store_words, address, piece.words, piece.dram_address)
+            yield Atom("store", [("activations", address, piece.words)], [], emit)
+
+    def _traced(self, step: Step, site: Site) -> Iterator[Atom]:
         """Stores what a step has made of its tensor."""
         name = step.operator.y
         if self.trace is None or name not in self.placed:
@@ -305,7 +318,8 @@ class PassProgram:
 
     def _store(self, index: int, name: str, word: int, address: int, words: int) -> None:
         assert self.trace is not None
-        piece = Piece(word, words, self.e.store(address, words))
+        piece = Piece(word, words, self.e.dram.reserve(words * self.e.word_bytes))
+        self.e.store_words(address, words, piece.dram_address)
         self.trace.pieces.setdefault((index, name), []).append(piece)
 
 
@@ -330,8 +344,9 @@ def _pieces(tensor: Tensor, groups: range) -> Iterator[tuple[int, int, int]]:
         for group in groups:
             yield layout.group(group), tensor.group(group), layout.group_words
         return
-    first = groups.start * layout.rows // 2
-    words = min(groups.stop * layout.rows // 2, layout.head_words) - first
+    first = (layout.past + groups.start * layout.rows) // 2
+    last = (layout.past + groups.stop * layout.rows) // 2
+    words = min(last, layout.head_words) - first
     for head in range(layout.heads):
         for part in range(layout.head_groups):
             yield layout.head(head, part) + first, tensor.head(head, part) + first, words

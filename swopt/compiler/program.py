@@ -14,12 +14,14 @@ import numpy.typing as npt
 from hwlib.commands import QUEUES, AnyCommand, check, queue_of
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from swopt.compiler import network as net
+from swopt.compiler.dram import DramImage
 from swopt.compiler.emitter import Emitter
+from swopt.compiler.kv_cache import KeyValueCache, Piece
 from swopt.compiler.linear_program import Logits
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.mapping import Mapping, choose
 from swopt.compiler.memory_map import Layout, Placed, last_readers, place
-from swopt.compiler.pass_program import PassProgram, Piece, Trace
+from swopt.compiler.pass_program import PassProgram, Trace
 from swopt.compiler.passes import check_pass, local
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ def lower(
     mapping: Mapping | None = None,
     *,
     trace: bool = False,
+    dram: DramImage | None = None,
+    kept: KeyValueCache | None = None,
 ) -> Program:
     """The program of one question.
 
@@ -82,6 +86,8 @@ def lower(
         config: The core.
         mapping: The passes; by default those that `mapping.choose` takes.
         trace: Store every tensor to DRAM, so that each can be looked at.
+        dram: The image that the program's constants and results are added to; by default its own.
+        kept: Where keys and values are kept for programs to come; by default they are not.
 
     Raises:
         LoweringError: The model does not fit the core; the message has law, value and remedy.
@@ -93,10 +99,11 @@ def lower(
         )
     placed = place(network, inputs, config.rows)
     passes = (mapping or choose(network, placed, config)).passes
-    e, traced = Emitter(config), Trace() if trace else None
+    e = Emitter(config, dram or DramImage(config.dma_bytes))
+    traced = Trace() if trace else None
     addresses = _bring(network, inputs, placed, e)
     logits = _logits(network, placed, e)
-    program = PassProgram(e, network, placed, addresses, logits, traced)
+    program = PassProgram(e, network, placed, addresses, logits, traced, kept)
     last = last_readers(network, placed)
     for number, taken in enumerate(passes):
         check_pass(network, taken, placed)
@@ -106,6 +113,7 @@ def lower(
                 region = placed[operator.y].region
                 if region not in e.memory and not program.fuses(taken, operator.y):
                     e.memory.allocate(region, placed[region].layout.words)
+                    program.load_past(operator.y)
         program.emit(taken, f"pass {number} and its blocks")
         for region, reader in last.items():
             if taken.first <= reader < taken.end and region in e.memory:
@@ -114,7 +122,7 @@ def lower(
     _check(sent, config)
     return Program(
         commands=sent,
-        dram=e.image(),
+        dram=e.dram.bytes(),
         config=config,
         logits=logits,
         results=_results(traced, placed),
@@ -152,11 +160,11 @@ def _logits(network: net.Network, placed: dict[str, Placed], e: Emitter) -> Logi
     """Room in DRAM for what the head gives."""
     for operator in network.operators:
         if isinstance(operator, net.Linear) and operator.output == "logits":
-            channels, word_bytes = operator.weight.shape[0], LANE_BYTES * e.config.rows
+            channels, word_bytes = operator.weight.shape[0], e.word_bytes
             return Logits(
                 operator.y,
-                e.reserve(2 * channels * word_bytes),
-                e.reserve(word_bytes),
+                e.dram.reserve(2 * channels * word_bytes),
+                e.dram.reserve(word_bytes),
                 channels,
                 (placed[operator.x].layout.tokens - 1) % e.config.rows,
             )

@@ -259,6 +259,11 @@ def attention(
 
     Blocks begin at multiples of the network's `attention_block`.
     """
+    if op.past:
+        raise ValueError(
+            f"{op.y} continues {op.past} tokens that are not there; ask the whole network about "
+            "all tokens"
+        )
     queries, keys, values = (
         t.reshape(*t.shape[:-1], -1, op.head_dim).transpose(-3, -2) for t in qkv
     )  # [..., heads, tokens, head_dim]

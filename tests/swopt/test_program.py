@@ -27,7 +27,7 @@ from swopt.compiler import twin
 from swopt.compiler.host import Inputs
 from swopt.compiler.integer_model import integer_model
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.mapping import Mapping
+from swopt.compiler.mapping import Mapping, one_block
 from swopt.compiler.program import Program, lower, token, unpack, unpack_result
 from swopt.compiler.schedule import Schedule
 from swopt.plan import CompressionPlan
@@ -342,7 +342,7 @@ class TestWaits:
             d.linear("x", "y", 64, 256, "int16"),
         )  # fmt: skip
         config = core(weight_bytes=8192)
-        program = lower(model, brought(words=d.tensor(32, 64)), config)
+        program = lower(model, brought(words=d.tensor(32, 64)), config, one_block(model))
         loads = [
             index for index, command in enumerate(program.commands)
             if isinstance(command, Load) and command.target == "weights"
@@ -481,10 +481,11 @@ class TestRefuses:
         self.refused(operators, "first part of y has 9 tokens, .* multiple of the 8 rows", tokens=9)
 
     def test_a_memory_that_is_too_small_and_says_how_many_words_it_takes(self) -> None:
-        other = net.Input("other", "patches", 8)
-        operators = [self.stream, other, net.Add("stream", "other", "sum")]
-        message = "takes 600 words beside 0 .* all 600 words of an activation memory of 512"
-        self.refused(operators, message, tokens=200, activation_bytes=8192)
+        operators = [
+            net.Input("image", "patches", 8), self.stream, net.Concatenate("image", "stream", "y"),
+        ]  # fmt: skip
+        message = "take 640 words of an activation memory of 512, .* use a larger activation memory"
+        self.refused(operators, message, tokens=320, activation_bytes=8192)
 
     def test_a_tile_that_is_greater_than_the_weight_memory(self) -> None:
         d = Drawer(0)

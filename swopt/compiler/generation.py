@@ -1,0 +1,117 @@
+"""Greedy generation on the core: a program for the prompt, and one for each token after it.
+
+The host looks up the embedding of the token that a program found and asks for the next program; the
+DRAM goes from one to the other with the keys and values in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hwlib.core_config import CoreConfig
+from swopt.compiler import kv_cache
+from swopt.compiler import network as net
+from swopt.compiler.dram import Bytes, DramImage
+from swopt.compiler.host import Inputs
+from swopt.compiler.lowering import LoweringError
+from swopt.compiler.memory_map import place
+from swopt.compiler.network import Int16s
+from swopt.compiler.program import Program, lower
+
+
+@dataclass
+class Generation:
+    """One answer under way.
+
+    Args:
+        network: The model, with a causal decoder.
+        config: The core.
+        inputs: The question's tensors.
+        tokens: Most tokens that question and answer have together, image tokens included.
+
+    Raises:
+        LoweringError: The model does not fit the core.
+    """
+
+    network: net.Network
+    config: CoreConfig
+    inputs: Inputs
+    tokens: int
+
+    def __post_init__(self) -> None:
+        self._image = DramImage(self.config.dma_bytes)
+        placed = place(self.network, self.inputs, self.config.rows)
+        self._cache = kv_cache.reserve(self.network, placed, self.config, self.tokens, self._image)
+        self._length = placed[_stream(self.network)].layout.tokens
+        self._images = self._length - len(self.inputs.words)
+
+    def prompt(self, *, trace: bool = False) -> Program:
+        """The program that reads the question and finds the first token."""
+        return lower(
+            self.network, self.inputs, self.config, trace=trace, dram=self._image, kept=self._cache
+        )
+
+    def step(self, words: Int16s, before: Bytes, *, trace: bool = False) -> Program:
+        """The program that reads the tokens so far and finds the next one.
+
+        Args:
+            words: Embeddings of all words so far, those of the question among them.
+            before: The DRAM as the program before this one left it.
+            trace: Store every tensor of the last token group.
+
+        Raises:
+            LoweringError: There are more tokens than room was made for.
+        """
+        length = self._images + len(words)
+        if length > self._cache.tokens:
+            raise LoweringError(
+                f"{length} tokens are more than the {self._cache.tokens} that room was made for"
+            )
+        first = (length - 1) // self.config.rows * self.config.rows
+        program = lower(
+            continuation(self.network, first),
+            Inputs(words=words[first - self._images :]),
+            self.config,
+            trace=trace,
+            dram=self._image,
+            kept=self._cache,
+        )
+        return replace(program, dram=self._image.bytes(before))
+
+
+def continuation(network: net.Network, first: int) -> net.Network:
+    """The decoder alone, for tokens from `first` on, which are words.
+
+    Args:
+        network: The whole model.
+        first: Tokens before them, in whole token groups.
+    """
+    stream = _stream(network)
+    start = next(i for i, operator in enumerate(network.operators) if operator.y == stream)
+    words = next(
+        op for op in network.operators if isinstance(op, net.Input) and op.source == "words"
+    )
+    operators: Sequence[net.Operator] = [
+        net.Input(stream, "words", words.channels),
+        *(_continued(operator, first) for operator in network.operators[start + 1 :]),
+    ]
+    return replace(network, operators=tuple(operators))
+
+
+def _continued(operator: net.Operator, first: int) -> net.Operator:
+    match operator:
+        case net.Rotate():
+            return replace(operator, cosine=operator.cosine[first:], sine=operator.sine[first:])
+        case net.Attention():
+            return replace(operator, past=first)
+        case _:
+            return operator
+
+
+def _stream(network: net.Network) -> str:
+    """The decoder's stream: where image tokens and words are joined, or the words alone."""
+    for operator in network.operators:
+        if isinstance(operator, net.Concatenate):
+            return operator.y
+    return next(
+        op.y for op in network.operators if isinstance(op, net.Input) and op.source == "words"
+    )
