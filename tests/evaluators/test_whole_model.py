@@ -1,6 +1,8 @@
 """The promise, for the whole model: every tensor of an inference on the RTL is the twin's."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from evaluators.silicon.core_simulation import simulate_core
 from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from swopt.compiler import twin
+from swopt.compiler.generation import Generation
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import lower, token, unpack
 from swopt.plan import CompressionPlan
@@ -24,21 +27,33 @@ DEFAULT = CoreConfig()
 SMALL = CoreConfig(rows=4, columns=4)
 """A quarter of it, which is built in seconds."""
 
+COMPOSABLE = CoreConfig(composable=True)
+"""The default core with elements of 4-bit products."""
+
 BLOCK = 32
 """Keys of one block of the softmax: fewer than there are, so that rescaling happens."""
+
+MOST_TOKENS = 64
+"""Room for a question with its image and the answer."""
+
+ANSWER_TOKENS = 8
+"""Generated for each question."""
 
 MIXED = QuantizationKnobs(
     bits=6, vision=TowerBits(mlp_bits=2), decoder=TowerBits(bits=4), overrides={"vision.1": 8}
 )
 
+PRUNED = PruningKnobs(vision_blocks=(2,), decoder_blocks=(1,), vision_mlp_keep=0.5)
+
+FOUR = QuantizationKnobs(bits=4)
+
 PLANS = {
     "w8a8": CompressionPlan(),
-    "w4a8": CompressionPlan(quantization=QuantizationKnobs(bits=4)),
+    "w4a8": CompressionPlan(quantization=FOUR),
+    "w4a4": CompressionPlan(quantization=FOUR),
+    "w4a4 and pruned": CompressionPlan(pruning=PRUNED, quantization=FOUR),
     "mixed": CompressionPlan(quantization=MIXED),
-    "mixed and pruned": CompressionPlan(
-        pruning=PruningKnobs(vision_blocks=(2,), decoder_blocks=(1,), vision_mlp_keep=0.5),
-        quantization=MIXED,
-    ),
+    "mixed and pruned": CompressionPlan(pruning=PRUNED, quantization=MIXED),
 }
 
 pytestmark = [
@@ -57,8 +72,9 @@ def small() -> str:
     return elaborate_core(SMALL)
 
 
-def compressed(workload: Workload, plan: CompressionPlan) -> IntegerModel:
-    return integer_model(workload, plan, BLOCK, DEFAULT.exponential_entries)
+def compressed(workload: Workload, plan: str) -> IntegerModel:
+    bits: Any = 4 if plan.startswith("w4a4") else 8
+    return integer_model(workload, PLANS[plan], BLOCK, DEFAULT.exponential_entries, bits)
 
 
 def spread(workload: Workload, count: int) -> Questions:
@@ -88,7 +104,7 @@ def check_every_tensor(
 def test_every_tensor_and_the_token_of_a_question_equal_the_twins(
     workload: Workload, small: str, cache_dir: Path, plan: str
 ) -> None:
-    model = compressed(workload, PLANS[plan])
+    model = compressed(workload, plan)
     check_every_tensor(model, spread(workload, 3).take([1]), small, SMALL, cache_dir)
 
 
@@ -99,9 +115,46 @@ def test_one_wrong_bit_of_the_rtl_is_seen(workload: Workload, small: str, cache_
     end = small.index("\n", at)
     flipped = "0" if small[end - 1] == "1" else "1"
     broken = small[: end - 1] + flipped + small[end:]
-    model = compressed(workload, CompressionPlan())
+    model = compressed(workload, "w8a8")
     with pytest.raises(AssertionError, match="differs on the RTL"):
         check_every_tensor(model, spread(workload, 3).take([0]), broken, SMALL, cache_dir)
+
+
+def test_an_answer_of_eight_tokens_equals_the_twins(
+    workload: Workload, small: str, cache_dir: Path
+) -> None:
+    """Every tensor of each step is what the twin makes of all tokens at once."""
+    check_generation(compressed(workload, "w8a8"), workload, small, SMALL, cache_dir)
+
+
+def check_generation(
+    model: IntegerModel, workload: Workload, rtl: str, config: CoreConfig, cache_dir: Path
+) -> None:
+    (inputs,) = model.host.inputs(spread(workload, 3).take([1]))
+    generation = Generation(model.network, config, inputs, MOST_TOKENS)
+    program, words = generation.prompt(trace=True), inputs.words
+    for _ in range(ANSWER_TOKENS):
+        run = simulate_core(rtl, program.commands, program.dram, config, cache_dir)
+        dram = np.frombuffer(run.dram, np.uint8)
+        expected = twin.tensors(model.network, replace(inputs, words=words))
+        found = unpack(program, dram)
+        assert len(found) > 10
+        for name, tensor in found.items():
+            whole = expected[name][-len(tensor) :]
+            assert np.array_equal(tensor, whole), f"{name} differs after {len(words)} words"
+        answered = token(program, dram)
+        assert answered == int(np.argmax(expected[model.network.logits][-1]))
+        words = np.concatenate([words, model.host.words[answered][None]])
+        program = generation.step(words, dram, trace=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["w4a8", "w4a4"])
+def test_answers_at_four_bits_equal_the_twins(
+    workload: Workload, cache_dir: Path, plan: str
+) -> None:
+    rtl = elaborate_core(COMPOSABLE)
+    check_generation(compressed(workload, plan), workload, rtl, COMPOSABLE, cache_dir)
 
 
 @pytest.mark.slow
@@ -109,18 +162,21 @@ def test_one_wrong_bit_of_the_rtl_is_seen(workload: Workload, small: str, cache_
 def test_every_tensor_of_32_questions_equals_the_twins(
     workload: Workload, cache_dir: Path, plan: str
 ) -> None:
-    model, rtl = compressed(workload, PLANS[plan]), elaborate_core(DEFAULT)
-    questions = spread(workload, 32)
+    """On composable elements where the plan has fewer bits, for w4a8 on fixed ones too."""
+    cores = {"w8a8": [DEFAULT], "w4a8": [DEFAULT, COMPOSABLE]}.get(plan, [COMPOSABLE])
+    model, questions = compressed(workload, plan), spread(workload, 32)
     assert len(questions) == 32
-    for index in range(32):
-        check_every_tensor(model, questions.take([index]), rtl, DEFAULT, cache_dir)
+    for config in cores:
+        rtl = elaborate_core(config)
+        for index in range(32):
+            check_every_tensor(model, questions.take([index]), rtl, config, cache_dir)
 
 
 @pytest.mark.slow
 def test_more_lanes_take_fewer_cycles_for_the_same_numbers(
     workload: Workload, small: str, cache_dir: Path
 ) -> None:
-    model, question = compressed(workload, CompressionPlan()), spread(workload, 3).take([2])
+    model, question = compressed(workload, "w8a8"), spread(workload, 3).take([2])
     slow = check_every_tensor(model, question, small, SMALL, cache_dir)
     fast = check_every_tensor(model, question, elaborate_core(DEFAULT), DEFAULT, cache_dir)
     assert slow > 2 * fast
