@@ -491,6 +491,7 @@ def check(index: int, command: AnyCommand, issued: dict[Queue, int], config: Cor
     try:
         _check_waits(command, issued)
         _check_kind(command, config)
+        _check_overlap(command)
         for memory, first, words in [*reads(command), *writes(command)]:
             size = capacity(memory, config)
             if first + words > size:
@@ -646,6 +647,34 @@ def _check_kind(command: AnyCommand, config: CoreConfig) -> None:
                 raise ValueError(f"lane {command.lane} is none of {config.rows}")
         case _:
             pass
+
+
+def _check_overlap(command: AnyCommand) -> None:
+    """A vector command reads while it writes: its results may lie in none of its operands.
+
+    The sum alone may take the place of an operand, word by word.
+    """
+    if not isinstance(command, Vector):
+        return
+    results = [span for span in writes(command) if span[0] == "activations"]
+    operands = [span for span in reads(command) if span[0] == "activations"]
+    if isinstance(command, Add):
+        operands = [span for span in operands if span[1] != command.out]
+    if isinstance(command, Softmax):
+        operands = operands[:1]
+        results_apart = not _meet(*results)
+    else:
+        results_apart = True
+    if not results_apart or any(_meet(a, b) for a in results for b in operands):
+        raise ValueError(
+            "its results lie in words that it reads; give it words of their own"
+            + (", or an operand's first word" if isinstance(command, Add) else "")
+        )
+
+
+def _meet(a: Span, b: Span) -> bool:
+    """Whether two spans of one memory have a word in common."""
+    return a[1] < b[1] + b[2] and b[1] < a[1] + a[2]
 
 
 def _check_bits_of_load(command: Load, config: CoreConfig) -> None:

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from evaluators.silicon import verilator
 from evaluators.silicon.simulation import SimulationError
-from hwlib.commands import QUEUES, AnyCommand, Queue, encode_program, queue_of
+from hwlib.commands import QUEUES, AnyCommand, Queue, queue_of
 from hwlib.core_config import CoreConfig
 from hwlib.frozen import Frozen
+from hwlib.hazards import assemble
 
 TOP = "core"
 """Top module of a linked netlist."""
@@ -95,9 +96,9 @@ def simulate_core(
         SimulationError: The watchdog gave up, or the core went beyond the DRAM.
         verilator.ToolMissing: There is no C++ compiler.
         verilator.ToolFailed: The netlist could not be built.
-        ValueError: A command breaks a law of the core.
+        ValueError: A command breaks a law of the core or does not wait for what it needs.
     """
-    words = np.ascontiguousarray(encode_program(commands, config))
+    words = np.ascontiguousarray(assemble(commands, config))
     library = verilator.build(rtlil, TOP, _driver(), cache_dir)
     memory = np.array(dram, dtype=np.uint8)
     ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)

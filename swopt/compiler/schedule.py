@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from hwlib.commands import (
     QUEUES,
@@ -27,12 +26,10 @@ from hwlib.commands import (
     Store,
     Waits,
     beats,
-    capacity,
     queue_of,
-    reads,
-    writes,
 )
 from hwlib.core_config import CoreConfig
+from hwlib.hazards import Counts, Marks
 
 DRAM_LATENCY = 24
 """Cycles from a load's request to its first beat; only the order depends on it."""
@@ -49,19 +46,12 @@ PASS_OVERHEAD = 18
 DRAIN_CYCLES = {"int8": 1, "int16": 1, "residual": 3, "int32": 2, "accumulate": 6, "argmax": 1}
 """Cycles of one column in the drain."""
 
-Counts = npt.NDArray[np.int64]
-"""Completed commands of each queue, in the order of `QUEUES`, `[4]`."""
-
-MATMUL = QUEUES.index("matmul")
-
 
 class Schedule:
     """Commands with their waits.
 
-    Commands of one queue begin in order and complete in order. Each is complete before the next
-    begins, but for matmuls: the array fetches operands for the next tile while it still drains
-    this one, so a matmul waits for its own queue where it fetches what an earlier one drained.
-    What is stored to DRAM must not be loaded again.
+    What a command depends on is what `hwlib.hazards` says; waits are left out where another wait
+    implies them.
 
     Args:
         config: The core.
@@ -69,22 +59,15 @@ class Schedule:
 
     def __init__(self, config: CoreConfig) -> None:
         self._config = config
-        self._marks = {
-            name: _Marks(capacity(name, config))
-            for name in ("activations", "weights", "matmul_channels", "vector_channels")
-        }
+        self._marks = Marks(config)
         self._queues = {queue: _QueueState() for queue in QUEUES}
         self._placed: list[tuple[int, AnyCommand]] = []
 
     def add(self, command: AnyCommand) -> None:
         """Takes the next command; waits that it has are replaced."""
         queue = queue_of(command)
-        at = QUEUES.index(queue)
         state = self._queues[queue]
-        read, written = _spans(command, self._config)
-        needed = self._needed(read, written)
-        needed[at] = self._fetched(command)
-
+        needed = self._marks.add(command)
         known = state.known[-1].copy() if state.known else np.zeros(len(QUEUES), np.int64)
         waits: dict[Queue, int] = {}
         ready = 0
@@ -92,20 +75,22 @@ class Schedule:
             if count > known[QUEUES.index(other)]:
                 waits[other] = count
                 ready = max(ready, self._queues[other].ends[count - 1])
+        implied = {other: self._queues[other].known[count - 1] for other, count in waits.items()}
         for other, count in waits.items():
-            np.maximum(known, self._queues[other].known[count - 1], out=known)
+            np.maximum(known, implied[other], out=known)
             known[QUEUES.index(other)] = max(known[QUEUES.index(other)], count)
+        waits = {
+            other: count
+            for other, count in waits.items()
+            if all(counts[QUEUES.index(other)] < count for counts in implied.values())
+        }
         state.known.append(known)
         begin = state.take(command, ready, self._config)
-        for memory, first, words in read:
-            self._marks[memory].read[at, first : first + words] = len(state.known)
-        for memory, first, words in written:
-            self._marks[memory].written[at, first : first + words] = len(state.known)
         self._placed.append((begin, command.model_copy(update={"waits": Waits(**waits)})))
 
     def begin(self, queue: Queue, read: Sequence[Span], written: Sequence[Span]) -> int:
         """About the cycle in which a command of `queue` could begin that touches these words."""
-        needed = self._needed(read, written)
+        needed = self._marks.before(read, written)
         ready = self._queues[queue].free
         for other, count in zip(QUEUES, needed.tolist(), strict=True):
             if count and other != queue:
@@ -117,41 +102,6 @@ class Schedule:
         # A stable sort: commands of one queue stay in order, and what a command waits for has
         # begun before it.
         return tuple(command for _, command in sorted(self._placed, key=lambda item: item[0]))
-
-    def _needed(self, read: Sequence[Span], written: Sequence[Span]) -> Counts:
-        """Commands of each queue that must be complete before words are read and written."""
-        needed = np.zeros(len(QUEUES), np.int64)
-        for memory, first, words in (*read, *written):
-            np.maximum(needed, self._marks[memory].before_read(first, words), out=needed)
-        for memory, first, words in written:
-            np.maximum(needed, self._marks[memory].before_write(first, words), out=needed)
-        return needed
-
-    def _fetched(self, command: AnyCommand) -> int:
-        """Matmuls that must be complete before this one fetches its operands."""
-        if not isinstance(command, Matmul):
-            return 0
-        marks = self._marks["activations"].written[MATMUL]
-        last = marks[command.activation_address :][: command.depth].max()
-        if command.weight_source == "activations":
-            last = max(last, marks[command.weight_address :][: command.depth].max())
-        return int(last)
-
-
-class _Marks:
-    """The last command of each queue that read and that wrote each word, counted from 1."""
-
-    def __init__(self, words: int) -> None:
-        self.read = np.zeros((len(QUEUES), words), np.int64)
-        self.written = np.zeros((len(QUEUES), words), np.int64)
-
-    def before_read(self, first: int, words: int) -> Counts:
-        last: Counts = self.written[:, first : first + words].max(1)
-        return last
-
-    def before_write(self, first: int, words: int) -> Counts:
-        last: Counts = self.read[:, first : first + words].max(1)
-        return last
 
 
 @dataclass
@@ -188,12 +138,6 @@ class _QueueState:
                 self.ends.append(begin + _cycles(command, config))
                 self.free = self.ends[-1]
         return begin
-
-
-def _spans(command: AnyCommand, config: CoreConfig) -> tuple[list[Span], list[Span]]:
-    """What a command reads and what it writes; entries that differ by lane are as many as rows."""
-    read = [(memory, first, words or config.rows) for memory, first, words in reads(command)]
-    return read, writes(command)
 
 
 def _cycles(command: AnyCommand, config: CoreConfig) -> int:

@@ -1,0 +1,95 @@
+"""The assembler refuses programs whose result would hang on the queues' speeds."""
+
+import pytest
+
+from hwlib.commands import (
+    Activate,
+    Add,
+    AnyCommand,
+    Divide,
+    Gate,
+    Load,
+    Matmul,
+    Norm,
+    Rotate,
+    Softmax,
+    Store,
+    Waits,
+    encode_program,
+)
+from hwlib.core_config import CoreConfig
+from hwlib.hazards import assemble, check_hazards
+from tests.hwlib.core_programs import overlapping, random_program
+
+CONFIG = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_wait_of_a_scheduled_program_is_needed_to_its_last_count(seed: int) -> None:
+    """A schedule leaves out what another wait implies, so each of its waits is a dependence."""
+    commands, _ = random_program(CONFIG, 40, seed)
+    scheduled = overlapping(commands, CONFIG)
+    check_hazards(scheduled, CONFIG)
+    tried = 0
+    for index, command in enumerate(scheduled):
+        for queue, count in command.waits:
+            if count is None:
+                continue
+            for fewer in (None, count - 1):
+                waits = command.waits.model_copy(update={queue: fewer})
+                loose = command.model_copy(update={"waits": waits})
+                with pytest.raises(ValueError, match="does not wait for it"):
+                    check_hazards([*scheduled[:index], loose, *scheduled[index + 1 :]], CONFIG)
+                tried += 1
+    assert tried > 25
+
+
+def test_the_message_names_both_commands_and_the_wait() -> None:
+    load = Load(target="activations", address=0, words=8, dram_address=0)
+    store = Store(address=7, words=1, dram_address=64)
+    message = (
+        "command 1, store: touches words that command 0, load, reads or writes, and does not wait "
+        r"for it; set waits\.load to 1"
+    )
+    with pytest.raises(ValueError, match=message):
+        assemble([load, store], CONFIG)
+    assemble([load, store.model_copy(update={"waits": Waits(load=1)})], CONFIG)
+
+
+def test_a_matmul_that_fetches_what_an_earlier_one_drains() -> None:
+    """Its own queue is in order, but fetches ahead."""
+    first = Matmul(
+        activation_address=0, weight_address=0, depth=4, columns=4, output="int16", out=32
+    )
+    second = first.model_copy(update={"activation_address": 32, "out": 64})
+    with pytest.raises(ValueError, match=r"command 1, matmul: .* set waits\.matmul to 1"):
+        check_hazards([first, second], CONFIG)
+    check_hazards([first, second.model_copy(update={"waits": Waits(matmul=1)})], CONFIG)
+
+
+SCALE = {"multiplier": 1, "shift": 20}
+
+OVERLAPPING: list[AnyCommand] = [
+    Norm(source=0, out=7, count=8, channel=0, multiplier=1, shift=20, base=0, centred=True),
+    Activate(source=4, out=0, count=12, function="gelu", **SCALE),
+    Gate(source=40, second=4, out=0, count=12, gate_shift=1, **SCALE),
+    Rotate(source=0, table=40, out=0, count=4, **SCALE),
+    Rotate(source=40, table=0, out=2, count=4, **SCALE),
+    Add(source=0, second=40, out=1, count=4),
+    Softmax(source=0, out=3, state=40, count=4),
+    Softmax(source=0, out=40, state=3, count=4),
+    Softmax(source=0, out=40, state=41, count=4),
+    Divide(source=0, state=40, out=7, count=4, **SCALE),
+    Divide(source=0, state=40, out=43, count=4, **SCALE),
+]
+
+
+@pytest.mark.parametrize("command", OVERLAPPING, ids=lambda command: command.kind)
+def test_results_that_lie_in_their_own_operands(command: AnyCommand) -> None:
+    with pytest.raises(ValueError, match=f"command 0, {command.kind}: its results lie in words"):
+        encode_program([command], CONFIG)
+
+
+def test_a_sum_may_take_the_place_of_an_operand() -> None:
+    encode_program([Add(source=0, second=40, out=40, count=4)], CONFIG)
+    encode_program([Add(source=8, second=8, out=8, count=4)], CONFIG)
