@@ -8,7 +8,8 @@ from hwlib.blocks.banked_memory import BankedMemory
 from hwlib.blocks.cells import Cells, sram_name
 from hwlib.blocks.dispatcher import Dispatcher
 from hwlib.blocks.dma import BEATS_BITS, DRAM_ADDRESS_BITS, LoadUnit, StoreUnit
-from hwlib.blocks.drain_unit import ENTRY_BITS, DrainUnit
+from hwlib.blocks.drain_lane import ENTRY_BITS
+from hwlib.blocks.drain_unit import DrainUnit
 from hwlib.blocks.operand_fetch import OperandFetch
 from hwlib.blocks.outer_product import OuterProductArray
 from hwlib.blocks.vector_engine import VectorEngine

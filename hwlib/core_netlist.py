@@ -9,14 +9,14 @@ from functools import lru_cache, partial
 
 from amaranth.hdl import Elaboratable
 
-from hwlib.blocks.banked_memory import ByteSram
-from hwlib.blocks.cells import instance, sram_name
-from hwlib.blocks.drain_unit import ENTRY_BITS
+from hwlib.blocks.byte_sram import byte_sram
+from hwlib.blocks.cells import instance
+from hwlib.blocks.drain_lane import DRAIN_LANE, ENTRY_BITS, DrainLane
 from hwlib.blocks.outer_product import GRID_ROW, GridRow
 from hwlib.blocks.vector_lane import LANE, VectorLane
 from hwlib.core import WEIGHT_BANKS, Core
 from hwlib.core_config import LANE_BYTES, CoreConfig
-from hwlib.elaborate import convert, without_contents
+from hwlib.elaborate import convert
 from hwlib.units.activation import ActivationFunction
 from hwlib.units.composable_mac import ComposableMac
 from hwlib.units.exponential import Exponential
@@ -40,6 +40,7 @@ def elaborate_core(config: CoreConfig) -> str:
     parts = [
         f"attribute \\top 1\n{convert(Core(config, instance), TOP)}",
         _cell(GRID_ROW, config.columns, config.composable),
+        _cell(DRAIN_LANE),
         _cell(LANE, composable=config.composable),
         _cell("composable_mac" if config.composable else "mac"),
         _cell("rescaler"),
@@ -48,13 +49,14 @@ def elaborate_core(config: CoreConfig) -> str:
         _cell("inverse_sqrt"),
         _cell("reciprocal"),
     ]
-    return "\n".join([*parts, *(_sram(words, bits) for words, bits in sorted(srams))])
+    return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in sorted(srams))])
 
 
 @lru_cache(maxsize=64)
 def _cell(name: str, size: int = 0, composable: bool = False) -> str:
     make: dict[str, Callable[[], Elaboratable]] = {
         GRID_ROW: partial(GridRow, size, composable, instance),
+        DRAIN_LANE: partial(DrainLane, instance),
         LANE: partial(VectorLane, composable, instance),
         "mac": Mac,
         "composable_mac": ComposableMac,
@@ -67,6 +69,6 @@ def _cell(name: str, size: int = 0, composable: bool = False) -> str:
     return convert(make[name](), name)
 
 
-@lru_cache(maxsize=32)
-def _sram(words: int, bits: int) -> str:
-    return without_contents(convert(ByteSram(words, bits), sram_name(words, bits)))
+def forget_cells() -> None:
+    """Drops what earlier cores left of their parts, so that the next is elaborated from nothing."""
+    _cell.cache_clear()

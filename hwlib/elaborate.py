@@ -5,8 +5,10 @@ are joined here. Elaborating runs Python: only trusted sources may come here. Th
 edit is elaborated in a process of its own (`evaluators.gate`) and arrives as a `UnitNetlist`.
 """
 
+import gc
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -208,13 +210,27 @@ def without_contents(text: str) -> str:
 
 def convert(component: Elaboratable, name: str) -> str:
     """RTLIL without source positions, so that the text does not depend on where files lie."""
-    text: str = amaranth_rtlil.convert(component, name=name, emit_src=False)
+    with _without_collector():
+        text: str = amaranth_rtlil.convert(component, name=name, emit_src=False)
     text = text.replace('attribute \\generator "Amaranth"\n', "").replace("attribute \\top 1\n", "")
     # A wire's sign means nothing in RTLIL, but Yosys copies it into Verilog, where an unsigned
     # product of two signed wires would turn into a signed one.
     text = re.sub(r"^(  wire .*?)signed ", r"\1", text, flags=re.MULTILINE)
     # Blank lines between statements are a third of the text.
     return re.sub(r"\n{2,}", "\n", text).strip() + "\n"
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Elaboration makes millions of small objects, and with each generation of them the collector
+    looks through a process that may hold torch: up to half of the time, and it finds nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _port(port: tuple[str, int] | None) -> str:

@@ -31,7 +31,7 @@ _VERILATOR_FLAGS = (
 _GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 
 _UNITS = ("element", "requantizer", "mac", "composable_mac", "rescaler", "activation")
-_REPEATED = ("systolic_row", "grid_row", "vector_lane")
+_REPEATED = ("systolic_row", "grid_row", "drain_lane", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
 minutes. What is repeated always does, so that not every element or lane is compiled anew."""

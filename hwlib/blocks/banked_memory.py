@@ -1,7 +1,7 @@
 """A memory of single-port banks behind several ports."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells, sram_name
@@ -33,47 +33,6 @@ class MemoryPort(wiring.Signature):
                 "read_valid": In(1),
             }
         )
-
-
-class ByteSram(wiring.Component):
-    """One port that writes bytes of, or reads, one word a cycle.
-
-    `read_data` follows a read by one cycle. The contents are unknown until written. Trusted: for
-    synthesis this module is a macro out of a memory compiler.
-
-    Args:
-        words: Capacity in words.
-        bits: Width of a word.
-    """
-
-    def __init__(self, words: int, bits: int) -> None:
-        self.words = words
-        self.bits = bits
-        super().__init__(
-            {
-                "enable": In(1),
-                "write": In(1),
-                "address": In(range(words)),
-                "write_data": In(bits),
-                "mask": In(bits // 8),
-                "read_data": Out(bits),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.array = array = memory.Memory(shape=self.bits, depth=self.words, init=[])
-        write = array.write_port(granularity=8)
-        read = array.read_port()
-        m.d.comb += [
-            write.addr.eq(self.address),
-            write.data.eq(self.write_data),
-            write.en.eq(Mux(self.enable & self.write, self.mask, 0)),
-            read.addr.eq(self.address),
-            read.en.eq(self.enable & ~self.write),
-            self.read_data.eq(read.data),
-        ]
-        return m
 
 
 class BankedMemory(wiring.Component):

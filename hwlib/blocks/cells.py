@@ -8,7 +8,7 @@ is elaborated alone and linked in as text.
 from collections.abc import Mapping
 from typing import Protocol
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal, Value
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal, Value
 
 
 class Cells(Protocol):
@@ -28,6 +28,16 @@ def instance(name: str, inputs: Mapping[str, Value], outputs: Mapping[str, Value
         *(("i", port, value) for port, value in inputs.items()),
         *(("o", port, value) for port, value in outputs.items()),
     )
+
+
+def shared(m: Module, inputs: Mapping[str, Value]) -> dict[str, Signal]:
+    """`inputs` as signals, for ports that many cells have in common.
+
+    Amaranth makes the logic of an expression anew wherever the expression stands.
+    """
+    signals = {name: Signal(len(value), name=name) for name, value in inputs.items()}
+    m.d.comb += [signals[name].eq(value) for name, value in inputs.items()]
+    return signals
 
 
 def sram_name(words: int, bits: int) -> str:

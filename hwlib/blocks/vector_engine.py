@@ -7,9 +7,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
-from hwlib.blocks.cells import Cells
-from hwlib.blocks.drain_unit import ENTRY_BITS
-from hwlib.blocks.fields import field
+from hwlib.blocks.cells import Cells, shared
+from hwlib.blocks.drain_lane import ENTRY_BITS
+from hwlib.blocks.fields import field, lanes_chosen
+from hwlib.blocks.lane_results import FORM_BITS, Form
 from hwlib.blocks.lane_setup import LaneSetup, Setup
 from hwlib.blocks.queue import RegisterQueue
 from hwlib.blocks.vector_lane import (
@@ -37,7 +38,6 @@ from hwlib.commands import (
     Softmax,
 )
 from hwlib.core_config import CoreConfig
-from hwlib.reference.softmax import EMPTY
 from hwlib.reference.vector import ROTARY_BITS
 
 WRITES_AHEAD = 4
@@ -45,6 +45,12 @@ WRITES_AHEAD = 4
 
 DIVIDE_SHIFT = 20
 """Shift of a division's first product."""
+
+SET_UP = ("mean", "factor", "own_shift", "maximum", "total", "alpha")
+"""What the set-up gives to the lane whose turn it is."""
+
+TO_SET_UP = ("x_sum", "x_squares", "best", "seen", "maximum_now", "total_now")
+"""What it takes from it."""
 
 STATE_WORDS = 4
 """Words of a softmax's state: maximum, low and high half of the total, alpha."""
@@ -95,6 +101,8 @@ class VectorEngine(wiring.Component):
         self.reserved = Signal(range(WRITES_AHEAD + 1))
         self.state_index = Signal(3)
         self.lane = Signal(6)
+        self.result, self.result_second = Signal(), Signal()
+        self.result_index = Signal(17)
 
         m.submodules.writes = self.writes = RegisterQueue(
             width=ADDRESS_BITS + 16 * self.rows + 2 * self.rows, depth=WRITES_AHEAD
@@ -330,78 +338,35 @@ class VectorEngine(wiring.Component):
         for row in range(self.rows):
             m.d.comb += sees[row].eq(ahead <= row)
 
-        setup = self.setup
-        outputs = {
-            "x_sum": 28, "x_squares": 42, "best": 16, "seen": 1, "maximum_now": 16,
-            "total_now": 32, "y": 8, "sum16": 16, "probability": 7,
-        }  # fmt: skip
-        self.out: dict[str, list[Signal]] = {name: [] for name in outputs}
-        for row in range(self.rows):
-            word = self.port.read_data.word_select(row, 16)
-            mine = setup.done & (self.lane == row)
-            loads = [came_state & self.port.read_valid & (came_word == i) for i in range(3)]
-            fresh = self.clear
-            total_now = Signal(32, name=f"total_now_{row}")
-            signals = {
-                name: total_now if name == "total_now" else Signal(width, name=f"{name}_{row}")
-                for name, width in outputs.items()
-            }
-            m.submodules[f"lane_{row}"] = self.cells(
-                LANE,
-                {
-                    "word": word,
-                    "latch_x": came & (came_phase == 0),
-                    "latch_second": came & (came_phase == 1),
-                    "latch_cosine": came & (came_phase == 2),
-                    "latch_sine": came & (came_phase == 3),
-                    "silu": self.kinds[Gate] | self._of("flag"),
-                    "fire": fire,
-                    "left": left,
-                    "right": right,
-                    "fold": fold,
-                    "lane_shift": norm,
-                    "shift": shift,
-                    "multiplier": late_parameters[:17],
-                    "bias": late_parameters[17:],
-                    "out_shift": out_shift_late,
-                    "zero": self._of("zero_point"),
-                    **({"narrow": self._narrow()} if self.composable else {}),
-                    "clear": self.clear,
-                    "statistics": first,
-                    "compare": softmax & ~self.second_pass & full,
-                    "score": softmax & self.second_pass & full,
-                    "sees": sees[row],
-                    "set_factor": mine & ~softmax,
-                    "set_maximum": fresh | (mine & softmax) | loads[0],
-                    "set_total": fresh | (mine & softmax) | loads[1] | loads[2],
-                    "mean": setup.mean,
-                    "factor": setup.factor,
-                    "own_shift": setup.own_shift,
-                    "maximum": Mux(fresh, EMPTY, Mux(loads[0], word, setup.maximum)),
-                    "total": Mux(
-                        fresh,
-                        0,
-                        Mux(
-                            loads[1],
-                            Cat(word, total_now[16:]),
-                            Mux(loads[2], Cat(total_now[:16], word), setup.total),
-                        ),
-                    ),
+        self._instances(
+            m,
+            {
+                "latch_x": came & (came_phase == 0),
+                "latch_second": came & (came_phase == 1),
+                "latch_cosine": came & (came_phase == 2),
+                "latch_sine": came & (came_phase == 3),
+                "silu": self.kinds[Gate] | self._of("flag"),
+                "fire": fire,
+                "left": left,
+                "right": right,
+                "fold": fold,
+                "lane_shift": norm,
+                "shift": shift,
+                "multiplier": late_parameters[:17],
+                "bias": late_parameters[17:],
+                "out_shift": out_shift_late,
+                "statistics": first,
+                "compare": softmax & ~self.second_pass & full,
+                "score": softmax & self.second_pass & full,
+                **{
+                    load: came_state & self.port.read_valid & (came_word == at)
+                    for at, load in enumerate(("load_maximum", "load_low", "load_high"))
                 },
-                signals,
-            )
-            for name, signal in signals.items():
-                self.out[name].append(signal)
-        for name in ("x_sum", "x_squares", "best", "seen", "maximum_now", "total_now"):
-            m.d.comb += getattr(setup, name).eq(Array(self.out[name])[self.lane])
-        self.alphas = [Signal(5, name=f"alpha_{row}") for row in range(self.rows)]
-        for row, alpha in enumerate(self.alphas):
-            with m.If(setup.done & (self.lane == row)):
-                m.d.sync += alpha.eq(setup.alpha)
+            },
+            sees,
+        )
 
         # Results.
-        self.result, self.result_index = Signal(), Signal(17)
-        self.result_second = Signal()
         fired = (full & self._is(Norm, Gate, Divide)) | late | turn[1] | turn[3]
         given = fired & ~first
         index_at_fire = Signal(17)
@@ -436,92 +401,89 @@ class VectorEngine(wiring.Component):
             self.under_way + (begun | state_begun) - (ended | state_ended)
         )
 
+    def _instances(self, m: Module, inputs: dict[str, Value], sees: Signal) -> None:
+        """The lanes, which all get the same but for their word, what they see and their set-up."""
+        setup = self.setup
+        self.even, self.second, self.alone = Signal(), Signal(), Signal()
+        self.form, self.data = Signal(FORM_BITS), Signal(16 * self.rows)
+        common = shared(
+            m,
+            {
+                **inputs,
+                "zero": self._of("zero_point"),
+                **({"narrow": self._narrow()} if self.composable else {}),
+                "clear": self.clear,
+                "softmax": self.kinds[Softmax],
+                **{name: getattr(setup, name) for name in SET_UP},
+                "result": self.result,
+                "even": self.even,
+                "second": self.second,
+                "alone": self.alone,
+                "form": self.form,
+            },
+        )
+        given: dict[str, list[Signal]] = {name: [] for name in TO_SET_UP}
+        for row in range(self.rows):
+            signals = {
+                name: Signal(len(getattr(setup, name)), name=f"{name}_{row}") for name in TO_SET_UP
+            }
+            m.submodules[f"lane_{row}"] = self.cells(
+                LANE,
+                {
+                    **common,
+                    "word": self.port.read_data.word_select(row, 16),
+                    "sees": sees[row],
+                    "set_up": setup.done & (self.lane == row),
+                },
+                {**signals, "data": self.data.word_select(row, 16)},
+            )
+            for name, signal in signals.items():
+                given[name].append(signal)
+        for name, values in given.items():
+            m.d.comb += getattr(setup, name).eq(Array(values)[self.lane])
+
     def _results(self, m: Module) -> None:
         """Results to words: two int8 a word, four int4, or one int16."""
         add, softmax, rotate = self.kinds[Add], self.kinds[Softmax], self.kinds[Rotate]
         out, count, index = self._of("out"), self._of("count"), self.result_index
-        lows = [Signal(8 * self.rows, name=f"low_{i}") for i in range(2)]
-        bytes_ = Signal(8 * self.rows)
-        m.d.comb += bytes_.eq(
-            Cat(
-                *(
-                    Mux(softmax, Cat(p, Const(0, 1)), y)
-                    for p, y in zip(self.out["probability"], self.out["y"], strict=True)
-                )
-            )
-        )
-        alone = softmax & ~index[0] & (index + 1 == count)
-        complete = index[0] | alone
-        second = self.result_second & rotate
-        with m.If(self.result & ~index[0]):
-            with m.If(second):
-                m.d.sync += lows[1].eq(bytes_)
-            with m.Else():
-                m.d.sync += lows[0].eq(bytes_)
-        low = Mux(second, lows[1], lows[0])
-        word8 = Cat(
-            *(
+        narrow = self._narrow()
+        complete = Mux(narrow, index[:2] == 3, index[0] | self.alone)
+        place = Mux(narrow, index[2:], index[1:])
+        base = out + Mux(self.second, count >> 1, 0)
+        m.d.comb += [
+            self.even.eq(~index[0]),
+            self.second.eq(self.result_second & rotate),
+            self.alone.eq(softmax & ~index[0] & (index + 1 == count)),
+            self.form.eq(
                 Mux(
-                    alone,
-                    Cat(bytes_.word_select(row, 8), Const(0, 8)),
-                    Cat(low.word_select(row, 8), bytes_.word_select(row, 8)),
+                    self.write_state,
+                    self.state_index[:2],
+                    Mux(add, Form.SUM, Mux(narrow, Form.NIBBLES, Form.BYTES)),
                 )
-                for row in range(self.rows)
-            )
-        )
-        word, place = word8, index[1:]
-        if self.composable:
-            narrow = self._narrow()
-            complete = Mux(narrow, index[:2] == 3, complete)
-            word = Mux(narrow, self._nibbles(m), word8)
-            place = Mux(narrow, index[2:], index[1:])
-        base = out + Mux(second, count >> 1, 0)
-        state_words = Array(
-            [
-                Cat(*self.out["maximum_now"]),
-                Cat(*(total[:16] for total in self.out["total_now"])),
-                Cat(*(total[16:] for total in self.out["total_now"])),
-                Cat(*(Cat(alpha, Const(0, 11)) for alpha in self.alphas)),
-            ]
-        )
-        masked = self._of("masked") & rotate
-        mask = Cat(
-            *((~masked | (self._of("lane") == row)).replicate(2) for row in range(self.rows))
-        )
+            ),
+        ]
+        chosen = lanes_chosen(m, self._of("masked") & rotate, self._of("lane"), self.rows)
+        mask = Cat(*(mine.replicate(2) for mine in chosen))
         saving = self.write_state & self.writes.w_rdy & (self.reserved < WRITES_AHEAD)
         self.saved = Signal()
+        address = Mux(
+            self.write_state,
+            self._of("second") + self.state_index,
+            Mux(add, out + index, base + place),
+        )
         m.d.comb += [
             self.saved.eq(saving),
             self.writes.w_en.eq(saving | (self.result & (add | complete))),
             self.writes.w_data.eq(
-                Mux(
-                    self.write_state,
-                    Cat(
-                        (self._of("second") + self.state_index)[:ADDRESS_BITS],
-                        state_words[self.state_index],
-                        Const(-1, 2 * self.rows),
-                    ),
-                    Cat(
-                        Mux(add, out + index, base + place)[:ADDRESS_BITS],
-                        Mux(add, Cat(*self.out["sum16"]), word),
-                        mask,
-                    ),
+                Cat(
+                    address[:ADDRESS_BITS],
+                    self.data,
+                    Mux(self.write_state, Const(-1, 2 * self.rows), mask),
                 )
             ),
         ]
         with m.If(saving):
             m.d.sync += self.state_index.eq(self.state_index + 1)
-
-    def _nibbles(self, m: Module) -> Value:
-        """The last four results of each lane as a word, the oldest in the lowest nibble."""
-        words = []
-        for row, y in enumerate(self.out["y"]):
-            kept = Signal(12, name=f"nibbles_{row}")
-            word = Cat(kept, y[:4])
-            with m.If(self.result):
-                m.d.sync += kept.eq(word[4:])
-            words.append(word)
-        return Cat(*words)
 
     def _port(self, m: Module) -> None:
         """Writes first, then reads."""

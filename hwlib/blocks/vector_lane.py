@@ -7,6 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
+from hwlib.blocks.lane_results import FORM_BITS, LaneResults
+from hwlib.reference.softmax import EMPTY
 
 LANE = "vector_lane"
 """Module name of a lane, which is elaborated once."""
@@ -54,13 +56,13 @@ OUT_SHIFT_DELAY = 5
 """Cycles from `fire` to the second shift, when `out_shift` must stand."""
 
 RESULT_DELAY = 7
-"""Cycles from `fire` to the result in `y`."""
+"""Cycles from `fire` to the result of the second shift."""
 
 SUM_DELAY = 1
-"""Cycles from `fire` to the result in `sum16`."""
+"""Cycles from the latches to the sum of two int16."""
 
 PROBABILITY_DELAY = 2
-"""Cycles from `score` to the result in `probability`."""
+"""Cycles from `score` to the probability."""
 
 
 class VectorLane(wiring.Component):
@@ -75,7 +77,12 @@ class VectorLane(wiring.Component):
 
     For a norm `statistics` adds x and x^2 up. For a softmax `compare` and `score` take x as a
     score: the first keeps the maximum, the second gives a probability and adds it to the total.
-    What a command needs once a lane (mean, factor, shift, maximum, total) comes over `set_*`.
+
+    What a command needs once a lane comes with `set_up`: mean, factor and shift or, with `softmax`,
+    maximum, total and alpha. `clear` empties these three and the statistics, and `load_maximum`,
+    `load_low` and `load_high` take a saved state from `word`.
+
+    Results and state leave by `data` (`hwlib.blocks.lane_results`).
 
     Args:
         composable: Whether there is `narrow`.
@@ -109,23 +116,29 @@ class VectorLane(wiring.Component):
                 "compare": In(1),
                 "score": In(1),
                 "sees": In(1),
-                "set_factor": In(1),
-                "set_maximum": In(1),
-                "set_total": In(1),
+                "softmax": In(1),
+                "set_up": In(1),
+                "load_maximum": In(1),
+                "load_low": In(1),
+                "load_high": In(1),
                 "mean": In(signed(22)),
                 "factor": In(16),
                 "own_shift": In(6),
                 "maximum": In(signed(16)),
                 "total": In(32),
+                "alpha": In(5),
+                "result": In(1),
+                "even": In(1),
+                "second": In(1),
+                "alone": In(1),
+                "form": In(FORM_BITS),
                 "x_sum": Out(signed(28)),
                 "x_squares": Out(42),
                 "best": Out(signed(16)),
                 "seen": Out(1),
                 "maximum_now": Out(signed(16)),
                 "total_now": Out(32),
-                "y": Out(8),
-                "sum16": Out(16),
-                "probability": Out(7),
+                "data": Out(16),
             }
         )
 
@@ -141,18 +154,32 @@ class VectorLane(wiring.Component):
         ):
             with m.If(enable):
                 m.d.sync += latch.eq(self.word)
+        m.submodules.results = self.results = LaneResults(self.composable)
         self._products(m, x, second, cosine, sine)
         self._softmax(m, x)
+        self._state(m)
         # Sum of two int16.
-        total = Signal(signed(17))
+        total, sum16 = Signal(signed(17)), Signal(signed(16))
         m.d.comb += total.eq(x + second)
-        fits = total[15] == total[16]
-        m.d.sync += self.sum16.eq(Mux(fits, total[:16], Cat((~total[16]).replicate(15), total[16])))
+        m.d.sync += sum16.eq(_clipped(total, 16))
+        m.d.comb += [
+            self.results.sum16.eq(sum16),
+            self.results.maximum.eq(self.maximum_now),
+            self.results.total.eq(self.total_now),
+            self.results.softmax.eq(self.softmax),
+            self.results.result.eq(self.result),
+            self.results.even.eq(self.even),
+            self.results.second.eq(self.second),
+            self.results.alone.eq(self.alone),
+            self.results.form.eq(self.form),
+            self.data.eq(self.results.data),
+        ]
         return m
 
     def _products(self, m: Module, x: Signal, second: Signal, cosine: Signal, sine: Signal) -> None:
+        """From the latches to the result of the second shift."""
         mean, factor, own_shift = Signal(signed(22)), Signal(16), Signal(6)
-        with m.If(self.set_factor):
+        with m.If(self.set_up & ~self.softmax):
             m.d.sync += [mean.eq(self.mean), factor.eq(self.factor), own_shift.eq(self.own_shift)]
 
         activated = Signal(signed(16))
@@ -230,12 +257,14 @@ class VectorLane(wiring.Component):
             scaled.eq(z * self.multiplier + self.bias),
             narrowed.eq(scaled >> (self.out_shift - 1)[:6]),
         ]
-        y = _clipped(result, 8)
-        m.d.sync += self.y.eq(Mux(self.narrow, _clipped(result, 4), y) if self.composable else y)
+        y, clipped8 = Signal(8), _clipped(result, 8)
+        m.d.sync += y.eq(
+            Mux(self.narrow, _clipped(result, 4), clipped8) if self.composable else clipped8
+        )
+        m.d.comb += self.results.y.eq(y)
 
     def _softmax(self, m: Module, x: Signal) -> None:
-        with m.If(self.set_maximum):
-            m.d.sync += self.maximum_now.eq(self.maximum)
+        """The greatest score seen, and the probability of a score."""
         with m.If(self.clear):
             m.d.sync += self.seen.eq(0)
         with m.Elif(self.compare & self.sees):
@@ -246,23 +275,39 @@ class VectorLane(wiring.Component):
         distance = Signal(signed(22))
         fraction, octave = Signal(5), Signal(4)
         visible = Signal(2)
-        scored = Signal(2)
         value = Signal(7)
         m.d.comb += distance.eq((self.maximum_now << 5) - x)
         m.d.sync += [
             fraction.eq(distance[:5]),
             octave.eq(Mux(distance[9:].any(), 15, distance[5:9])),
             visible.eq(Cat(self.sees, visible[0])),
-            scored.eq(Cat(self.score, scored[0])),
         ]
         m.submodules.exponential = self.cells(
             "exponential", {"fraction": fraction, "octave": octave}, {"value": value}
         )
-        m.d.comb += self.probability.eq(Mux(visible[1], value, 0))
-        with m.If(self.set_total):
-            m.d.sync += self.total_now.eq(self.total)
+        m.d.comb += self.results.probability.eq(Mux(visible[1], value, 0))
+
+    def _state(self, m: Module) -> None:
+        """A softmax's state: running maximum, running total, and the last alpha."""
+        scored = Signal(2)
+        m.d.sync += scored.eq(Cat(self.score, scored[0]))
+        with m.If(self.clear):
+            m.d.sync += [self.maximum_now.eq(EMPTY), self.total_now.eq(0)]
+        with m.Elif(self.set_up & self.softmax):
+            m.d.sync += [self.maximum_now.eq(self.maximum), self.total_now.eq(self.total)]
         with m.Elif(scored[1]):
-            m.d.sync += self.total_now.eq(self.total_now + self.probability)
+            m.d.sync += self.total_now.eq(self.total_now + self.results.probability)
+        for load, target in (
+            (self.load_maximum, self.maximum_now),
+            (self.load_low, self.total_now[:16]),
+            (self.load_high, self.total_now[16:]),
+        ):
+            with m.If(load):
+                m.d.sync += target.eq(self.word)
+        alpha = Signal(5)
+        with m.If(self.set_up):
+            m.d.sync += alpha.eq(self.alpha)
+        m.d.comb += self.results.alpha.eq(alpha)
 
 
 def _clipped(value: Signal, bits: int) -> Signal:
