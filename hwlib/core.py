@@ -15,6 +15,7 @@ from hwlib.blocks.outer_product import OuterProductArray
 from hwlib.blocks.vector_engine import VectorEngine
 from hwlib.commands import COMMAND_BITS, QUEUES
 from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.unit_latencies import UnitLatencies
 
 WEIGHT_BANKS = 2
 """Banks of the weight memory: one is filled while the other is read."""
@@ -32,11 +33,13 @@ class Core(wiring.Component):
     Args:
         config: The core's knobs.
         cells: Makes units, memories and what is elaborated once.
+        latencies: Of the units.
     """
 
-    def __init__(self, config: CoreConfig, cells: Cells) -> None:
+    def __init__(self, config: CoreConfig, cells: Cells, latencies: UnitLatencies) -> None:
         self.config = config
         self.cells = cells
+        self.latencies = latencies
         beat_bits = 8 * config.dma_bytes
         super().__init__(
             {
@@ -58,8 +61,8 @@ class Core(wiring.Component):
         m.submodules.store = store = StoreUnit(config, widths["store"])
         m.submodules.fetch = fetch = OperandFetch(config, widths["matmul"])
         m.submodules.array = array = OuterProductArray(config, cells)
-        m.submodules.drain = drain = DrainUnit(config, widths["matmul"], cells)
-        m.submodules.vector = vector = VectorEngine(config, widths["vector"], cells)
+        m.submodules.drain = drain = DrainUnit(config, widths["matmul"], cells, self.latencies)
+        m.submodules.vector = vector = VectorEngine(config, widths["vector"], cells, self.latencies)
 
         wiring.connect(m, wiring.flipped(self.command), dispatcher.command)
         wiring.connect(m, dispatcher.load, load.command)

@@ -44,6 +44,12 @@ class CoreConfig(Frozen):
     exponential_entries: Literal[4, 8, 16, 32] = 16
     """Entries of the exponential's table over one octave."""
 
+    mac_stages: Literal[2, 3] = 2
+    """Cycles from operands at an element to their sum: 3 with a register behind the products."""
+
+    accumulator_bits: Literal[20, 24, 28, 32] = 32
+    """Bits of an element's sum, which wraps; lowering proves that no model's sum does."""
+
     queue_depth: Annotated[int, Field(ge=1, le=16)] = 4
     """Commands that each queue holds."""
 

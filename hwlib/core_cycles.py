@@ -27,6 +27,7 @@ from hwlib.commands import (
     word_bytes,
 )
 from hwlib.core_config import CoreConfig
+from hwlib.unit_latencies import UnitLatencies
 
 WAIT_CYCLES = 2
 """From the completion of a command until one that waits for it may be taken: `done` is registered,
@@ -70,8 +71,8 @@ class CoreLatencies:
     Attributes:
         mac: From operands at the array to their sum.
         rescaler: From a sum to its result.
-        activation: Of the activation function.
-        table: Of the inverse square root and of the reciprocal.
+        activation: From operands that are complete until an activation fires.
+        inverse_sqrt, reciprocal: Of these units.
         result: From operands of a lane to its int8 result.
         sum: From operands of a lane to their sum.
         probability: From a score to its probability.
@@ -87,7 +88,8 @@ class CoreLatencies:
     mac: int = 2
     rescaler: int = 4
     activation: int = 1
-    table: int = 2
+    inverse_sqrt: int = 2
+    reciprocal: int = 2
     result: int = 7
     sum: int = 1
     probability: int = 2
@@ -100,6 +102,23 @@ class CoreLatencies:
     words_ahead: int = 2
     requests_ahead: int = 2
     tiles_ahead: int = 2
+
+    @classmethod
+    def of(cls, units: UnitLatencies) -> "CoreLatencies":
+        """Those of a core with units of some latencies.
+
+        All operands of a lane wait for the activation function.
+        """
+        extra = units.activation - 1
+        return cls(
+            mac=units.mac,
+            rescaler=units.rescaler,
+            inverse_sqrt=units.inverse_sqrt,
+            reciprocal=units.reciprocal,
+            result=7 + extra,
+            statistics=3 + extra,
+            probability=1 + units.exponential,
+        )
 
 
 LATENCIES = CoreLatencies()
@@ -257,13 +276,13 @@ def _before_last_pass(command: Vector, config: CoreConfig, latencies: CoreLatenc
     match command:
         case Norm():
             first = command.count - 1 + READ_CYCLES + latencies.statistics + SETTLE_CYCLES
-            lane = latencies.norm_lane + latencies.table
+            lane = latencies.norm_lane + latencies.inverse_sqrt
         case Softmax():
             first = command.count - 1 + READ_CYCLES + latencies.maximum + SETTLE_CYCLES
             first += 0 if command.first else state
             lane = latencies.softmax_lane
         case Divide():
-            first, lane = state - 1, latencies.divide_lane + latencies.table
+            first, lane = state - 1, latencies.divide_lane + latencies.reciprocal
         case _:
             return 0
     return first + 1 + config.rows * lane

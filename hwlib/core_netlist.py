@@ -4,8 +4,9 @@ Units, lanes, rows and memories are instances of fixed names; each is elaborated
 the texts are joined here.
 """
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
 
 from amaranth.hdl import Elaboratable
 
@@ -17,6 +18,8 @@ from hwlib.blocks.vector_lane import LANE, VectorLane
 from hwlib.core import WEIGHT_BANKS, Core
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from hwlib.elaborate import convert
+from hwlib.frozen import Frozen
+from hwlib.unit_latencies import UnitLatencies
 from hwlib.units.activation import ActivationFunction
 from hwlib.units.composable_mac import ComposableMac
 from hwlib.units.exponential import Exponential
@@ -29,44 +32,92 @@ TOP = "core"
 """Name of the linked netlist's top module."""
 
 
-def elaborate_core(config: CoreConfig) -> str:
-    """The core as linked RTLIL, top module `core`; equal configs give equal text."""
+class UnitNetlist(Frozen):
+    """A unit that takes the place of a shipped one."""
+
+    rtlil: str
+    """Its netlist, with the module name and the ports of the unit's contract."""
+
+    latency: int
+    """Cycles from its inputs to its result, within the contract's bounds."""
+
+
+def latencies_of(config: CoreConfig, units: Mapping[str, UnitNetlist]) -> UnitLatencies:
+    """Latencies of the units of a core, the shipped ones where `units` names no other."""
+    shipped = UnitLatencies(mac=config.mac_stages).model_dump()
+    given = {UNIT_LATENCY.get(name, name): unit.latency for name, unit in units.items()}
+    return UnitLatencies.model_validate(shipped | given)
+
+
+UNIT_LATENCY = {"composable_mac": "mac"}
+"""Units whose latency has another name than they."""
+
+
+def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None = None) -> str:
+    """The core as linked RTLIL, top module `core`; equal arguments give equal text.
+
+    Args:
+        config: The core's knobs.
+        units: Units that take the place of shipped ones, by name.
+
+    Raises:
+        ValueError: The core has no unit of a name, or a latency is beyond what blocks can take.
+    """
+    units = units or {}
     lane_bits = 8 * LANE_BYTES
     srams = {
         (config.activation_words // config.activation_banks, lane_bits * config.rows),
         (config.weight_words // WEIGHT_BANKS, lane_bits * config.columns),
         (config.channel_entries, ENTRY_BITS),
     }
+    latencies = latencies_of(config, units)
+    core = convert(Core(config, instance, latencies), TOP)
+    blocks = {
+        GRID_ROW: (config.columns, config.composable),
+        DRAIN_LANE: (),
+        LANE: (config.composable, latencies),
+    }
+    shipped: dict[str, tuple[object, ...]] = {
+        "composable_mac" if config.composable else "mac": (
+            config.accumulator_bits,
+            config.mac_stages,
+        ),
+        "rescaler": (),
+        "activation": (),
+        "exponential": (config.exponential_entries,),
+        "inverse_sqrt": (),
+        "reciprocal": (),
+    }
+    if unknown := units.keys() - shipped.keys():
+        raise ValueError(
+            f"this core has no unit {', '.join(sorted(unknown))}; it has {', '.join(shipped)}"
+        )
     parts = [
-        f"attribute \\top 1\n{convert(Core(config, instance), TOP)}",
-        _cell(GRID_ROW, config.columns, config.composable),
-        _cell(DRAIN_LANE),
-        _cell(LANE, composable=config.composable),
-        _cell("composable_mac" if config.composable else "mac"),
-        _cell("rescaler"),
-        _cell("activation"),
-        _cell("exponential", config.exponential_entries),
-        _cell("inverse_sqrt"),
-        _cell("reciprocal"),
+        f"attribute \\top 1\n{core}",
+        *(_cell(name, *arguments) for name, arguments in blocks.items()),
+        *(
+            units[name].rtlil if name in units else _cell(name, *arguments)
+            for name, arguments in shipped.items()
+        ),
     ]
     return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in sorted(srams))])
 
 
 @lru_cache(maxsize=64)
-def _cell(name: str, size: int = 0, composable: bool = False) -> str:
-    make: dict[str, Callable[[], Elaboratable]] = {
-        GRID_ROW: partial(GridRow, size, composable, instance),
-        DRAIN_LANE: partial(DrainLane, instance),
-        LANE: partial(VectorLane, composable, instance),
+def _cell(name: str, *arguments: Any) -> str:
+    make: dict[str, Callable[..., Elaboratable]] = {
+        GRID_ROW: lambda columns, composable: GridRow(columns, composable, instance),
+        DRAIN_LANE: lambda: DrainLane(instance),
+        LANE: lambda composable, latencies: VectorLane(composable, instance, latencies),
         "mac": Mac,
         "composable_mac": ComposableMac,
         "rescaler": Rescaler,
         "activation": ActivationFunction,
-        "exponential": partial(Exponential, size),
+        "exponential": Exponential,
         "inverse_sqrt": InverseSqrt,
         "reciprocal": Reciprocal,
     }
-    return convert(make[name](), name)
+    return convert(make[name](*arguments), name)
 
 
 def forget_cells() -> None:

@@ -13,12 +13,7 @@ from hwlib.blocks.drain_lane import DRAIN_LANE, ENTRY_BITS, FORM_BITS, Form
 from hwlib.blocks.fields import field, lanes_chosen
 from hwlib.commands import MatmulOutput, ScaleBy
 from hwlib.core_config import CoreConfig
-
-RESCALER_LATENCY = 4
-"""Enabled cycles from a sum at the rescaler to its result."""
-
-MAC_LATENCY = 2
-"""Cycles from operands at the array to their effect on what `capture` takes."""
+from hwlib.unit_latencies import UnitLatencies
 
 
 class DrainUnit(wiring.Component):
@@ -32,9 +27,13 @@ class DrainUnit(wiring.Component):
         config: The core's knobs.
         command_bits: Bits of a matmul command.
         cells: Makes the lanes.
+        latencies: Of the element and of the rescaler.
     """
 
-    def __init__(self, config: CoreConfig, command_bits: int, cells: Cells) -> None:
+    def __init__(
+        self, config: CoreConfig, command_bits: int, cells: Cells, latencies: UnitLatencies
+    ) -> None:
+        self.latencies = latencies
         self.rows = config.rows
         self.columns = config.columns
         self.command_bits = command_bits
@@ -58,7 +57,7 @@ class DrainUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         tile = Signal(self.command_bits)
-        waiting = Signal(MAC_LATENCY)
+        waiting = Signal(self.latencies.mac)
         m.d.sync += waiting.eq(Cat(self.start, waiting[:-1]))
         m.d.comb += self.capture.eq(waiting[-1])
         with m.If(self.start):
@@ -76,7 +75,7 @@ class DrainUnit(wiring.Component):
         running = Signal()
         entering = Signal(6)  # column at the array's end
         leaving = Signal(6)  # column at the rescalers' end
-        valid = Signal(1 + RESCALER_LATENCY)
+        valid = Signal(1 + self.latencies.rescaler)
         advance, enters, taken, last = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             advance.eq(~valid[-1] | taken),

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
 from hwlib.reference.softmax import ALPHA_MAX, EMPTY
+from hwlib.unit_latencies import UnitLatencies
 
 
 class Setup(IntEnum):
@@ -26,15 +27,17 @@ class LaneSetup(wiring.Component):
     """Takes the lanes one by one through one multiplier, one normaliser and the two table units.
 
     `start` begins with the lane that stands at the inputs; `done` is high for one cycle when the
-    results stand at the outputs, until the next `start`. A norm takes 14 cycles a lane, a division
-    7, a softmax 6.
+    results stand at the outputs, until the next `start`. With tables of a latency of 2 a norm
+    takes 14 cycles a lane, a division 7, a softmax 6.
 
     Args:
         cells: Makes the inverse square root and the reciprocal.
+        latencies: Of both.
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: Cells, latencies: UnitLatencies) -> None:
         self.cells = cells
+        self.latencies = latencies
         super().__init__(
             {
                 "start": In(1),
@@ -83,6 +86,7 @@ class LaneSetup(wiring.Component):
         m.submodules.inverse = self.cells("reciprocal", {"v": self.mantissa}, {"r": inverse})
         m.d.sync += self.bits.eq(_bit_length(self.wide))
 
+        table_left = Signal(2)
         with m.FSM():
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [
@@ -106,11 +110,13 @@ class LaneSetup(wiring.Component):
                 m.next = "MANTISSA"
             with m.State("MANTISSA"):
                 self._mantissa(m)
+                tables = (self.latencies.inverse_sqrt, self.latencies.reciprocal)
+                m.d.sync += table_left.eq(Mux(self.kind == Setup.NORM, tables[0], tables[1]) - 1)
                 m.next = "TABLE"
             with m.State("TABLE"):
-                m.next = "TABLE_2"
-            with m.State("TABLE_2"):
-                m.next = "FACTOR"
+                m.d.sync += table_left.eq(table_left - 1)
+                with m.If(table_left == 0):
+                    m.next = "FACTOR"
             with m.State("FACTOR"):
                 empty = self.sum_held == 0
                 m.d.sync += self.factor.eq(

@@ -17,12 +17,9 @@ from hwlib.blocks.vector_lane import (
     CHOICE_BITS,
     FOLD_BITS,
     LANE,
-    OUT_SHIFT_DELAY,
-    PARAMETER_DELAY,
-    PROBABILITY_DELAY,
-    RESULT_DELAY,
     SUM_DELAY,
     Fold,
+    LaneDelays,
     Left,
     Right,
 )
@@ -39,6 +36,7 @@ from hwlib.commands import (
 )
 from hwlib.core_config import CoreConfig
 from hwlib.reference.vector import ROTARY_BITS
+from hwlib.unit_latencies import UnitLatencies
 
 WRITES_AHEAD = 4
 """Words of results that may be under way between the first read for them and their write."""
@@ -67,9 +65,14 @@ class VectorEngine(wiring.Component):
         config: The core's knobs.
         command_bits: Bits of a vector command.
         cells: Makes the lanes and the units between the passes.
+        latencies: Of the units.
     """
 
-    def __init__(self, config: CoreConfig, command_bits: int, cells: Cells) -> None:
+    def __init__(
+        self, config: CoreConfig, command_bits: int, cells: Cells, latencies: UnitLatencies
+    ) -> None:
+        self.latencies = latencies
+        self.delays = LaneDelays.of(latencies)
         self.rows = config.rows
         self.composable = config.composable
         self.command_bits = command_bits
@@ -97,7 +100,7 @@ class VectorEngine(wiring.Component):
         self.second_pass = Signal()
         self.index = Signal(17)  # channel, pair or key
         self.phase = Signal(2)  # operand of it
-        self.under_way = Signal(4)  # reads whose results are not written or folded yet
+        self.under_way = Signal(5)  # reads whose results are not written or folded yet
         self.reserved = Signal(range(WRITES_AHEAD + 1))
         self.state_index = Signal(3)
         self.lane = Signal(6)
@@ -107,7 +110,7 @@ class VectorEngine(wiring.Component):
         m.submodules.writes = self.writes = RegisterQueue(
             width=ADDRESS_BITS + 16 * self.rows + 2 * self.rows, depth=WRITES_AHEAD
         )
-        m.submodules.setup = self.setup = LaneSetup(self.cells)
+        m.submodules.setup = self.setup = LaneSetup(self.cells, self.latencies)
         self._control(m)
         self._reads(m)
         self._lanes(m)
@@ -321,8 +324,9 @@ class VectorEngine(wiring.Component):
             bias.eq(Mux(norm, entry[:32], 0)),
             out_shift.eq(Mux(norm, entry[48:54], self._of("shift"))),
         ]
-        late_parameters = _delayed(m, Cat(multiplier, bias), PARAMETER_DELAY, "parameters")
-        out_shift_late = _delayed(m, out_shift, OUT_SHIFT_DELAY, "out_shift")
+        delays = self.delays
+        late_parameters = _delayed(m, Cat(multiplier, bias), delays.parameter, "parameters")
+        out_shift_late = _delayed(m, out_shift, delays.out_shift, "out_shift")
 
         shift = Signal(6)
         m.d.sync += shift.eq(
@@ -373,18 +377,17 @@ class VectorEngine(wiring.Component):
         with m.If(full):
             m.d.sync += index_at_fire.eq(full_index)
         at_fire = Mux(self._is(Activate, Rotate), index_at_fire, full_index)
-        slow = _delayed(m, Cat(given, turn[3], at_fire), RESULT_DELAY, "slow")
+        slow = _delayed(m, Cat(given, turn[3], at_fire), delays.result, "slow")
         sums = _delayed(m, Cat(full & add, full_index), SUM_DELAY, "sums")
-        probable = _delayed(
-            m, Cat(full & softmax & self.second_pass, full_index), PROBABILITY_DELAY, "probable"
-        )
+        scored = Cat(full & softmax & self.second_pass, full_index)
+        probable = _delayed(m, scored, delays.probability, "probable")
         m.d.comb += [
             self.result.eq(Mux(add, sums[0], Mux(softmax, probable[0], slow[0]))),
             self.result_second.eq(slow[1]),
             self.result_index.eq(Mux(add, sums[1:], Mux(softmax, probable[1:], slow[2:]))),
         ]
         # Reads under way: for a first pass they end in the lanes.
-        folded = _delayed(m, fired & first, 3, "folded")
+        folded = _delayed(m, fired & first, delays.statistics, "folded")
         compared = _delayed(m, full & softmax & ~self.second_pass, 1, "compared")
         ended = Signal()
         m.d.comb += ended.eq(

@@ -1,14 +1,16 @@
 """One lane of the vector engine: the datapath of one token."""
 
+from dataclasses import dataclass
 from enum import IntEnum
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
 from hwlib.blocks.lane_results import FORM_BITS, LaneResults
 from hwlib.reference.softmax import EMPTY
+from hwlib.unit_latencies import UnitLatencies
 
 LANE = "vector_lane"
 """Module name of a lane, which is elaborated once."""
@@ -49,20 +51,36 @@ CHOICE_BITS = 3
 FOLD_BITS = 2
 """Width of a choice of fold."""
 
-PARAMETER_DELAY = 4
-"""Cycles from `fire` to the second product, when `multiplier` and `bias` must stand."""
-
-OUT_SHIFT_DELAY = 5
-"""Cycles from `fire` to the second shift, when `out_shift` must stand."""
-
-RESULT_DELAY = 7
-"""Cycles from `fire` to the result of the second shift."""
-
 SUM_DELAY = 1
-"""Cycles from the latches to the sum of two int16."""
+"""Cycles from the last operand of a sum to it."""
 
-PROBABILITY_DELAY = 2
-"""Cycles from `score` to the probability."""
+
+@dataclass(frozen=True)
+class LaneDelays:
+    """Cycles from `fire` or `score` to what follows, with units of some latencies.
+
+    Attributes:
+        extra: Of the operands before the first product, where the activation function takes more
+            than a cycle.
+        statistics: To what a channel adds to the sums of a norm.
+        parameter: To the second product, when `multiplier` and `bias` must stand.
+        out_shift: To the second shift, when `out_shift` must stand.
+        result: To the int8 result.
+        probability: From `score` to the probability.
+    """
+
+    extra: int
+    statistics: int
+    parameter: int
+    out_shift: int
+    result: int
+    probability: int
+
+    @classmethod
+    def of(cls, units: UnitLatencies) -> "LaneDelays":
+        """Those of a lane with units of these latencies."""
+        extra = units.activation - 1
+        return cls(extra, 3 + extra, 4 + extra, 5 + extra, 7 + extra, 1 + units.exponential)
 
 
 class VectorLane(wiring.Component):
@@ -87,11 +105,13 @@ class VectorLane(wiring.Component):
     Args:
         composable: Whether there is `narrow`.
         cells: Makes the activation function and the exponential.
+        latencies: Of both.
     """
 
-    def __init__(self, composable: bool, cells: Cells) -> None:
+    def __init__(self, composable: bool, cells: Cells, latencies: UnitLatencies) -> None:
         self.composable = composable
         self.cells = cells
+        self.delays = LaneDelays.of(latencies)
         super().__init__(
             {
                 "word": In(16),
@@ -178,14 +198,24 @@ class VectorLane(wiring.Component):
 
     def _products(self, m: Module, x: Signal, second: Signal, cosine: Signal, sine: Signal) -> None:
         """From the latches to the result of the second shift."""
-        mean, factor, own_shift = Signal(signed(22)), Signal(16), Signal(6)
-        with m.If(self.set_up & ~self.softmax):
-            m.d.sync += [mean.eq(self.mean), factor.eq(self.factor), own_shift.eq(self.own_shift)]
-
         activated = Signal(signed(16))
         m.submodules.activation = self.cells(
             "activation", {"x": x, "silu": self.silu}, {"y": activated}
         )
+        # What goes beside the activation function waits for it.
+        extra = self.delays.extra
+        x, second = _later(m, x, extra, "x"), _later(m, second, extra, "second")
+        cosine, sine = _later(m, cosine, extra, "cosine"), _later(m, sine, extra, "sine")
+        choices = Cat(self.fire, self.left, self.right, self.fold)
+        late_choices = _later(m, choices, extra, "choices")
+        fire = late_choices[0]
+        left_choice = late_choices[1 : 1 + CHOICE_BITS]
+        right_choice = late_choices[1 + CHOICE_BITS : 1 + 2 * CHOICE_BITS]
+        fold_choice = late_choices[1 + 2 * CHOICE_BITS :]
+        mean, factor, own_shift = Signal(signed(22)), Signal(16), Signal(6)
+        with m.If(self.set_up & ~self.softmax):
+            m.d.sync += [mean.eq(self.mean), factor.eq(self.factor), own_shift.eq(self.own_shift)]
+
         # An int32 over a total: 12 bits up and then down by the lane's shift, 0 to 31.
         wide, aligned = Signal(signed(44)), Signal(signed(44))
         clipped = Signal(signed(23))
@@ -196,9 +226,9 @@ class VectorLane(wiring.Component):
         ]
         left, right = Signal(signed(23)), Signal(signed(17))
         fold = Signal(FOLD_BITS)
-        with m.If(self.fire):
-            m.d.sync += fold.eq(self.fold)
-            with m.Switch(self.left):
+        with m.If(fire):
+            m.d.sync += fold.eq(fold_choice)
+            with m.Switch(left_choice):
                 for choice, value in (
                     (Left.X, x),
                     (Left.CENTRED, (x << 4) - mean),
@@ -208,7 +238,7 @@ class VectorLane(wiring.Component):
                 ):
                     with m.Case(choice):
                         m.d.sync += left.eq(value)
-            with m.Switch(self.right):
+            with m.Switch(right_choice):
                 for factor_choice, value in (
                     (Right.X, x),
                     (Right.TWO, 2),
@@ -232,7 +262,7 @@ class VectorLane(wiring.Component):
 
         # Statistics of a norm: x and its square, two cycles after `fire`.
         counted = Signal(2)
-        m.d.sync += counted.eq(Cat(self.fire & self.statistics, counted[0]))
+        m.d.sync += counted.eq(Cat(fire & self.statistics, counted[0]))
         with m.If(self.clear):
             m.d.sync += [self.x_sum.eq(0), self.x_squares.eq(0)]
         with m.Else():
@@ -274,28 +304,28 @@ class VectorLane(wiring.Component):
 
         distance = Signal(signed(22))
         fraction, octave = Signal(5), Signal(4)
-        visible = Signal(2)
+        visible = Signal(self.delays.probability)
         value = Signal(7)
         m.d.comb += distance.eq((self.maximum_now << 5) - x)
         m.d.sync += [
             fraction.eq(distance[:5]),
             octave.eq(Mux(distance[9:].any(), 15, distance[5:9])),
-            visible.eq(Cat(self.sees, visible[0])),
+            visible.eq(Cat(self.sees, visible[:-1])),
         ]
         m.submodules.exponential = self.cells(
             "exponential", {"fraction": fraction, "octave": octave}, {"value": value}
         )
-        m.d.comb += self.results.probability.eq(Mux(visible[1], value, 0))
+        m.d.comb += self.results.probability.eq(Mux(visible[-1], value, 0))
 
     def _state(self, m: Module) -> None:
         """A softmax's state: running maximum, running total, and the last alpha."""
-        scored = Signal(2)
-        m.d.sync += scored.eq(Cat(self.score, scored[0]))
+        scored = Signal(self.delays.probability)
+        m.d.sync += scored.eq(Cat(self.score, scored[:-1]))
         with m.If(self.clear):
             m.d.sync += [self.maximum_now.eq(EMPTY), self.total_now.eq(0)]
         with m.Elif(self.set_up & self.softmax):
             m.d.sync += [self.maximum_now.eq(self.maximum), self.total_now.eq(self.total)]
-        with m.Elif(scored[1]):
+        with m.Elif(scored[-1]):
             m.d.sync += self.total_now.eq(self.total_now + self.results.probability)
         for load, target in (
             (self.load_maximum, self.maximum_now),
@@ -308,6 +338,16 @@ class VectorLane(wiring.Component):
         with m.If(self.set_up):
             m.d.sync += alpha.eq(self.alpha)
         m.d.comb += self.results.alpha.eq(alpha)
+
+
+def _later(m: Module, value: Value, cycles: int, name: str) -> Value:
+    """`value` after so many cycles."""
+    for stage in range(cycles):
+        shape = signed(len(value)) if value.shape().signed else len(value)
+        register = Signal(shape, name=f"{name}_later_{stage}")
+        m.d.sync += register.eq(value)
+        value = register
+    return value
 
 
 def _clipped(value: Signal, bits: int) -> Signal:

@@ -127,7 +127,7 @@ class Core:
         """The first half of a matmul: what the array has summed before it is drained.
 
         Returns:
-            int32 in int64, `[rows, command.columns]`.
+            `config.accumulator_bits` bits in int64, `[rows, command.columns]`.
         """
         depth, columns = command.depth, command.columns
         a = self._bytes(command.activation_address, depth)  # [depth, rows, 2]
@@ -148,7 +148,9 @@ class Core:
         # Exact in float64: at most 4 * 65535 products of at most 15 bits.
         rows_by_depth = a.transpose(1, 0, 2).reshape(self.config.rows, -1).astype(np.float64)
         depth_by_columns = w.transpose(0, 2, 1).reshape(-1, columns).astype(np.float64)
-        return _wrap((rows_by_depth @ depth_by_columns).astype(np.int64))
+        return _wrap(
+            (rows_by_depth @ depth_by_columns).astype(np.int64), self.config.accumulator_bits
+        )
 
     def drain(self, command: Matmul, sums: Wide) -> None:
         """The second half of a matmul: sums `[rows, command.columns]` into the memory."""
@@ -343,7 +345,8 @@ def _joined_nibbles(pairs: Integers) -> npt.NDArray[np.int8]:
     return joined
 
 
-def _wrap(value: Integers) -> Wide:
-    """Two's complement of 32 bits, in int64."""
-    wrapped: Wide = value.astype(np.int32).astype(np.int64)
+def _wrap(value: Integers, bits: int = 32) -> Wide:
+    """Two's complement of so many bits, in int64."""
+    half = np.int64(1) << (bits - 1)
+    wrapped: Wide = ((value.astype(np.int64) + half) & (2 * half - 1)) - half
     return wrapped

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class ComposableMac(wiring.Component):
-    """Multiplies broadcast operands of 8 or 4 bits and adds the products to a 32-bit accumulator.
+    """Multiplies broadcast operands of 8 or 4 bits and adds the products to an accumulator.
 
     Brick k multiplies nibble k of `a` and nibble k of `w`, and shifts add the four up. `mode` comes
     with the operands:
@@ -17,18 +17,30 @@ class ComposableMac(wiring.Component):
     - 2, 8x4: `a` holds two int8, `w` an int4 twice and then another twice; two products.
     - 3, 4x4: four int4 each; four products.
 
-    Latency 2: with `capture` in cycle u the drain register takes the sum of all operands of cycles
-    up to u - 2, and the accumulator goes on with those after them. While `shift` is high the drain
-    registers of a row form a chain to the left. An `a` of 0 leaves the sum as it is.
+    Latency `stages`: with `capture` in cycle u the drain register takes the sum of all operands of
+    cycles up to u - stages, and the accumulator goes on with those after them. While `shift` is
+    high the drain registers of a row form a chain to the left. An `a` of 0 leaves the sum as it is.
+
+    Args:
+        bits: Of the accumulator, which wraps, and of the drain register; `drain_out` is
+            sign-extended.
+        stages: 2, or 3 with a register behind the products.
     """
 
-    a: In(16)
-    w: In(16)
-    mode: In(2)
-    capture: In(1)
-    shift: In(1)
-    drain_in: In(signed(32))
-    drain_out: Out(signed(32))
+    def __init__(self, bits=32, stages=2):
+        self.bits = bits
+        self.stages = stages
+        super().__init__(
+            {
+                "a": In(16),
+                "w": In(16),
+                "mode": In(2),
+                "capture": In(1),
+                "shift": In(1),
+                "drain_in": In(signed(32)),
+                "drain_out": Out(signed(32)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -58,13 +70,17 @@ class ComposableMac(wiring.Component):
         m.d.comb += [
             low.eq(bricks[0] + Mux(narrow_a, bricks[1], bricks[1] << 4)),
             high.eq(bricks[2] + Mux(narrow_a, bricks[3], bricks[3] << 4)),
-            product.eq(low + Mux(narrow_w, high, high << 4)),
         ]
+        m.d["sync" if self.stages == 3 else "comb"] += product.eq(
+            low + Mux(narrow_w, high, high << 4)
+        )
 
-        total = Signal(signed(32))
+        total = Signal(signed(self.bits))
+        drained = Signal(signed(self.bits))
         m.d.sync += total.eq(total + product)
+        m.d.comb += self.drain_out.eq(drained)
         with m.If(self.capture):
-            m.d.sync += [self.drain_out.eq(total), total.eq(product)]
+            m.d.sync += [drained.eq(total), total.eq(product)]
         with m.Elif(self.shift):
-            m.d.sync += self.drain_out.eq(self.drain_in)
+            m.d.sync += drained.eq(self.drain_in)
         return m

@@ -407,24 +407,40 @@ def _check(
     check_sums(weight, bias)
 
 
-def check_sums(weight: npt.NDArray[np.int8], bias: npt.NDArray[np.int32]) -> None:
-    """Interval analysis: holds the sums that any int8 activations can give to the accumulators.
+def check_sums(
+    weight: npt.NDArray[np.int8],
+    bias: npt.NDArray[np.int32],
+    activation_bits: int = 8,
+    accumulator_bits: int = 32,
+) -> None:
+    """Interval analysis: holds the sums that any activations can give to the accumulators.
 
     Args:
         weight: int8 [N, K].
-        bias: int32 [N].
+        bias: int32 [N], added in 32 bits.
+        activation_bits: Of an activation, two's complement.
+        accumulator_bits: Of a sum before the bias.
 
     Raises:
-        LoweringError: A sum could wrap at 32 bits, before or after the bias.
+        LoweringError: A sum could wrap, before or after the bias.
     """
     wide = weight.astype(np.int64)
     positive, negative = np.maximum(wide, 0).sum(axis=1), np.maximum(-wide, 0).sum(axis=1)
-    high = 127 * positive + 128 * negative
-    low = -128 * positive - 127 * negative
-    highest = max(int(high.max()), int((high + bias).max()))
-    lowest = min(int(low.min()), int((low + bias).min()))
-    if highest >= 1 << 31 or lowest < -(1 << 31):
+    most = 1 << (activation_bits - 1)
+    high = (most - 1) * positive + most * negative
+    low = -most * positive - (most - 1) * negative
+    check_range(int(low.min()), int(high.max()), accumulator_bits)
+    check_range(int((low + bias).min()), int((high + bias).max()), 32)
+
+
+def check_range(lowest: int, highest: int, bits: int) -> None:
+    """Holds what sums can reach to two's complement of so many bits.
+
+    Raises:
+        LoweringError: They reach beyond.
+    """
+    if highest >= 1 << (bits - 1) or lowest < -(1 << (bits - 1)):
         raise LoweringError(
-            f"sums can reach {lowest}..{highest}, beyond the 32-bit accumulators; "
-            "split the inner dimension or use smaller weights"
+            f"sums can reach {lowest}..{highest}, beyond the {bits}-bit accumulators; split the "
+            "inner dimension, or use smaller weights or wider accumulators"
         )

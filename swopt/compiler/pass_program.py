@@ -9,12 +9,13 @@ import numpy as np
 
 from hwlib.commands import Span
 from hwlib.core_config import CoreConfig
+from hwlib.reference.tables import PROBABILITY_MAX
 from swopt.compiler import attention_program, linear_program, vector_program
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.kv_cache import KeyValueCache, Piece
 from swopt.compiler.linear_program import Logits
-from swopt.compiler.lowering import LoweringError, check_sums
+from swopt.compiler.lowering import LoweringError, check_range, check_sums
 from swopt.compiler.memory_map import Layout, Placed, Tensor, read_by
 from swopt.compiler.passes import Pass, Step, groups_of, local, steps
 from swopt.compiler.site import Site
@@ -185,7 +186,9 @@ class PassProgram:
         """
         for operator in self.network.operators[taken.first : taken.end]:
             if isinstance(operator, net.Linear):
-                _check_layer(operator, self.placed)
+                _check_layer(operator, self.placed, self.e.config)
+            if isinstance(operator, net.Attention):
+                _check_attention(operator, self.network.attention_block, self.e.config)
         self.steps = steps(self.network, taken)
         self.own = local(self.network, taken, self.placed)
         self.places = attention_program.places_of(taken.ways)
@@ -323,13 +326,25 @@ class PassProgram:
         self.trace.pieces.setdefault((index, name), []).append(piece)
 
 
-def _check_layer(layer: net.Linear, placed: Mapping[str, Placed]) -> None:
+def _check_attention(operator: net.Attention, block: int, config: CoreConfig) -> None:
+    """Interval analysis: any int8 queries and keys, any probabilities and int8 values.
+
+    Raises:
+        LoweringError: Sums could wrap.
+    """
+    scores = operator.head_dim << 14
+    check_range(-scores + (operator.head_dim << 7), scores, config.accumulator_bits)
+    weighted = block * PROBABILITY_MAX
+    check_range(-128 * weighted, 127 * weighted, config.accumulator_bits)
+
+
+def _check_layer(layer: net.Linear, placed: Mapping[str, Placed], config: CoreConfig) -> None:
     """Interval analysis, and the shape of the weights.
 
     Raises:
         LoweringError: Sums could wrap, or the layer takes another number of channels.
     """
-    check_sums(layer.weight, layer.bias)
+    check_sums(layer.weight, layer.bias, layer.activation_bits, config.accumulator_bits)
     channels = placed[layer.x].layout.channels
     if layer.weight.shape[1] != channels:
         raise LoweringError(

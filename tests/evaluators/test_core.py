@@ -8,9 +8,11 @@ import pytest
 from evaluators.silicon import core_simulation, verilator
 from evaluators.silicon.core_simulation import CoreRun, Disturbance, Dram, simulate_core
 from evaluators.silicon.simulation import SimulationError
-from hwlib.commands import Load, Matmul, Store, Waits
+from hwlib.commands import QUEUES, Load, Matmul, Store, Waits, queue_of
+from hwlib.contracts.core_table import CORE_UNITS
 from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from hwlib.core_cycles import WAIT_CYCLES, CoreLatencies, command_cycles
+from hwlib.core_netlist import UnitNetlist, elaborate_core, latencies_of
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
 from tests.hwlib.core_programs import (
@@ -19,6 +21,7 @@ from tests.hwlib.core_programs import (
     overlapping,
     random_program,
 )
+from tests.hwlib.later_units import later
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
 SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
@@ -27,9 +30,9 @@ SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, 
 SHAPES = [
     {"rows": 8, "columns": 4, "dma_bytes": 4, "exponential_entries": 4},
     {"rows": 4, "columns": 8, "dma_bytes": 16, "exponential_entries": 32},
-    {"rows": 8, "columns": 8, "activation_banks": 8, "queue_depth": 1},
+    {"rows": 8, "columns": 8, "activation_banks": 8, "queue_depth": 1, "accumulator_bits": 20},
     {"rows": 16, "columns": 4, "dma_bytes": 32, "exponential_entries": 8, "activation_banks": 2},
-    {"rows": 4, "columns": 16, "queue_depth": 9},
+    {"rows": 4, "columns": 16, "queue_depth": 9, "mac_stages": 3},
     {"rows": 8, "columns": 8, "composable": True, "dma_bytes": 4},
     {"rows": 4, "columns": 16, "composable": True, "dma_bytes": 32, "activation_banks": 2},
     {"rows": 16, "columns": 8, "composable": True, "queue_depth": 1},
@@ -105,6 +108,44 @@ def test_random_programs_equal_the_reference_under_stalls_and_resets(
 def test_random_programs_of_four_bits_equal_the_reference(composable: str, cache_dir: Path) -> None:
     for seed in range(200, 224):
         check(composable, COMPOSABLE, seed, cache_dir)
+
+
+def other_units(config: CoreConfig, slowest: bool) -> dict[str, UnitNetlist]:
+    """Every unit a cycle later than the shipped one, or as late as its contract lets it be."""
+    element = "composable_mac" if config.composable else "mac"
+    exponential = f"exponential_{config.exponential_entries}"
+    units = {}
+    for name in (element, "rescaler", "activation", exponential, "inverse_sqrt", "reciprocal"):
+        unit = CORE_UNITS[name]
+        latency = unit.contract.latency_bounds[1] if slowest else unit.latency + 1
+        units[unit.contract.unit] = later(name, latency)
+    return units
+
+
+@pytest.mark.parametrize("slowest", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_units_of_other_latencies_stand_in_the_core(cache_dir: Path, slowest: bool) -> None:
+    """The same numbers, and exactly the cycles that the formulas give for such units."""
+    config = COMPOSABLE if slowest else SMALL
+    units = other_units(config, slowest)
+    rtlil = elaborate_core(config, units)
+    latencies = CoreLatencies.of(latencies_of(config, units))
+    for seed in range(300, 308):
+        check(rtlil, config, seed, cache_dir)
+        program, dram = random_program(config, LENGTH, seed)
+        run = simulate_core(rtlil, program, dram, config, cache_dir)
+        ends = {queue: iter(run.completed[queue]) for queue in QUEUES}
+        before = None
+        for index, command in enumerate(program):
+            end = next(ends[queue_of(command)])
+            if before is not None:
+                alone = command_cycles(command, config, Dram(), latencies)
+                assert end - before == WAIT_CYCLES + alone, f"seed {seed}, command {index}"
+            before = end
+
+
+def test_a_core_has_no_other_units_than_its_own() -> None:
+    with pytest.raises(ValueError, match="this core has no unit composable_mac; it has mac, "):
+        elaborate_core(SMALL, {"composable_mac": later("composable_mac", 3)})
 
 
 @pytest.mark.parametrize("words", [200, 255])

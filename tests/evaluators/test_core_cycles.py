@@ -11,7 +11,7 @@ import pytest
 from evaluators.silicon import verilator
 from evaluators.silicon.core_simulation import Dram, simulate_core
 from hwlib import core_cycles
-from hwlib.blocks import dma, drain_unit, operand_fetch, vector_engine, vector_lane
+from hwlib.blocks import dma, operand_fetch, vector_engine, vector_lane
 from hwlib.commands import (
     QUEUES,
     Activate,
@@ -32,6 +32,7 @@ from hwlib.commands import (
 from hwlib.core_config import CoreConfig
 from hwlib.core_cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
 from hwlib.core_netlist import elaborate_core
+from hwlib.unit_latencies import UnitLatencies
 from tests.evaluators.test_core import COMPOSABLE, SHAPES, SMALL, config_of
 from tests.hwlib.core_programs import random_program
 
@@ -131,11 +132,12 @@ def test_commands_on_cores_of_other_shapes(shape: dict[str, Any], cache_dir: Pat
 
 def test_latencies_are_those_that_the_blocks_name() -> None:
     here = core_cycles.LATENCIES
-    assert here.mac == drain_unit.MAC_LATENCY
-    assert here.rescaler == drain_unit.RESCALER_LATENCY
-    assert here.result == vector_lane.RESULT_DELAY
+    assert here == core_cycles.CoreLatencies.of(UnitLatencies())
+    delays = vector_lane.LaneDelays.of(UnitLatencies())
+    assert here.result == delays.result
+    assert here.statistics == delays.statistics
+    assert here.probability == delays.probability
     assert here.sum == vector_lane.SUM_DELAY
-    assert here.probability == vector_lane.PROBABILITY_DELAY
     assert here.writes_ahead == vector_engine.WRITES_AHEAD
     assert here.words_ahead == operand_fetch.WORDS_AHEAD
     assert here.tiles_ahead == operand_fetch.TILES_AHEAD
@@ -143,7 +145,7 @@ def test_latencies_are_those_that_the_blocks_name() -> None:
 
 
 def test_a_slower_unit_makes_the_commands_that_use_it_longer() -> None:
-    slow = core_cycles.CoreLatencies(rescaler=7, result=9, table=5)
+    slow = core_cycles.CoreLatencies(rescaler=7, result=9, reciprocal=5)
     tile = Matmul(activation_address=0, weight_address=0, depth=9, columns=4, out=0)
     activate = Activate(source=0, out=0, count=2, function="gelu", multiplier=1, shift=1)
     divide = Divide(source=0, out=0, state=0, count=2, multiplier=1, shift=1)

@@ -1,6 +1,5 @@
 """The core's units keep their contracts, and the contracts notice units that do not."""
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -8,68 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
 
 from evaluators.gate.vectors import SEEDS, first_mismatch
 from evaluators.silicon import verilator
 from hwlib import rtlil
-from hwlib.blocks.drain_unit import MAC_LATENCY, RESCALER_LATENCY
-from hwlib.blocks.vector_lane import PROBABILITY_DELAY
 from hwlib.contracts.contract import Port, Trace, UnitContract
 from hwlib.contracts.core_table import CORE_UNITS
 from hwlib.elaborate import convert
 from hwlib.reference import tables
+from hwlib.unit_latencies import UnitLatencies
+from tests.hwlib.later_units import Later, component
 
 needs_tools = pytest.mark.skipif(
     bool(verilator.available()), reason=verilator.available() or "Verilator is here"
 )
 each_unit = pytest.mark.parametrize("name", CORE_UNITS)
 
-CONTROLS = {
-    "mac": ("capture", "shift", "drain_in"),
-    "composable_mac": ("capture", "shift", "drain_in"),
-    "rescaler": ("enable",),
-}
-"""Inputs that act at once, whatever the latency, by unit."""
-
 RESETS = 40
 """Sequences that a reset cuts short."""
-
-
-def component(contract: UnitContract) -> wiring.Component:
-    module = importlib.import_module(f"hwlib.units.{contract.unit}")
-    return getattr(module, contract.class_name)(*contract.class_arguments)
 
 
 @cache
 def netlist(name: str) -> str:
     contract = CORE_UNITS[name].contract
     return convert(component(contract), contract.unit)
-
-
-class Later(wiring.Component):
-    """A shipped unit with one more register at its operands."""
-
-    def __init__(self, contract: UnitContract) -> None:
-        self.contract = contract
-        self.inner = component(contract)
-        super().__init__(self.inner.signature)
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.inner = self.inner
-        (output,) = self.contract.outputs
-        m.d.comb += getattr(self, output.name).eq(getattr(self.inner, output.name))
-        enable = getattr(self, "enable", 1)
-        for port in self.contract.inputs:
-            source, target = getattr(self, port.name), getattr(self.inner, port.name)
-            if port.name in CONTROLS.get(self.contract.unit, ()):
-                m.d.comb += target.eq(source)
-            else:
-                with m.If(enable):
-                    m.d.sync += target.eq(source)
-        return m
 
 
 @each_unit
@@ -80,12 +41,17 @@ def test_a_shipped_unit_has_the_ports_of_its_contract(name: str) -> None:
     assert found == {**ports, "clk": ("input", 1), "rst": ("input", 1)}
 
 
-def test_the_table_has_the_latencies_that_the_blocks_assume() -> None:
-    assert CORE_UNITS["mac"].latency == MAC_LATENCY
-    assert CORE_UNITS["composable_mac"].latency == MAC_LATENCY
-    assert CORE_UNITS["rescaler"].latency == RESCALER_LATENCY
-    for name in ("exponential_4", "exponential_8", "exponential_16", "exponential_32"):
-        assert 1 + CORE_UNITS[name].latency == PROBABILITY_DELAY
+def test_the_shipped_latencies_and_bounds_are_those_that_the_blocks_take() -> None:
+    shipped = UnitLatencies().model_dump() | {"composable_mac": UnitLatencies().mac}
+    for name, unit in CORE_UNITS.items():
+        low, high = unit.contract.latency_bounds
+        field = {"composable_mac": "mac"}.get(unit.contract.unit, unit.contract.unit)
+        assert unit.latency == shipped[field], name
+        for latency in (low, high):
+            UnitLatencies(**{field: latency})
+        for latency in (low - 1, high + 1):
+            with pytest.raises(ValueError, match=field):
+                UnitLatencies(**{field: latency})
 
 
 @pytest.mark.parametrize(
