@@ -7,6 +7,10 @@ softmax of an attention, of every block where none is under way beside it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hwlib.core_config import CoreConfig
 from swopt.compiler import network as net
@@ -30,20 +34,24 @@ VECTOR_OVERHEAD = 18
 """Cycles of a vector command beside its words."""
 
 
+Whole = TypeVar("Whole", int, NDArray[np.int64])
+"""One value, or one a design and a size of blocks."""
+
+
 @dataclass
 class Cost:
-    """Cycles of a pass, engine by engine.
+    """What a pass asks of each engine, whatever the memories' sizes and the link's width.
 
     Attributes:
         groups: Token groups that go through it.
-        array: Of the array, for all groups.
+        array: Cycles of the array, for all groups.
         vector: Of the vector engine, for all groups.
         norm: Of the norms among them, for one group.
         tail: Of the last softmax and division of an attention.
-        link: Of the DMA link, for one block.
-        once: Of the DMA link, for all blocks.
+        block_bytes: Over the DMA link, for one block.
+        block_beats: Of the link, for one block, beside those of the bytes.
+        once_bytes: Over the link, for all blocks.
         weight_words: Of all layers.
-        weight_capacity: Of the weight memory.
     """
 
     groups: int
@@ -51,28 +59,49 @@ class Cost:
     vector: float = 0
     norm: float = 0
     tail: float = 0
-    link: float = 0
-    once: float = 0
+    block_bytes: float = 0
+    block_beats: int = 0
+    once_bytes: int = 0
     weight_words: int = 0
-    weight_capacity: int = 0
 
-    def cycles(self, groups: int, ways: int) -> float:
-        """In blocks of so many groups, so many of them under way."""
+    def cycles(self, config: CoreConfig, groups: int, ways: int) -> float:
+        """On a core, in blocks of so many groups, so many of them under way."""
+        return float(self.cycles_of(config.dma_bytes, config.weight_words, groups, ways))
+
+    def cycles_of(
+        self, dma_bytes: Whole, weight_capacity: Whole, groups: Whole, ways: Whole
+    ) -> "float | NDArray[np.float64]":
+        """The same for arrays that broadcast.
+
+        Args:
+            dma_bytes: Of a beat.
+            weight_capacity: Words of the weight memory.
+            groups: Of a block.
+            ways: Blocks under way.
+        """
         blocks = -(-self.groups // groups)
-        resident = self.weight_words <= self.weight_capacity
-        link = self.once + self.link * (1 if resident else blocks)
-        exposed = self.norm * min(groups, self.groups) + self.tail
-        if ways == 1:
-            exposed = self.norm * self.groups + self.tail * blocks
-        engines = (self.array, self.vector, link)
-        return float(sum(cycles**SHARPNESS for cycles in engines) ** (1 / SHARPNESS) + exposed)
+        alone = ways == 1
+        # Sums of a choice between two values, so that one formula serves a value and an array.
+        loads = 1 + (blocks - 1) * (self.weight_words > weight_capacity)
+        link = self.once_bytes / dma_bytes
+        link = link + (self.block_bytes / dma_bytes + self.block_beats) * loads
+        first = groups - (groups - self.groups) * (groups > self.groups)
+        exposed = self.norm * (first + (self.groups - first) * alone)
+        exposed = exposed + self.tail * (1 + (blocks - 1) * alone)
+        engines = float(self.array) ** SHARPNESS + float(self.vector) ** SHARPNESS
+        busiest = (engines + link**SHARPNESS) ** (1 / SHARPNESS)
+        cycles: float | NDArray[np.float64] = busiest + exposed
+        return cycles
 
 
 def of(network: net.Network, taken: Pass, placed: Mapping[str, Placed], config: CoreConfig) -> Cost:
-    """The cost of a pass, for any size of its blocks."""
+    """The cost of a pass, for any size of its blocks.
+
+    Of the core, rows, columns and whether it is composable count.
+    """
     operators = network.operators[taken.first : taken.end]
     groups = max(groups_of(operator, placed) for operator in operators)
-    cost = Cost(groups, weight_capacity=config.weight_words)
+    cost = Cost(groups)
     for step in steps(network, taken):
         _step(cost, step, network, placed, config)
     return cost
@@ -93,12 +122,12 @@ def _step(
             cycles = 2.5 * channels + 14 * config.rows + 20
             cost.norm += cycles
             cost.vector += groups * cycles
-            cost.link += ENTRY_BYTES * channels / config.dma_bytes
+            cost.block_bytes += ENTRY_BYTES * channels
         case net.Attention():
             _attention(cost, operator, network, placed, config)
         case net.Input():
             words = placed[operator.y].layout.words
-            cost.once += words * 2 * config.rows / config.dma_bytes
+            cost.once_bytes += words * 2 * config.rows
         case net.Add():
             cost.vector += 3 * placed[operator.y].layout.words
         case net.Activate() | net.Gate() | net.Rotate():
@@ -123,15 +152,16 @@ def _linear(cost: Cost, layer: net.Linear, groups: int, config: CoreConfig) -> N
         side = min(config.rows, columns)
         lanes = -(-outputs // config.rows) * (config.rows // side)
         cost.array += groups * lanes * max(words, side + 12 + config.rows)
-        cost.link += outputs * layer.weight.shape[1] / config.dma_bytes
+        cost.block_bytes += outputs * layer.weight.shape[1]
     else:
         cost.array += groups * tiles * (max(words, drained) + TILE_BUBBLE)
         cost.weight_words += tiles * form.weight_depth
-        packed = tiles * form.weight_depth * 2 * columns * form.packed_bits / form.memory_bits
-        cost.link += packed / config.dma_bytes + tiles * LOAD_OVERHEAD
+        word_bytes = 2 * columns * form.packed_bits / form.memory_bits
+        cost.block_bytes += tiles * form.weight_depth * word_bytes
+        cost.block_beats += tiles * LOAD_OVERHEAD
         if layer.across:
             cost.array += groups * tiles * (2 * columns + 12)
-    cost.link += ENTRY_BYTES * outputs / config.dma_bytes
+    cost.block_bytes += ENTRY_BYTES * outputs
 
 
 def _attention(

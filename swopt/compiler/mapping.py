@@ -10,11 +10,12 @@ over the cuts).
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 
 from hwlib.core_config import CoreConfig
 from swopt.compiler import costs
 from swopt.compiler import network as net
+from swopt.compiler.attention_program import places_of
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Placed, read_by
 from swopt.compiler.pass_program import room
@@ -91,8 +92,9 @@ def choose(network: net.Network, placed: Table[str, Placed], config: CoreConfig)
     return Mapping(tuple(passes))
 
 
-class _Search:
-    """The passes between two cuts, with their cycles and words."""
+class Candidates:
+    """Every pass that the operators allow, and its words; of the core, only rows, columns and
+    whether it is composable count."""
 
     def __init__(
         self, network: net.Network, placed: Table[str, Placed], config: CoreConfig
@@ -101,42 +103,61 @@ class _Search:
         self.placed = placed
         self.config = config
         self.cuts = [*cut_points(network), len(network.operators)]
-        self.smallest: tuple[int, Pass] | None = None
         self.regions = _region_spans(network, placed)
+
+    def between(self, first: int, end: int) -> Iterator[tuple[Pass, int]]:
+        """Passes over these operators, with the words that each takes at its height."""
+        operators = self.network.operators[first:end]
+        total = max(groups_of(operator, self.placed) for operator in operators)
+        beside = self._beside(Pass(first, end, total))
+        for groups in _sizes(total):
+            blocks = -(-total // groups)
+            words = {}
+            for ways in range(1, min(WAYS, blocks) + 1):
+                taken = Pass(first, end, groups, ways)
+                try:
+                    check_pass(self.network, taken, self.placed)
+                except LoweringError:
+                    break
+                places = places_of(ways)
+                if places not in words:
+                    words[places] = room(self.network, taken, self.placed, self.config).words
+                yield taken, beside + ways * words[places]
+
+    def _beside(self, taken: Pass) -> int:
+        """Words of the tensors that lie in the memory beside the blocks of a pass."""
+        own = local(self.network, taken, self.placed)
+        fused = {layer.y for step in steps(self.network, taken) for _, layer in step.linears}
+        return sum(
+            self.placed[region].layout.words
+            for region, (first, last) in self.regions.items()
+            if first < taken.end and last >= taken.first and region not in own.keys() | fused
+        )
+
+
+class _Search:
+    """The passes between two cuts that fit, with their cycles."""
+
+    def __init__(
+        self, network: net.Network, placed: Table[str, Placed], config: CoreConfig
+    ) -> None:
+        self.candidates = Candidates(network, placed, config)
+        self.config = config
+        self.cuts = self.candidates.cuts
+        self.smallest: tuple[int, Pass] | None = None
 
     def fitting(self, first: int, end: int) -> Iterator[tuple[Pass, float]]:
         """Passes over these operators that fit, with their cycles."""
-        operators = self.network.operators[first:end]
-        total = max(groups_of(operator, self.placed) for operator in operators)
         cost = None
-        for groups, ways in product(_sizes(total), range(1, WAYS + 1)):
-            blocks = -(-total // groups)
-            if ways > blocks:
-                continue
-            taken = Pass(first, end, groups, ways)
-            try:
-                check_pass(self.network, taken, self.placed)
-            except LoweringError:
-                continue
-            words = self._words(taken)
+        for taken, words in self.candidates.between(first, end):
             if self.smallest is None or words < self.smallest[0] or self.smallest[1].first != first:
                 self.smallest = (words, taken)
             if words > self.config.activation_words:
                 continue
             if cost is None:
-                cost = costs.of(self.network, taken, self.placed, self.config)
-            yield taken, cost.cycles(groups, ways)
-
-    def _words(self, taken: Pass) -> int:
-        """Words of the activation memory that a pass takes at its height."""
-        own = local(self.network, taken, self.placed)
-        fused = {layer.y for step in steps(self.network, taken) for _, layer in step.linears}
-        beside = sum(
-            self.placed[region].layout.words
-            for region, (first, last) in self.regions.items()
-            if first < taken.end and last >= taken.first and region not in own.keys() | fused
-        )
-        return beside + taken.ways * room(self.network, taken, self.placed, self.config).words
+                candidates = self.candidates
+                cost = costs.of(candidates.network, taken, candidates.placed, self.config)
+            yield taken, cost.cycles(self.config, taken.groups, taken.ways)
 
     def refusal(self) -> str:
         assert self.smallest is not None
