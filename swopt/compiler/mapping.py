@@ -17,7 +17,8 @@ from swopt.compiler import costs
 from swopt.compiler import network as net
 from swopt.compiler.attention_program import places_of
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.memory_map import Placed, read_by
+from swopt.compiler.memory_map import Placed
+from swopt.compiler.network import read_by
 from swopt.compiler.pass_program import room
 from swopt.compiler.passes import Pass, check_pass, groups_of, local, steps
 

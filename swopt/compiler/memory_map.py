@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from swopt.compiler import network as net
 from swopt.compiler.lowering import LoweringError
+from swopt.compiler.network import read_by
 
 if TYPE_CHECKING:
     from swopt.compiler.host import Inputs
@@ -272,7 +273,7 @@ def place(network: net.Network, inputs: "Inputs", rows: int) -> dict[str, Placed
             if name not in placed:
                 raise LoweringError(f"operator {index} reads {name}, which nothing has made")
         layout = _result(operator, index, placed, network, inputs, rows)
-        made = written_by(operator)
+        made = operator.y
         if layout is None or made in placed:
             continue
         placed[made] = Placed(layout, made)
@@ -297,30 +298,6 @@ def place(network: net.Network, inputs: "Inputs", rows: int) -> dict[str, Placed
 def _last_reader(network: net.Network, name: str) -> int:
     """Index of the last operator that reads a tensor."""
     return max(index for index, op in enumerate(network.operators) if name in read_by(op))
-
-
-def read_by(operator: net.Operator) -> tuple[str, ...]:
-    """Names of the tensors that an operator reads."""
-    match operator:
-        case net.Input():
-            return ()
-        case net.Add():
-            return (operator.a, operator.b)
-        case net.Concatenate():
-            return (operator.first, operator.second)
-        case net.Gate():
-            return (operator.x, operator.up)
-        case net.Attention():
-            return (operator.q, operator.k, operator.v)
-        case net.Linear() if operator.output == "residual":
-            return (operator.x, operator.y)
-        case _:
-            return (operator.x,)
-
-
-def written_by(operator: net.Operator) -> str:
-    """Name of the tensor that an operator makes or adds to."""
-    return operator.y
 
 
 def _result(
@@ -423,7 +400,7 @@ def _check_shared(network: net.Network, placed: Mapping[str, Placed]) -> None:
                 raise LoweringError(
                     f"{name} is read after {stale[name]}, which shares its words, was added to"
                 )
-        made = written_by(operator)
+        made = operator.y
         if isinstance(operator, net.Linear) and operator.output == "residual":
             shared = (name for name in placed if _overlap(placed[name], placed[made]))
             stale |= dict.fromkeys(shared, made)
@@ -440,7 +417,7 @@ def last_readers(network: net.Network, placed: Mapping[str, Placed]) -> dict[str
     """Region -> index of the last operator that reads or writes it."""
     last: dict[str, int] = {}
     for index, operator in enumerate(network.operators):
-        touched: Iterable[str] = (*read_by(operator), written_by(operator))
+        touched: Iterable[str] = (*read_by(operator), operator.y)
         for name in touched:
             if name in placed:
                 last[placed[name].region] = index

@@ -10,7 +10,9 @@ A tensor is `[tokens, channels]`, int8 or int16; one of 4 bits is an int8 array 
 there).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -242,6 +244,25 @@ Operator = (
 )
 
 
+def read_by(operator: Operator) -> tuple[str, ...]:
+    """Names of the tensors that an operator reads."""
+    match operator:
+        case Input():
+            return ()
+        case Add():
+            return (operator.a, operator.b)
+        case Concatenate():
+            return (operator.first, operator.second)
+        case Gate():
+            return (operator.x, operator.up)
+        case Attention():
+            return (operator.q, operator.k, operator.v)
+        case Linear() if operator.output == "residual":
+            return (operator.x, operator.y)
+        case _:
+            return (operator.x,)
+
+
 @dataclass(frozen=True)
 class Network:
     """The operators in order of execution.
@@ -260,3 +281,12 @@ class Network:
     exponential_entries: int
     logits: str | None = None
     logit_scale: float = 1.0
+
+    @cached_property
+    def touches(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the operators that read or write each tensor, in order."""
+        found: dict[str, list[int]] = {}
+        for index, operator in enumerate(self.operators):
+            for name in {*read_by(operator), operator.y}:
+                found.setdefault(name, []).append(index)
+        return {name: tuple(indices) for name, indices in found.items()}

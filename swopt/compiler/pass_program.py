@@ -16,7 +16,8 @@ from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.kv_cache import KeyValueCache, Piece
 from swopt.compiler.linear_program import Logits
 from swopt.compiler.lowering import LoweringError, check_range, check_sums
-from swopt.compiler.memory_map import Layout, Placed, Tensor, read_by
+from swopt.compiler.memory_map import Layout, Placed, Tensor
+from swopt.compiler.network import read_by
 from swopt.compiler.passes import Pass, Step, groups_of, local, steps
 from swopt.compiler.site import Site
 

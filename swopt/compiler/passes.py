@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from swopt.compiler import network as net
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.memory_map import Layout, Placed, read_by
+from swopt.compiler.memory_map import Layout, Placed
+from swopt.compiler.network import read_by
 
 Vector = net.Activate | net.Gate | net.Rotate
 """What can take the sums of linear layers chunk by chunk."""
@@ -70,11 +71,7 @@ def _only_for(
     network: net.Network, name: str, reader: int, inside: range
 ) -> tuple[int, net.Linear] | None:
     """The linear layer in the pass that makes a tensor which nobody but `reader` touches."""
-    touching = [
-        index
-        for index, operator in enumerate(network.operators)
-        if name in (operator.y, *read_by(operator))
-    ]
+    touching = network.touches[name]
     if len(touching) != 2 or touching[1] != reader or touching[0] not in inside:
         return None
     maker = network.operators[touching[0]]
@@ -105,13 +102,13 @@ def local(
     network: net.Network, taken: Pass, placed: Mapping[str, Placed]
 ) -> dict[str, tuple[int, int]]:
     """Tensors that a block has for itself, with the first and the last operator that touch them."""
-    spans: dict[str, tuple[int, int]] = {}
-    whole: set[str] = set()
-    for index, operator in enumerate(network.operators):
-        for name in {*read_by(operator), operator.y}:
-            first, _ = spans.get(name, (index, index))
-            spans[name] = (first, index)
-        whole.update(_read_whole(operator))
+    inside = network.operators[taken.first : taken.end]
+    spans = {
+        name: (network.touches[name][0], network.touches[name][-1])
+        for name in {name for operator in inside for name in (*read_by(operator), operator.y)}
+    }
+    whole = {name for operator in inside for name in _read_whole(operator)}
+    shared = {place.region for name, place in placed.items() if place.region != name}
     fused = {layer.y for step in steps(network, taken) for _, layer in step.linears}
     return {
         name: (first, last)
@@ -122,7 +119,7 @@ def local(
         and name not in whole
         and name not in fused
         and placed[name].region == name
-        and all(other.region != name for key, other in placed.items() if key != name)
+        and name not in shared
     }
 
 
