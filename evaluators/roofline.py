@@ -5,6 +5,7 @@ docs/core.md gives it without conflicts, so the roof of an operator is a bound o
 forecast: the drain, the vector engine and waits come on top.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Self
@@ -122,11 +123,6 @@ def work(program: Program, network: net.Network) -> tuple[Work, ...]:
     return tuple(found)
 
 
-def label(operator: net.Operator) -> str:
-    """An operator as a person calls it: a layer by its name, another by what it makes."""
-    return operator.name if isinstance(operator, net.Linear) else operator.y
-
-
 def kind(operator: net.Operator) -> str:
     """What sort of operator it is, in one word."""
     return type(operator).__name__.lower()
@@ -150,9 +146,10 @@ def completed_cycles(
 ) -> tuple[int, ...]:
     """A run's cycles shared out among the operators.
 
-    Queues overlap, so the cycles from one completion of a command to the next are given to the
-    operator whose command completes then (to the first in program order of those that complete at
-    once). They add up to the cycle of the last completion.
+    Queues overlap. A matmul has the cycles before its completion in which the array fetches for it,
+    as far back as the matmul before it was complete; every other cycle goes to the operator whose
+    command completes next (the first in program order of those that complete at once). The shares
+    add up to the cycle of the last completion.
 
     Args:
         program: What ran.
@@ -160,13 +157,26 @@ def completed_cycles(
         completed: Cycle in which each command was complete, by queue.
     """
     done = {queue: iter(completed[queue]) for queue in QUEUES}
-    ends = sorted(
-        (next(done[queue_of(command)]), index) for index, command in enumerate(program.commands)
-    )
-    shares, before = [0] * len(network.operators), 0
-    for cycle, index in ends:
-        shares[program.operators[index]] += cycle - before
-        before = cycle
+    ended = [next(done[queue_of(command)]) for command in program.commands]
+    order = sorted(range(len(ended)), key=lambda index: (ended[index], index))
+    cycles = [ended[index] for index in order]
+    shares, clock = [0] * len(network.operators), 0
+
+    def give(end: int) -> None:
+        """Cycles up to `end` to those that complete next."""
+        nonlocal clock
+        while clock < end:
+            at = bisect_right(cycles, clock)
+            until = min(end, cycles[at])
+            shares[program.operators[order[at]]] += until - clock
+            clock = until
+
+    for command, operator, end in zip(program.commands, program.operators, ended, strict=True):
+        if isinstance(command, Matmul) and end > clock:
+            give(end - _array_cycles_of(command))
+            shares[operator] += end - clock
+            clock = end
+    give(max(cycles, default=0))
     return tuple(shares)
 
 
@@ -177,8 +187,7 @@ def _of_command(command: AnyCommand, config: CoreConfig) -> Work:
     moved = {"read": (0, 0), "written": (0, 0)}
     match command:
         case Matmul():
-            # A word of activations holds two channels, which 8x8 takes one after the other.
-            array_cycles = command.depth * (2 if command.precision == "8x8" else 1)
+            array_cycles = _array_cycles_of(command)
             elements = config.rows * config.columns
             array_products = array_cycles * elements * PRODUCTS[command.precision]
         case Load() | Store():
@@ -199,6 +208,12 @@ def _of_command(command: AnyCommand, config: CoreConfig) -> Work:
         weight_reads=read.get("weights", 0),
         weight_writes=written.get("weights", 0),
     )
+
+
+def _array_cycles_of(command: Matmul) -> int:
+    """Cycles in which the array fetches for a matmul."""
+    # A word of activations holds two channels, which 8x8 takes one after the other.
+    return command.depth * (2 if command.precision == "8x8" else 1)
 
 
 def _words(spans: Sequence[tuple[str, int, int]]) -> dict[str, int]:
@@ -256,7 +271,7 @@ def _least_of(
                 products=products,
                 least_read_bytes=weights + CHANNEL_BYTES * outputs,
                 least_written_bytes=LOGIT_BYTES * outputs + TOKEN_BYTES if last else 0,
-                least_array_cycles=_array_cycles(
+                least_array_cycles=_least_cycles(
                     products, form_of(operator, config).precision, config
                 ),
             )
@@ -266,13 +281,13 @@ def _least_of(
             return Work(
                 products=products,
                 least_read_bytes=past + CHANNEL_BYTES,
-                least_array_cycles=_array_cycles(products, "8x8", config),
+                least_array_cycles=_least_cycles(products, "8x8", config),
             )
         case _:
             return Work()
 
 
-def _array_cycles(products: int, precision: Precision, config: CoreConfig) -> int:
+def _least_cycles(products: int, precision: Precision, config: CoreConfig) -> int:
     return -(-products // (config.rows * config.columns * PRODUCTS[precision]))
 
 

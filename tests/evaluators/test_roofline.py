@@ -15,6 +15,7 @@ from hwlib.core_config import CoreConfig
 from hwlib.reference.core import Core
 from swopt.compiler import network as net
 from swopt.compiler.generation import Generation, continuation
+from swopt.compiler.listing import label
 from swopt.compiler.mapping import one_block
 from swopt.compiler.program import Program, lower
 from tests.swopt.plain_network import (
@@ -169,7 +170,7 @@ def test_no_operator_does_less_than_the_least(config: CoreConfig, seed: int) -> 
         if isinstance(operator, net.Rotate):
             rotations += each  # a table may come in for either
             continue
-        name = roofline.label(operator)
+        name = label(operator)
         assert each.array_products >= each.products, name
         assert each.array_cycles >= each.least_array_cycles, name
         assert each.read_bytes >= each.least_read_bytes, name
@@ -211,15 +212,43 @@ def test_cycles_of_a_run_are_shared_out_to_the_last_one() -> None:
         for queue in QUEUES
     }
     shares = roofline.completed_cycles(program, model, completed)
-    assert sum(shares) == max(max(ends, default=0) for ends in completed.values())
-    assert min(shares) >= 0
-    # With one queue that does anything at once, each command has its own cycles.
+    assert shares == cycle_by_cycle(program, model, completed)
+    # Where one command runs after the other, each has its own cycles.
     serial: dict[Queue, list[int]] = {queue: [] for queue in QUEUES}
     expected = [0] * len(model.operators)
     clock = 0
     for command, operator in zip(program.commands, program.operators, strict=True):
         cycles = int(rng.integers(1, 50))
+        if isinstance(command, Matmul):
+            cycles += 2 * command.depth
         clock += cycles
         expected[operator] += cycles
         serial[queue_of(command)].append(clock)
     assert roofline.completed_cycles(program, model, serial) == tuple(expected)
+
+
+def cycle_by_cycle(
+    program: Program, model: net.Network, completed: dict[Queue, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The owner of each cycle in turn: a matmul that is fetched for, else who completes next."""
+    done = {queue: iter(ends) for queue, ends in completed.items()}
+    ends = [next(done[queue_of(command)]) for command in program.commands]
+    last = max(ends)
+    owner = [-1] * (last + 1)
+    before = 0
+    for command, operator, end in zip(program.commands, program.operators, ends, strict=True):
+        if isinstance(command, Matmul):
+            for cycle in range(end, before, -1):
+                if end - cycle < command.depth * (2 if command.precision == "8x8" else 1):
+                    owner[cycle] = operator
+            before = end
+    first = {}
+    for operator, end in zip(program.operators, ends, strict=True):
+        first.setdefault(end, operator)
+    following = -1
+    for cycle in range(last, 0, -1):
+        following = first.get(cycle, following)
+        if owner[cycle] < 0:
+            owner[cycle] = following
+    shares = Counter(owner[1:])
+    return tuple(shares[at] for at in range(len(model.operators)))
