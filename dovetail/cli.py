@@ -298,7 +298,7 @@ def compile_command(
     _check_images(named)
     if check and (missing := verilator.available()):
         raise Missing(f"{missing}; or leave --check out")
-    case = compiling.case_of(point, question, named)
+    case = desk.open_workshop().case(point, question, named)
     desk.err.print(Text(f"compiling {point.id} for {case.data}"), soft_wrap=True)
     made = compiling.compile_case(case, cache.root() / "simulators" if check else None)
     compiling.write(out, made.files)

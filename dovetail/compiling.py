@@ -32,6 +32,7 @@ from evaluators.silicon.yosys import YosysError
 from hwlib.commands import COMMAND_BITS, encode_program, queue_of
 from hwlib.core_netlist import TOP, elaborate_core
 from swopt.compiler import listing, twin
+from swopt.compiler.dram import Bytes
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import Network
 from swopt.compiler.program import Brought, Program, lower, token, unpack
@@ -224,8 +225,8 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            written.append(folder / name)
             cache.write_atomically(folder / name, content)
+            written.append(folder / name)
     except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)
@@ -251,7 +252,16 @@ def _checked(case: Case, program: Program, rtlil: str, simulators: Path) -> Core
         raise Missing(str(error)) from None
     except (verilator.ToolFailed, SimulationError) as error:
         raise EvaluatorBroken(f"the program could not be run on the RTL: {error}") from None
-    dram = np.frombuffer(run.dram, np.uint8)
+    hold_to_model(case, program, np.frombuffer(run.dram, np.uint8))
+    return run
+
+
+def hold_to_model(case: Case, program: Program, dram: Bytes) -> None:
+    """Compares the answer in the DRAM after a program with the integer model's.
+
+    Raises:
+        Differs: A logit or the token is another one.
+    """
     assert program.logits is not None
     expected = twin.tensors(case.network, case.inputs)[program.logits.name]
     found = unpack(program, dram)[program.logits.name]
@@ -262,7 +272,6 @@ def _checked(case: Case, program: Program, rtlil: str, simulators: Path) -> Core
             f"the RTL's token is {token(program, dram)}, the integer model's "
             f"{int(np.argmax(expected[-1]))}"
         )
-    return run
 
 
 def _summary(case: Case, program: Program, whole: roofline.Work, run: CoreRun | None) -> list[str]:

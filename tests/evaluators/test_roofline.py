@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ CONFIGS = [
 ]
 
 
+@cache
 def lowered(config: CoreConfig, seed: int = 0) -> tuple[net.Network, Program]:
     model, inputs = tiny_model(seed, vision_heads=3), tiny_inputs(seed, 11)
     if config.composable:
@@ -161,7 +163,7 @@ def test_totals_equal_what_goes_through_the_reference_core(config: CoreConfig, s
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1])
 def test_no_operator_does_less_than_the_least(config: CoreConfig, seed: int) -> None:
     model, program = lowered(config, seed)
     works = roofline.work(program, model)
