@@ -272,6 +272,41 @@ def evaluate(
         raise typer.Exit(ExitCode.BAD_INPUT if invalid else ExitCode.EVALUATOR)
 
 
+@app.command(name="compile")
+def compile_command(
+    context: typer.Context,
+    design: Annotated[
+        Path, typer.Argument(metavar="DESIGN.json", help="A design on the whole-model core.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="A folder that is new or empty.")
+    ],
+    question: Annotated[int, typer.Option(min=0, help="Which validation question.")] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run it on the RTL and compare with the model.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a design's program, DRAM image and Verilog, with its roofline and accesses."""
+    from dovetail import compiling
+    from evaluators import cache
+    from evaluators.silicon import verilator
+
+    desk, named = _desk(context), Path(data_dir).expanduser() if data_dir else None
+    point = compiling.read_design(design)
+    compiling.check_folder(out)
+    _check_images(named)
+    if check and (missing := verilator.available()):
+        raise Missing(f"{missing}; or leave --check out")
+    case = desk.open_workshop().case(point, question, named)
+    desk.err.print(Text(f"compiling {point.id} for {case.data}"), soft_wrap=True)
+    made = compiling.compile_case(case, cache.root() / "simulators" if check else None)
+    compiling.write(out, made.files)
+    for line in made.summary:
+        _say(context, line)
+    _say(context, f"{', '.join(made.files)} in {out}")
+
+
 @app.command()
 def knobs(context: typer.Context, as_json: AsJson = False) -> None:
     """List every knob of a design."""
@@ -508,13 +543,16 @@ def _check_data(settings: "Settings") -> None:
 
     Without a named folder the synthetic set serves; in place of named images it would mislead.
     """
+    _check_images(Path(settings.data_dir) if settings.data_dir else None)
+
+
+def _check_images(named: Path | None) -> None:
+    """The same for the folder that a command was given, if any."""
     from dovetail.doctor import trained_sets
     from swopt.workloads import medmnist
 
     try:
-        medmnist.find_data_dir(
-            Path(settings.data_dir) if settings.data_dir else None, trained_sets()
-        )
+        medmnist.find_data_dir(named, trained_sets())
     except FileNotFoundError as error:
         raise Missing(str(error)) from None
 

@@ -14,6 +14,8 @@ from dovetail.workshop import Bench, Estimate, OnCall
 
 if TYPE_CHECKING:
     from agents.llm import Server, ServerSettings
+    from dovetail.compiling import Case
+    from evaluators.core_design import CoreDesign
 
 PRELOAD = (
     "evaluators.accuracy",
@@ -57,6 +59,17 @@ class Shipped:
             layers=workload.layers,
             preload=PRELOAD,
         )
+
+    def case(self, design: "CoreDesign", question: int, data_dir: Path | None) -> "Case":
+        """tiny-vlm after the design's compression, and a validation question.
+
+        Raises:
+            Missing: data or the checkpoint is not there or not whole.
+            BadInput: the design breaks a law of the model, or there is no such question.
+        """
+        from dovetail import compiling
+
+        return compiling.case_of(design, question, data_dir)
 
     def proposer(
         self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall

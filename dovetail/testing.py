@@ -9,9 +9,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.llm import ReplayMiss
 from agents.proposer import Context, ModelCall, Proposal, Proposer, Rejection, Role
+from dovetail.errors import Missing
 from dovetail.settings import Settings
 from dovetail.workshop import Bench, Estimate, OnCall
 from evaluators import space
@@ -19,6 +22,10 @@ from evaluators.design import DesignPoint
 from evaluators.metrics import Evaluation, Provenance, Stage, Verdict
 from evaluators.target import Target
 from hwlib.edit import RtlEdit
+
+if TYPE_CHECKING:
+    from dovetail.compiling import Case
+    from evaluators.core_design import CoreDesign
 
 LAYERS = (
     *("vision.0", "vision.0.mlp.up", "vision.1", "vision.1.mlp.up"),
@@ -174,6 +181,10 @@ class ToyWorkshop:
             data_sha256={},
             layers=LAYERS,
         )
+
+    def case(self, design: "CoreDesign", question: int, data_dir: Path | None) -> "Case":
+        """None: figures from a formula have no model that could be compiled."""
+        raise Missing("the toy workshop has no model to compile")
 
     def proposer(
         self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall

@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from agents.proposer import ModelCall, Proposer
 from dovetail.settings import Settings
 from evaluators.metrics import Evaluator
 from hwlib.edit import UnitName
+
+if TYPE_CHECKING:
+    from dovetail.compiling import Case
+    from evaluators.core_design import CoreDesign
 
 OnCall = Callable[[int, ModelCall, Literal["server", "record"]], None]
 """Told every model call: trial, call, where its reply came from."""
@@ -66,6 +70,15 @@ class Workshop(Protocol):
 
         Raises:
             Missing: data, a tool or the checkpoint is not there or not whole.
+        """
+        ...
+
+    def case(self, design: "CoreDesign", question: int, data_dir: Path | None) -> "Case":
+        """What `dovetail compile` compiles: a design's model in integers, and a question for it.
+
+        Raises:
+            Missing: data or the checkpoint is not there or not whole.
+            BadInput: the design breaks a law of the model, or there is no such question.
         """
         ...
 

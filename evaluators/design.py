@@ -13,7 +13,27 @@ from hwlib.frozen import Frozen
 from swopt.plan import CompressionPlan
 
 
-class DesignPoint(Frozen):
+class Identified(Frozen):
+    """A design that is known by its content."""
+
+    def canonical_json(self) -> str:
+        """The design as JSON with sorted keys and defaults left out.
+
+        A knob that a later version adds with a neutral default leaves this text as it is.
+        """
+        return json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True),
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+
+class DesignPoint(Identified):
     """One point of the joint space."""
 
     hardware: AcceleratorConfig = AcceleratorConfig()
@@ -31,19 +51,3 @@ class DesignPoint(Frozen):
         if len(set(units)) != len(units):
             raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
         return self
-
-    def canonical_json(self) -> str:
-        """The design as JSON with sorted keys and defaults left out.
-
-        A knob that a later version adds with a neutral default leaves this text as it is.
-        """
-        return json.dumps(
-            self.model_dump(mode="json", exclude_defaults=True),
-            sort_keys=True,
-            separators=(",", ":"),
-        )
-
-    @cached_property
-    def id(self) -> str:
-        """First 16 hex digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]

@@ -24,12 +24,17 @@ class DramImage:
         self._bytes += bytes(-(-size // self.beat) * self.beat)
         return at
 
+    def put(self, content: bytes) -> int:
+        """First byte of some content that has these bytes for itself, so that it can be changed."""
+        at = self.reserve(len(content))
+        self._bytes[at : at + len(content)] = content
+        return at
+
     def constant(self, content: bytes) -> int:
         """First byte of some content that no program changes."""
         at = self._constants.get(content)
         if at is None:
-            at = self._constants[content] = self.reserve(len(content))
-            self._bytes[at : at + len(content)] = content
+            at = self._constants[content] = self.put(content)
         return at
 
     def bytes(self, before: Bytes | None = None) -> Bytes:

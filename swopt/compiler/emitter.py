@@ -29,12 +29,14 @@ class Atom:
         read, written: Words of the activation memory that the first command there waits for.
         emit: Emits the commands; among them loads of the weights and entries that they need, unless
             these are there.
+        operator: Index of the operator that they are for; None for that of the step.
     """
 
     queue: Queue
     read: Sequence[Span]
     written: Sequence[Span]
     emit: Callable[[], None]
+    operator: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Emitter:
         """Of a word of the activation memory in DRAM."""
         self.memory = ActivationMemory(config.activation_words)
         self.schedule = Schedule(config)
+        self.operator = 0
+        """Index of the operator that commands are emitted for."""
+        self._operators: list[int] = []
         self._constants: dict[Hashable, int] = {}
         self._weights = Ring(config.weight_words)
         self._tables: dict[Table, Ring] = {
@@ -88,6 +93,11 @@ class Emitter:
     def emit(self, command: AnyCommand) -> None:
         """Takes the next command."""
         self.schedule.add(command)
+        self._operators.append(self.operator)
+
+    def operators(self) -> tuple[int, ...]:
+        """The operator of each command, in the order in which they are sent."""
+        return tuple(self._operators[index] for index in self.schedule.order())
 
     def run(self, threads: Sequence[Iterator[Atom]]) -> None:
         """Emits the atoms of several threads, of each in its order: the one that can begin first.
@@ -103,6 +113,8 @@ class Emitter:
             at, atom = able[0]
             if len(able) > 1:
                 at, atom = min(able, key=lambda head: self._begin(head[1]))
+            assert atom.operator is not None
+            self.operator = atom.operator
             atom.emit()
             heads[at] = next(threads[at], None)
 

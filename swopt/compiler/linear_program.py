@@ -1,7 +1,7 @@
 """Linear layers as commands: tiles of weights stream past the token groups of a block."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -84,9 +84,10 @@ def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:
             group: [turn + (at * len(layers) + part) * chunk for part in range(len(layers))]
             for at, group in enumerate(site.groups)
         }
-        for part, layer in enumerate(layers):
+        for part, (index, layer) in enumerate(step.linears):
             mine = {group: place[part] for group, place in places.items()}
-            yield from _fill(site, x, layer, (start, count), mine)
+            for atom in _fill(site, x, layer, (start, count), mine):
+                yield replace(atom, operator=index)
         for group in site.groups:
             spans: list[Span] = [("activations", place, count) for place in places[group]]
 

@@ -1,8 +1,8 @@
 """One pass as commands: room for its tensors, and its blocks in threads that take turns."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -155,7 +155,7 @@ class PassProgram:
         e: Emitter,
         network: net.Network,
         placed: Mapping[str, Placed],
-        inputs: Mapping[str, list[int]],
+        inputs: Mapping[str, Sequence[int]],
         logits: Logits | None,
         trace: Trace | None,
         kept: KeyValueCache | None,
@@ -175,6 +175,11 @@ class PassProgram:
             return
         if self.kept is None:
             raise LoweringError(f"{name} continues {layout.past} tokens, but none were kept")
+        self.e.operator = next(
+            index
+            for index, operator in enumerate(self.network.operators)
+            if isinstance(operator, net.Attention) and name in (operator.k, operator.v)
+        )
         first = self.e.memory.address(self.placed[name].region) + self.placed[name].offset
         for piece in self.kept.pieces(name, layout, range(-layout.past_groups, 0)):
             self.e.load_words(first + piece.word, piece.words, piece.dram_address)
@@ -221,15 +226,21 @@ class PassProgram:
             for at, step in enumerate(self.steps):
                 site = self._site(step, groups, start, self.room.scratch[at])
                 try:
-                    yield from self._atoms(step, site, tables)
-                    yield from self._traced(step, site)
-                    yield from self._kept(step, site)
+                    for atom in self._step(step, site, tables):
+                        own = atom.operator is None
+                        yield replace(atom, operator=step.index) if own else atom
                 except LoweringError:
                     raise
                 except ValueError as error:
                     raise LoweringError(
                         f"operator {step.index}, which makes {step.operator.y}: {error}"
                     ) from None
+
+    def _step(self, step: Step, site: Site, tables: set[str]) -> Iterator[Atom]:
+        """The atoms of one step, and those that store what it has made."""
+        yield from self._atoms(step, site, tables)
+        yield from self._traced(step, site)
+        yield from self._kept(step, site)
 
     def _site(self, step: Step, groups: range, start: int, scratch: int) -> Site:
         """A step's place; of operators on fewer tokens a block has the groups that there are."""

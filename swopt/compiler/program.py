@@ -6,7 +6,7 @@ numbers are those of `hwlib.reference.core`.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +48,31 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """Where the host puts one input into DRAM.
+
+    Attributes:
+        name: Of the tensor.
+        source: What it is (`network.Input.source`).
+        layout: Of its words, a token group after the other.
+        dram_addresses: First byte of each token group.
+    """
+
+    name: str
+    source: Literal["patches", "positions", "words"]
+    layout: Layout
+    dram_addresses: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """One inference as commands.
 
     Attributes:
         commands: In the order in which they are sent.
+        operators: Index of the operator that each command is for; a load of what was kept of keys
+            and values is for their attention.
+        inputs: Where the question's tensors lie.
         dram: The DRAM image before the program, uint8 `[bytes]`; results go into it.
         config: The core.
         logits: The results of the head, if the model has one.
@@ -61,6 +81,8 @@ class Program:
     """
 
     commands: tuple[AnyCommand, ...]
+    operators: tuple[int, ...]
+    inputs: tuple[Brought, ...]
     dram: npt.NDArray[np.uint8]
     config: CoreConfig
     logits: Logits | None
@@ -101,7 +123,8 @@ def lower(
     passes = (mapping or choose(network, placed, config)).passes
     e = Emitter(config, dram or DramImage(config.dma_bytes))
     traced = Trace() if trace else None
-    addresses = _bring(network, inputs, placed, e)
+    brought = _bring(network, inputs, placed, e)
+    addresses = {each.name: each.dram_addresses for each in brought}
     logits = _logits(network, placed, e)
     program = PassProgram(e, network, placed, addresses, logits, traced, kept)
     last = last_readers(network, placed)
@@ -122,6 +145,8 @@ def lower(
     _check(sent, config)
     return Program(
         commands=sent,
+        operators=e.operators(),
+        inputs=brought,
         dram=e.dram.bytes(),
         config=config,
         logits=logits,
@@ -130,30 +155,51 @@ def lower(
     )
 
 
+def with_inputs(program: Program, inputs: "Inputs") -> npt.NDArray[np.uint8]:
+    """The DRAM image before the same program for another question of the same lengths.
+
+    Raises:
+        LoweringError: A tensor has another shape or type than the program's.
+    """
+    dram = program.dram.copy()
+    for brought in program.inputs:
+        groups = _packed(inputs.of(brought.source), brought.source, brought.layout)
+        for address, content in zip(brought.dram_addresses, groups, strict=True):
+            dram[address : address + len(content)] = np.frombuffer(content, np.uint8)
+    return dram
+
+
 def _bring(
     network: net.Network, inputs: "Inputs", placed: dict[str, Placed], e: Emitter
-) -> dict[str, list[int]]:
-    """Puts the inputs into DRAM: each input's first byte of every token group."""
-    addresses = {}
+) -> tuple[Brought, ...]:
+    """Puts the inputs into DRAM."""
+    brought = []
     for operator in network.operators:
-        if not isinstance(operator, net.Input):
-            continue
-        brought = inputs.of(operator.source)
-        if brought.ndim != 2 or brought.shape[1] != operator.channels or not len(brought):
-            raise LoweringError(
-                f"the input {operator.source} must be [tokens, {operator.channels}] with a token, "
-                f"not {list(brought.shape)}"
-            )
-        if brought.dtype != np.int16:
-            raise LoweringError(f"the input {operator.source} must be int16, not {brought.dtype}")
-        layout = placed[operator.y].layout
-        words = Layout("int16", layout.tokens, layout.channels, layout.rows).pack(brought)
-        groups = words.reshape(layout.groups, layout.group_words, layout.rows)
-        addresses[operator.y] = [
-            e.constant((operator.y, group), part.astype("<i2").tobytes)
-            for group, part in enumerate(groups)
-        ]
-    return addresses
+        if isinstance(operator, net.Input):
+            tensor = inputs.of(operator.source)
+            tokens = placed[operator.y].layout.tokens
+            layout = Layout("int16", tokens, operator.channels, e.config.rows)
+            groups = _packed(tensor, operator.source, layout)
+            addresses = tuple(e.dram.put(group) for group in groups)
+            brought.append(Brought(operator.y, operator.source, layout, addresses))
+    return tuple(brought)
+
+
+def _packed(tensor: Integers, source: str, layout: Layout) -> list[bytes]:
+    """The bytes of each token group of one input.
+
+    Raises:
+        LoweringError: It has another shape or type than its layout.
+    """
+    if tensor.shape != (layout.tokens, layout.channels) or not len(tensor):
+        raise LoweringError(
+            f"the input {source} must be [{layout.tokens}, {layout.channels}] with a token, not "
+            f"{list(tensor.shape)}"
+        )
+    if tensor.dtype != np.int16:
+        raise LoweringError(f"the input {source} must be int16, not {tensor.dtype}")
+    groups = layout.pack(tensor).reshape(layout.groups, -1)
+    return [group.astype("<i2").tobytes() for group in groups]
 
 
 def _logits(network: net.Network, placed: dict[str, Placed], e: Emitter) -> Logits | None:

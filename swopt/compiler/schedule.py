@@ -99,9 +99,13 @@ class Schedule:
 
     def commands(self) -> tuple[AnyCommand, ...]:
         """All commands in the order in which they are sent."""
+        return tuple(self._placed[index][1] for index in self.order())
+
+    def order(self) -> list[int]:
+        """Which of the commands, counted as they were given, is sent first, second and so on."""
         # A stable sort: commands of one queue stay in order, and what a command waits for has
         # begun before it.
-        return tuple(command for _, command in sorted(self._placed, key=lambda item: item[0]))
+        return sorted(range(len(self._placed)), key=lambda index: self._placed[index][0])
 
 
 @dataclass

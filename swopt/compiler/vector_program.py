@@ -1,6 +1,6 @@
 """Inputs, sums, norms, activations, gates and rotations as commands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from swopt.compiler.memory_map import Layout, Tensor
 from swopt.compiler.site import Site
 
 
-def load_input(site: Site, operator: net.Input, dram_addresses: list[int]) -> Iterator[Atom]:
+def load_input(site: Site, operator: net.Input, dram_addresses: Sequence[int]) -> Iterator[Atom]:
     """What the host brings, from one DRAM address a token group."""
     y = site.tensors[operator.y]
     words = y.layout.group_words
