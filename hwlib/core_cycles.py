@@ -80,7 +80,8 @@ class CoreLatencies:
         maximum: From a score to its part in the maximum.
         norm_lane, divide_lane, softmax_lane: Set-up of a lane, beside a table's latency.
         writes_ahead: Words of results that a vector command has under way.
-        words_ahead: Words of an operand that are read ahead where elements are not composable.
+        words_ahead: Words of an operand that are read ahead, where elements are not composable.
+        words_ahead_composable: The same where they are.
         requests_ahead: Loads whose beats are on their way.
         tiles_ahead: Matmuls whose operands are read before their tile ends.
     """
@@ -100,6 +101,7 @@ class CoreLatencies:
     softmax_lane: int = 6
     writes_ahead: int = 4
     words_ahead: int = 2
+    words_ahead_composable: int = 3
     requests_ahead: int = 2
     tiles_ahead: int = 2
 
@@ -182,8 +184,13 @@ def operand_cycles(
     apart = (command.activation_address - command.weight_address) % config.activation_banks
     if command.weight_source == "weights" or apart:
         return cycles
-    short = not config.composable and latencies.words_ahead == 2
+    short = operand_words_ahead(config, latencies) == 2
     return cycles + ((command.depth + 1) // 2 if short else 1)
+
+
+def operand_words_ahead(config: CoreConfig, latencies: CoreLatencies) -> int:
+    """Words of an operand that are read before the array has them."""
+    return latencies.words_ahead_composable if config.composable else latencies.words_ahead
 
 
 def drain_cycles(command: Matmul, config: CoreConfig, latencies: CoreLatencies = LATENCIES) -> int:
