@@ -1,11 +1,13 @@
-"""One-line bugs in the whole-model core: how many the random programs catch.
+"""One-line bugs in the whole-model core: how many the tests' programs and contracts catch.
 
-    python benchmarks/core_mutants.py [--count 60] [--seed 1] [--programs 12]
+    python benchmarks/core_mutants.py [--count 30] [--seed 1] [--programs 12]
 
 Each mutant changes one line of the netlist's RTLIL in a block or a unit: another operator, a
-flipped constant bit, exchanged inputs of a multiplexer. It is caught when its unit breaks its
-contract, or when a program of the core's tests ends with another DRAM than the reference's, hangs,
-or cannot be built. Survivors are listed whole.
+flipped constant bit, exchanged inputs of a multiplexer; `--count` of them in a core whose elements
+are fixed, and as many in one whose elements are composable, spread over the modules. It is caught
+when its unit breaks its contract, or when a program of the core's tests ends with another DRAM than
+the reference's, hangs, cannot be built, or moves less than a beat or a word a cycle. Survivors are
+listed whole.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,18 +36,21 @@ from tests.hwlib.core_programs import (
     contention,
     every_magnitude,
     overlapping,
+    paces,
     random_program,
 )
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
-CONFIG = CoreConfig(
-    rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256
-)
+FIXED = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
+COMPOSABLE = FIXED.model_copy(update={"composable": True})
 LENGTH = 30
 """Commands of a program: two of each kind."""
 
 MODELS = 6
 """Lowered models after the random programs."""
+
+CONTENTIONS = 6
+"""Programs at the end in which all engines meet in the banks."""
 
 OPERATORS = {
     "$and": "$or", "$or": "$and", "$add": "$sub", "$sub": "$add", "$eq": "$ne", "$ne": "$eq",
@@ -54,9 +59,12 @@ OPERATORS = {
 """Cell -> what it is exchanged for."""
 
 UNITS = {
-    name: CORE_UNITS.get(name, CORE_UNITS[f"exponential_{CONFIG.exponential_entries}"])
-    for name in ("mac", "rescaler", "activation", "inverse_sqrt", "reciprocal", "exponential")
-}
+    name: CORE_UNITS.get(name, CORE_UNITS[f"exponential_{FIXED.exponential_entries}"])
+    for name in (
+        "mac", "composable_mac", "rescaler", "activation", "inverse_sqrt", "reciprocal",
+        "exponential",
+    )
+}  # fmt: skip
 """The contracts of the units in the core, by module name."""
 
 _CELL = re.compile(r"^  cell (\$\w+) (\S+)$")
@@ -85,15 +93,16 @@ class Mutant:
 
 
 def mutants(rtlil: str, count: int, seed: int) -> list[Mutant]:
-    """`count` different one-line changes, spread over the kinds of change."""
+    """`count` different one-line changes, spread over the kinds of change and the modules."""
     chance = random.Random(seed)
     lines = rtlil.split("\n")
-    found = {"operator": [], "constant": [], "inputs": []}  # type: dict[str, list[Mutant]]
+    found: dict[str, dict[str, list[Mutant]]] = {"operator": {}, "constant": {}, "inputs": {}}
     for kind, mutant in _all(lines):
-        found[kind].append(mutant)
+        found[kind].setdefault(mutant.module, []).append(mutant)
     chosen: list[Mutant] = []
     while len(chosen) < count:
-        mutant = chance.choice(found[("operator", "constant", "inputs")[len(chosen) % 3]])
+        modules = found[("operator", "constant", "inputs")[len(chosen) % 3]]
+        mutant = chance.choice(modules[chance.choice(sorted(modules))])
         if mutant.line not in {each.line for each in chosen}:
             chosen.append(mutant)
     return chosen
@@ -127,66 +136,76 @@ def _changed(lines: list[str], module: str, at: int, line: str) -> Mutant:
     return Mutant(module, at, changed, {at: line})
 
 
-def caught(rtlil: str, module: str, programs: int) -> str:
+def caught(rtlil: str, module: str, config: CoreConfig, programs: int, cache_dir: Path) -> str:
     """How a mutant in `module` is caught, or an empty string."""
-    with TemporaryDirectory() as folder:
-        if unit := UNITS.get(module):
-            text = re.search(rf"^module \\{module}$.*?^end$", rtlil, re.MULTILINE | re.DOTALL)
-            assert text is not None
-            try:
-                if first_mismatch(unit.contract, text[0], unit.latency, Path(folder)):
-                    return "the unit breaks its contract"
-            except ToolFailed:
-                return "it could not be built"
-        for number, (commands, dram, expected) in enumerate(runs(programs)):
-            stalls = Disturbance(seed=number, command=0.2, read=0.3, write=0.3)
-            disturbance = stalls if number % 2 else Disturbance()
-            try:
-                run = simulate_core(
-                    rtlil, commands, dram, CONFIG, Path(folder), disturbance=disturbance
-                )
-            except SimulationError:
-                return f"it hung or left its DRAM, run {number}"
-            except ToolFailed:
-                return "it could not be built"
-            if not np.array_equal(np.frombuffer(run.dram, np.uint8), expected):
-                return f"another result, run {number}"
+    if unit := UNITS.get(module):
+        text = re.search(rf"^module \\{module}$.*?^end$", rtlil, re.MULTILINE | re.DOTALL)
+        assert text is not None
+        try:
+            if first_mismatch(unit.contract, text[0], unit.latency, cache_dir):
+                return "the unit breaks its contract"
+        except ToolFailed:
+            return "it could not be built"
+    for number, (commands, dram, expected) in enumerate(runs(config, programs)):
+        stalls = Disturbance(seed=number, command=0.2, read=0.3, write=0.3)
+        disturbance = stalls if number % 2 else Disturbance()
+        try:
+            run = simulate_core(rtlil, commands, dram, config, cache_dir, disturbance=disturbance)
+        except SimulationError:
+            return f"it hung, left its DRAM or gave a wrong busy, run {number}"
+        except ToolFailed:
+            return "it could not be built"
+        if not np.array_equal(np.frombuffer(run.dram, np.uint8), expected):
+            return f"another result, run {number}"
+    dram = np.zeros(1 << 13, np.uint8)
+    for short, long, more in paces(config):
+        taken = [
+            simulate_core(rtlil, program, dram, config, cache_dir) for program in (short, long)
+        ]
+        if taken[1].total_cycles - taken[0].total_cycles != more:
+            return "a load or a store is slower than a beat or a word a cycle"
     return ""
 
 
 @cache
-def runs(programs: int) -> list[tuple[Sequence[AnyCommand], np.ndarray, np.ndarray]]:
-    """Commands, DRAM before, DRAM after: random programs, and then `MODELS` models."""
-    made = [random_program(CONFIG, LENGTH, seed) for seed in range(programs)]
-    made = [(overlapping(c, CONFIG) if i % 3 else c, d) for i, (c, d) in enumerate(made)]
+def runs(
+    config: CoreConfig, programs: int
+) -> list[tuple[Sequence[AnyCommand], np.ndarray, np.ndarray]]:
+    """Commands, DRAM before, DRAM after: random programs, models, and what is built on purpose."""
+    made = [random_program(config, LENGTH, seed) for seed in range(programs)]
+    made = [(overlapping(c, config) if i % 3 else c, d) for i, (c, d) in enumerate(made)]
     for seed in range(MODELS):
-        lowered = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed), CONFIG, trace=True)
+        lowered = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed), config, trace=True)
         made.append((list(lowered.commands), lowered.dram))
-    commands, dram = every_magnitude(CONFIG)
-    made.append((overlapping(commands, CONFIG), dram))
-    made += [contention(CONFIG)] * 2
-    return [(commands, dram, execute(commands, dram, CONFIG)) for commands, dram in made]
+    commands, dram = every_magnitude(config)
+    made.append((overlapping(commands, config), dram))
+    made += [contention(config, seed) for seed in range(CONTENTIONS)]
+    return [(commands, dram, execute(commands, dram, config)) for commands, dram in made]
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints each mutant's fate, the survivors, and how many were caught."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--count", type=int, default=30, help="mutants of each core")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--programs", type=int, default=12)
     chosen = parser.parse_args()
     core_simulation.PATIENCE = 5000  # the longest wait of these programs is shorter
-    rtlil = elaborate_core(CONFIG)
-    assert not caught(rtlil, "core", chosen.programs), "the core itself fails"
-    survivors = []
-    for number, mutant in enumerate(mutants(rtlil, chosen.count, chosen.seed)):
-        how = caught(mutant.applied(rtlil), mutant.module, chosen.programs)
-        print(f"{number}: {mutant.module}: {mutant.change}: {how or 'SURVIVED'}", flush=True)
-        survivors += [] if how else [mutant]
-    killed = chosen.count - len(survivors)
-    print(f"\n{killed} of {chosen.count} mutants caught ({killed / chosen.count:.0%})\n")
-    for mutant in survivors:
-        print(f"- `{mutant.module}`, line {mutant.line}: `{mutant.change}`")
+    survivors: list[str] = []
+    for name, config in (("fixed", FIXED), ("composable", COMPOSABLE)):
+        rtlil = elaborate_core(config)
+        with TemporaryDirectory() as folder:
+            fate = partial(caught, config=config, programs=chosen.programs, cache_dir=Path(folder))
+            assert not fate(rtlil, "core"), "the core itself fails"
+            for number, mutant in enumerate(mutants(rtlil, chosen.count, chosen.seed)):
+                how = fate(mutant.applied(rtlil), mutant.module)
+                shown = f"{mutant.module}, line {mutant.line}: {mutant.change}"
+                print(f"{name} {number}: {shown}: {how or 'SURVIVED'}", flush=True)
+                survivors += [] if how else [f"- {name}, {shown}"]
+    count = 2 * chosen.count
+    killed = count - len(survivors)
+    print(f"\n{killed} of {count} mutants caught ({killed / count:.0%})\n")
+    print("\n".join(survivors))
 
 
 if __name__ == "__main__":

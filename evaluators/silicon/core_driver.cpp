@@ -27,6 +27,7 @@ struct Random {
 };
 
 constexpr int QUEUES = 4;
+constexpr int SETTLING = 4;  // cycles after the last completion in which `busy` must have fallen
 
 }  // namespace
 
@@ -43,6 +44,7 @@ struct Run {
     uint64_t patience;  // cycles without any handshake or completion until the watchdog gives up
     // Results.
     uint64_t total_cycles, issued, done[QUEUES], beats_read, beats_written, stray;
+    uint64_t wrong_busy;  // cycles in which `busy` was low too early, or 1 where it stayed high
 };
 
 // Returns 0 when the program ran to its end, 1 when the watchdog gave up.
@@ -69,7 +71,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
         }
         dut->rst = 0;
         coming.clear();
-        run->issued = run->beats_read = run->beats_written = run->stray = 0;
+        run->issued = run->beats_read = run->beats_written = run->stray = run->wrong_busy = 0;
         for (auto& count : run->done) count = 0;
     };
     reset();
@@ -113,6 +115,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
             }
             all += run->done[queue];
         }
+        if (run->issued > all && !dut->busy) run->wrong_busy++;
         if (command_up && dut->PORT(command, ready)) {
             if (run->issued++ == 0) first = cycle;
             command_up = false;
@@ -157,6 +160,13 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
         dut->eval();
     }
     run->total_cycles = cycle - first + 1;
+    for (int i = 0; i < SETTLING; i++) {
+        dut->clk = 1;
+        dut->eval();
+        dut->clk = 0;
+        dut->eval();
+    }
+    run->wrong_busy += dut->busy;
     dut->final();
     return 0;
 }

@@ -93,7 +93,7 @@ def simulate_core(
         disturbance: Stalls; none by default.
 
     Raises:
-        SimulationError: The watchdog gave up, or the core went beyond the DRAM.
+        SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
         verilator.ToolMissing: There is no C++ compiler.
         verilator.ToolFailed: The netlist could not be built.
         ValueError: A command breaks a law of the core or does not wait for what it needs.
@@ -154,6 +154,7 @@ class _Run(ctypes.Structure):
         ("beats_read", ctypes.c_uint64),
         ("beats_written", ctypes.c_uint64),
         ("stray", ctypes.c_uint64),
+        ("wrong_busy", ctypes.c_uint64),
     ]
 
 
@@ -166,6 +167,8 @@ def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
         )
     if run.stray:
         raise SimulationError(f"the core went {run.stray} times beyond the DRAM of its program")
+    if run.wrong_busy:
+        raise SimulationError("busy must be high while commands are under way, and low afterwards")
 
 
 def _standing(run: _Run, commands: Sequence[AnyCommand]) -> str:

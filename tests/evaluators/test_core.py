@@ -19,6 +19,7 @@ from tests.hwlib.core_programs import (
     contention,
     every_magnitude,
     overlapping,
+    paces,
     random_program,
 )
 from tests.hwlib.later_units import later
@@ -170,56 +171,24 @@ def test_products_of_four_bits_take_half_and_a_quarter_of_the_cycles(
         assert lost.max() <= (cycles_a_word == 1)
 
 
-def test_loads_take_a_beat_a_cycle(small: str, cache_dir: Path) -> None:
-    """Words of one beat, of a half and of a quarter: a beat a cycle, or a word a cycle."""
-    dram = np.zeros(1 << 13, np.uint8)
-    for target, packed_bits in (
-        ("activations", 8),
-        ("weights", 8),
-        ("weights", 4),
-        ("weights", 2),
-        ("matmul_channels", 8),
-    ):
-        loads = [
-            Load(target=target, address=0, words=words, dram_address=0, packed_bits=packed_bits)
-            for words in (100, 200)
-        ]
-        short, long = (
-            simulate_core(small, [load], dram, SMALL, cache_dir).total_cycles for load in loads
-        )
-        assert long - short == 100
-
-
-def test_loads_of_words_of_several_beats_take_a_beat_a_cycle(cache_dir: Path) -> None:
-    config = SMALL.model_copy(update={"dma_bytes": 4})
+@pytest.mark.parametrize(
+    "dma_bytes, cycles",
+    [(4, {100, 200}), (8, {100}), pytest.param(16, {100}, marks=pytest.mark.slow)],
+)
+def test_loads_and_stores_move_a_beat_or_a_word_a_cycle(
+    dma_bytes: int, cycles: set[int], cache_dir: Path
+) -> None:
+    """Words of 8 bytes, packed weights of 8, 4 and 2: of several beats, of one, several a beat."""
+    config = SMALL.model_copy(update={"dma_bytes": dma_bytes})
     rtlil = elaborate_core(config)
     dram = np.zeros(1 << 13, np.uint8)
-    for target in ("activations", "weights", "vector_channels"):
-        loads = [Load(target=target, address=0, words=n, dram_address=0) for n in (100, 200)]
-        short, long = (
-            simulate_core(rtlil, [load], dram, config, cache_dir).total_cycles for load in loads
-        )
-        assert long - short == 200
-
-
-@pytest.mark.parametrize("dma_bytes, cycles", [(4, 200), (8, 100), (16, 100)])
-def test_stores_send_a_beat_or_read_a_word_a_cycle(
-    dma_bytes: int, cycles: int, cache_dir: Path
-) -> None:
-    """Of a hundred words of 8 bytes."""
-    config = SMALL.model_copy(update={"dma_bytes": dma_bytes})
-    dram = np.zeros(1 << 13, np.uint8)
-    short, long = (
-        simulate_core(
-            elaborate_core(config),
-            [Store(address=0, words=words, dram_address=0)],
-            dram,
-            config,
-            cache_dir,
-        ).total_cycles
-        for words in (100, 200)
-    )
-    assert long - short == cycles
+    assert {more for _, _, more in paces(config)} == cycles
+    for short, long, more in paces(config):
+        taken = [
+            simulate_core(rtlil, program, dram, config, cache_dir).total_cycles
+            for program in (short, long)
+        ]
+        assert taken[1] - taken[0] == more
 
 
 def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> None:
@@ -246,13 +215,12 @@ def test_models_whose_queues_overlap_equal_the_reference(small: str, cache_dir: 
 
 
 def test_every_pair_of_engines_may_meet_in_a_bank(small: str, cache_dir: Path) -> None:
-    program, dram = contention(SMALL)
-    expected = execute(program, dram, SMALL).tobytes()
     for seed in range(6):
+        program, dram = contention(SMALL, seed)
         stalls = Disturbance(seed=seed, read=0.4, write=0.4) if seed else Disturbance()
         timing = Dram(latency_cycles=7 * seed)
         run = simulate_core(small, program, dram, SMALL, cache_dir, timing, stalls)
-        assert run.dram == expected
+        assert run.dram == execute(program, dram, SMALL).tobytes()
 
 
 def test_norms_and_divisions_of_every_magnitude_equal_the_reference(

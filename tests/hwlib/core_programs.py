@@ -99,16 +99,18 @@ def every_magnitude(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
     return program, dram
 
 
-def contention(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
+def contention(config: CoreConfig, seed: int = 0) -> tuple[list[AnyCommand], np.ndarray]:
     """All engines at work in one part of the activation memory, and then in the next.
 
     The commands of a part wait for those of the part before and for nothing else, and none depends
-    on another one of its part, so that every pair of ports meets in every bank.
+    on another one of its part. Engines that meet in a bank follow each other from bank to bank
+    afterwards, so commands are short, and each begins in a bank that is drawn: in a few seeds every
+    pair of ports meets in every bank. For cores of 4 columns.
 
     Returns:
         The commands, and the DRAM image before them.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     size, word = config.activation_bytes, 2 * config.rows
     part = 256
     dram = rng.integers(0, 256, 4 * size, dtype=np.uint8)
@@ -121,30 +123,58 @@ def contention(config: CoreConfig) -> tuple[list[AnyCommand], np.ndarray]:
     for at in range(0, config.activation_words, part):
         counts = Counter(queue_of(command) for command in commands)
         before = Waits(**{queue: counts[queue] for queue in QUEUES})
-        for turn in range(4):
+        for turn in range(8):
+            first = [at + int(offset) for offset in rng.integers(0, 4, 8)]
+            words = [int(count) for count in rng.integers(5, 17, 4)]
+            output = ("int32", "int16", "residual", "int32")[turn % 4]
             commands += [
                 Matmul(
-                    activation_address=at, weight_source="activations", weight_address=at + 16,
-                    depth=16, columns=config.columns, output="int32", out=at + 32 + 8 * turn,
-                    waits=before,
+                    activation_address=first[0], weight_source="activations",
+                    weight_address=first[1] + 20, depth=words[0], columns=config.columns,
+                    output=cast(MatmulOutput, output), out=first[2] + 40 + 8 * turn, waits=before,
                 ),
                 Add(
-                    source=at + 64, second=at + 80, out=at + 96 + 16 * (turn % 2), count=16,
-                    waits=before,
+                    source=first[3] + 108, second=first[4] + 128,
+                    out=first[5] + 148 + 16 * (turn % 2), count=words[1], waits=before,
                 ),
                 Load(
-                    target="activations", address=at + 128 + 16 * turn, words=16,
+                    target="activations", address=first[6] + 184 + 4 * turn, words=words[2],
                     dram_address=2 * size + (at + 16 * turn) * word, waits=before,
                 ),
                 Store(
-                    address=at + 192, words=32, dram_address=3 * size + (at + 32 * turn) * word,
-                    waits=before,
+                    address=first[7] + 232, words=words[3],
+                    dram_address=3 * size + (at + 32 * turn) * word, waits=before,
                 ),
             ]  # fmt: skip
     counts = Counter(queue_of(command) for command in commands)
     everything = Waits(**{queue: counts[queue] for queue in QUEUES})
     final = Store(address=0, words=config.activation_words, dram_address=size, waits=everything)
     return [*commands, final], dram
+
+
+def paces(config: CoreConfig) -> list[tuple[list[AnyCommand], list[AnyCommand], int]]:
+    """Loads and stores of 100 and of 200 words, and by how many cycles these must differ.
+
+    A DRAM that sends a beat a cycle lets a load or a store move a beat a cycle, or a word a cycle
+    where a beat holds several. DRAM of 8 KiB is enough.
+    """
+
+    def pair(make: Callable[[int], AnyCommand]) -> tuple[list[AnyCommand], list[AnyCommand], int]:
+        short, long = make(100), make(200)
+        return [short], [long], max(100, beats(long, config) - beats(short, config))
+
+    targets: list[tuple[LoadTarget, int]] = [
+        ("activations", 8), ("weights", 8), ("weights", 4), ("weights", 2),
+        ("matmul_channels", 8), ("vector_channels", 8),
+    ]  # fmt: skip
+    loads = [
+        partial(Load, target=target, address=0, dram_address=0, packed_bits=cast(Any, bits))
+        for target, bits in targets
+    ]
+    return [
+        *(pair(lambda words, load=load: load(words=words)) for load in loads),
+        pair(lambda words: Store(address=0, words=words, dram_address=0)),
+    ]
 
 
 class _Writer:
