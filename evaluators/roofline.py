@@ -27,7 +27,7 @@ from hwlib.commands import (
 from hwlib.core_config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.linear_program import form_of, packed_bits
-from swopt.compiler.memory_map import read_by
+from swopt.compiler.network import read_by
 from swopt.compiler.pass_program import rotary_name
 from swopt.compiler.program import Program
 

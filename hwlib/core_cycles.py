@@ -27,7 +27,7 @@ from hwlib.commands import (
     word_bytes,
 )
 from hwlib.core_config import CoreConfig
-from hwlib.unit_latencies import UnitLatencies
+from hwlib.unit_latencies import UnitLatencies, shipped_latencies
 
 WAIT_CYCLES = 2
 """From the completion of a command until one that waits for it may be taken: `done` is registered,
@@ -122,8 +122,10 @@ class CoreLatencies:
             probability=1 + units.exponential,
         )
 
-
-LATENCIES = CoreLatencies()
+    @classmethod
+    def shipped(cls, config: CoreConfig) -> "CoreLatencies":
+        """Those of a core whose units are all shipped ones."""
+        return cls.of(shipped_latencies(config))
 
 
 class DramTiming(Protocol):
@@ -146,9 +148,17 @@ def command_cycles(
     command: AnyCommand,
     config: CoreConfig,
     dram: DramTiming,
-    latencies: CoreLatencies = LATENCIES,
+    latencies: CoreLatencies | None = None,
 ) -> int:
-    """From the cycle in which the command may be taken to the one in which it is complete."""
+    """From the cycle in which the command may be taken to the one in which it is complete.
+
+    Args:
+        command: A lawful command.
+        config: The core.
+        dram: How the DRAM answers.
+        latencies: Of its units; by default the shipped ones'.
+    """
+    latencies = latencies or CoreLatencies.shipped(config)
     match command:
         case Load():
             return 1 + dram.latency_cycles + load_cycles(command, config, dram)
@@ -169,9 +179,7 @@ def command_cycles(
 # The array.
 
 
-def operand_cycles(
-    command: Matmul, config: CoreConfig, latencies: CoreLatencies = LATENCIES
-) -> int:
+def operand_cycles(command: Matmul, config: CoreConfig, latencies: CoreLatencies) -> int:
     """Cycles in which a tile has the array, from its first operands to its last.
 
     Where both operands come from one bank of the activation memory, the second is a cycle late.
@@ -193,7 +201,7 @@ def operand_words_ahead(config: CoreConfig, latencies: CoreLatencies) -> int:
     return latencies.words_ahead_composable if config.composable else latencies.words_ahead
 
 
-def drain_cycles(command: Matmul, config: CoreConfig, latencies: CoreLatencies = LATENCIES) -> int:
+def drain_cycles(command: Matmul, config: CoreConfig, latencies: CoreLatencies) -> int:
     """From the last operands of a tile to its completion."""
     return drain_overhead(command, config, latencies) + drain_writes(command)
 
@@ -267,7 +275,7 @@ class Pass:
     delay: int
 
 
-def vector_cycles(command: Vector, config: CoreConfig, latencies: CoreLatencies = LATENCIES) -> int:
+def vector_cycles(command: Vector, config: CoreConfig, latencies: CoreLatencies) -> int:
     """From the cycle in which a vector command may be taken to its completion."""
     cycles = VECTOR_TAKE_CYCLES + _before_last_pass(command, config, latencies)
     if isinstance(command, Rotate):
@@ -295,7 +303,7 @@ def _before_last_pass(command: Vector, config: CoreConfig, latencies: CoreLatenc
     return first + 1 + config.rows * lane
 
 
-def last_pass(command: Vector, latencies: CoreLatencies = LATENCIES) -> Pass:
+def last_pass(command: Vector, latencies: CoreLatencies) -> Pass:
     """The pass of a command that gives its results, but for a rotation."""
     scaled = READ_CYCLES + latencies.result + 1
     match command:

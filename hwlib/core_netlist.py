@@ -19,7 +19,7 @@ from hwlib.core import WEIGHT_BANKS, Core
 from hwlib.core_config import LANE_BYTES, CoreConfig
 from hwlib.elaborate import convert
 from hwlib.frozen import Frozen
-from hwlib.unit_latencies import UnitLatencies
+from hwlib.unit_latencies import UnitLatencies, shipped_latencies
 from hwlib.units.activation import ActivationFunction
 from hwlib.units.composable_mac import ComposableMac
 from hwlib.units.exponential import Exponential
@@ -44,7 +44,7 @@ class UnitNetlist(Frozen):
 
 def latencies_of(config: CoreConfig, units: Mapping[str, UnitNetlist]) -> UnitLatencies:
     """Latencies of the units of a core, the shipped ones where `units` names no other."""
-    shipped = UnitLatencies(mac=config.mac_stages).model_dump()
+    shipped = shipped_latencies(config).model_dump()
     given = {UNIT_LATENCY.get(name, name): unit.latency for name, unit in units.items()}
     return UnitLatencies.model_validate(shipped | given)
 

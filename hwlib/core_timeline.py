@@ -18,7 +18,6 @@ from hwlib.commands import AnyCommand
 from hwlib.core_banks import Ran, last_fed, losses
 from hwlib.core_config import CoreConfig
 from hwlib.core_cycles import (
-    LATENCIES,
     QUEUE_CYCLES,
     READ_CYCLES,
     TAKE_CYCLES,
@@ -47,7 +46,7 @@ def timeline(
     commands: Sequence[AnyCommand],
     config: CoreConfig,
     dram: DramTiming,
-    latencies: CoreLatencies = LATENCIES,
+    latencies: CoreLatencies | None = None,
 ) -> Timeline:
     """Predicts when each command of a lawful program is complete.
 
@@ -55,8 +54,9 @@ def timeline(
         commands: The program.
         config: The core.
         dram: How the DRAM answers; its writes never stall.
-        latencies: Of the core's units.
+        latencies: Of the core's units; by default the shipped ones'.
     """
+    latencies = latencies or CoreLatencies.shipped(config)
     if not commands:
         return Timeline((), 0)
     plan = planned(commands, config, dram, latencies)

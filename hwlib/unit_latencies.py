@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hwlib.core_config import CoreConfig
 from hwlib.frozen import Frozen
 
 UpTo4 = Annotated[int, Field(ge=1, le=4)]
@@ -33,3 +34,8 @@ class UnitLatencies(Frozen):
 
     reciprocal: UpTo4 = 2
     """Of the reciprocal."""
+
+
+def shipped_latencies(config: CoreConfig) -> UnitLatencies:
+    """Those of a core whose units are all shipped ones."""
+    return UnitLatencies(mac=config.mac_stages)

@@ -244,8 +244,8 @@ def test_cores_of_other_shapes(shape: dict[str, Any], cache_dir: Path) -> None:
 
 
 def test_latencies_are_those_that_the_blocks_name() -> None:
-    here = core_cycles.LATENCIES
-    assert here == core_cycles.CoreLatencies.of(UnitLatencies())
+    here = core_cycles.CoreLatencies.of(UnitLatencies())
+    assert here == core_cycles.CoreLatencies()
     delays = vector_lane.LaneDelays.of(UnitLatencies())
     assert here.result == delays.result
     assert here.statistics == delays.statistics
