@@ -14,7 +14,7 @@ from hwlib.core_netlist import elaborate_core
 from swopt.compiler import twin
 from swopt.compiler.generation import Generation
 from swopt.compiler.integer_model import IntegerModel, integer_model
-from swopt.compiler.program import lower, token, unpack
+from swopt.compiler.program import Program, lower, token, unpack, with_inputs
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, TowerBits
@@ -84,20 +84,30 @@ def spread(workload: Workload, count: int) -> Questions:
 
 
 def check_every_tensor(
-    model: IntegerModel, question: Questions, rtl: str, config: CoreConfig, cache_dir: Path
+    model: IntegerModel, questions: Questions, rtl: str, config: CoreConfig, cache_dir: Path
 ) -> int:
-    """Runs one question and compares everything; gives the cycles."""
-    inputs = model.host.inputs(question)[0]
-    expected = twin.tensors(model.network, inputs)
-    program = lower(model.network, inputs, config, trace=True)
-    run = simulate_core(rtl, program.commands, program.dram, config, cache_dir)
-    dram = np.frombuffer(run.dram, np.uint8)
-    found = unpack(program, dram)
-    assert set(found) == set(expected)
-    for name, tensor in found.items():
-        assert np.array_equal(tensor, expected[name]), f"{name} differs on the RTL"
-    assert token(program, dram) == int(np.argmax(expected[model.network.logits][-1]))
-    return run.total_cycles
+    """Runs each question and compares everything; gives the last one's cycles.
+
+    Questions of as many words share a program.
+    """
+    programs: dict[int, Program] = {}
+    cycles = 0
+    for inputs in model.host.inputs(questions):
+        length = len(inputs.words)
+        if length not in programs:
+            programs[length] = lower(model.network, inputs, config, trace=True)
+        program = programs[length]
+        image = with_inputs(program, inputs)
+        run = simulate_core(rtl, program.commands, image, config, cache_dir)
+        dram = np.frombuffer(run.dram, np.uint8)
+        expected = twin.tensors(model.network, inputs)
+        found = unpack(program, dram)
+        assert set(found) == set(expected)
+        for name, tensor in found.items():
+            assert np.array_equal(tensor, expected[name]), f"{name} differs on the RTL"
+        assert token(program, dram) == int(np.argmax(expected[model.network.logits][-1]))
+        cycles = run.total_cycles
+    return cycles
 
 
 @pytest.mark.parametrize("plan", ["w8a8", "mixed and pruned"])
@@ -157,19 +167,28 @@ def test_answers_at_four_bits_equal_the_twins(
     check_generation(compressed(workload, plan), workload, rtl, COMPOSABLE, cache_dir)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("plan", PLANS)
-def test_every_tensor_of_32_questions_equals_the_twins(
-    workload: Workload, cache_dir: Path, plan: str
-) -> None:
-    """On composable elements where the plan has fewer bits, for w4a8 on fixed ones too."""
-    cores = {"w8a8": [DEFAULT], "w4a8": [DEFAULT, COMPOSABLE]}.get(plan, [COMPOSABLE])
-    model, questions = compressed(workload, plan), spread(workload, 32)
+def check_32_questions(workload: Workload, plan: str, config: CoreConfig, cache_dir: Path) -> None:
+    questions = spread(workload, 32)
     assert len(questions) == 32
-    for config in cores:
-        rtl = elaborate_core(config)
-        for index in range(32):
-            check_every_tensor(model, questions.take([index]), rtl, config, cache_dir)
+    model = compressed(workload, plan)
+    check_every_tensor(model, questions, elaborate_core(config), config, cache_dir)
+
+
+# Classes, so that two workers share the work.
+
+
+@pytest.mark.slow
+class TestEveryTensorOf32QuestionsOnComposableElements:
+    @pytest.mark.parametrize("plan", ["w4a8", "w4a4", "w4a4 and pruned", "mixed and pruned"])
+    def test_equals_the_twins(self, workload: Workload, cache_dir: Path, plan: str) -> None:
+        check_32_questions(workload, plan, COMPOSABLE, cache_dir)
+
+
+@pytest.mark.slow
+class TestEveryTensorOf32QuestionsOnFixedElements:
+    @pytest.mark.parametrize("plan", ["w8a8", "w4a8", "mixed"])
+    def test_equals_the_twins(self, workload: Workload, cache_dir: Path, plan: str) -> None:
+        check_32_questions(workload, plan, DEFAULT, cache_dir)
 
 
 @pytest.mark.slow
