@@ -6,7 +6,7 @@ DovetailError             1  never raised as itself
 ├── FolderRefused         5  the folder is a run already, is none, cannot be written, is in use
 ├── JournalCorrupt        6  a line of the journal was changed, or is newer than this program
 ├── ServerRefused         7  the chat model's server: no key, no such model, no answer
-├── Differs               8  a replay or a second measurement differs from the record
+├── Differs               8  a replay, a second measurement or a check on the RTL differs
 ├── NoSpace               9  the disk is full; the run can be resumed
 ├── EvaluatorBroken      10  the evaluator could not do what does not depend on a design
 └── Interrupted         130  Ctrl-C or SIGTERM; the message says what stays
@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
     """The chat model's server refused."""
 
     DIFFERS = 8
-    """A replay or a second measurement differs from the record."""
+    """A replay or a second measurement differs from the record, or the RTL from the model."""
 
     NO_SPACE = 9
     """The disk is full; `dovetail resume` goes on when there is room."""
@@ -92,7 +92,7 @@ class ServerRefused(DovetailError):
 
 
 class Differs(DovetailError):
-    """What was produced is not what stands on record."""
+    """What was produced is not what stands on record, or not what the integer model gives."""
 
     code = ExitCode.DIFFERS
 

@@ -1,6 +1,6 @@
 """The report of a compiled program in Markdown: its roof and its accesses, beside the least."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dovetail.formatting import plain_number
 from evaluators.roofline import Work, by_kind, kind, total
@@ -56,12 +56,11 @@ def page(
         config: The core.
         measured: Cycles of each operator on the RTL, if they were measured.
     """
-    active = [
-        (label(operator), kind(operator), work, at)
+    layers = [
+        (label(operator), work, measured[at] if measured else None)
         for at, (operator, work) in enumerate(zip(network.operators, works, strict=True))
         if work != Work()
     ]
-    layers = [(name, work, measured[at] if measured else None) for name, _, work, at in active]
     kinds = [
         (name, work, _measured_of(name, network, measured))
         for name, work in by_kind(network, works).items()
@@ -98,25 +97,24 @@ def _measured_of(name: str, network: net.Network, measured: Sequence[int] | None
 
 def _roof_table(rows: Sequence[Row], config: CoreConfig) -> str:
     columns = ["products", "array's", "array cycles", "DMA cycles", "roof", "least cycles"]
-    body = []
-    for name, work, cycles in rows:
-        body.append(
-            (
-                name,
-                [
-                    work.products,
-                    work.array_products,
-                    work.array_cycles,
-                    work.dram_cycles,
-                    work.roof_cycles,
-                    work.least_cycles(config),
-                    *([] if cycles is None else [cycles]),
-                ],
-            )
-        )
     if any(cycles is not None for _, _, cycles in rows):
         columns.append("measured")
-    return _table(columns, dict(body))
+    body: list[tuple[str, list[float | None]]] = [
+        (
+            name,
+            [
+                work.products,
+                work.array_products,
+                work.array_cycles,
+                work.dram_cycles,
+                work.roof_cycles,
+                work.least_cycles(config),
+                cycles,
+            ],
+        )
+        for name, work, cycles in rows
+    ]
+    return _table(columns, body)
 
 
 def _access_table(rows: Sequence[Row]) -> str:
@@ -124,28 +122,33 @@ def _access_table(rows: Sequence[Row]) -> str:
         "DRAM bytes read", "written", "least", "products a byte", "activation words read",
         "written", "weight words read", "written",
     ]  # fmt: skip
-    body: dict[str, list[float | None]] = {
-        name: [
-            work.read_bytes,
-            work.written_bytes,
-            work.least_bytes,
-            work.intensity,
-            work.activation_reads,
-            work.activation_writes,
-            work.weight_reads,
-            work.weight_writes,
-        ]
+    body: list[tuple[str, list[float | None]]] = [
+        (
+            name,
+            [
+                work.read_bytes,
+                work.written_bytes,
+                work.least_bytes,
+                work.intensity,
+                work.activation_reads,
+                work.activation_writes,
+                work.weight_reads,
+                work.weight_writes,
+            ],
+        )
         for name, work, _ in rows
-    }
+    ]
     return _table(columns, body)
 
 
-def _table(columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
+    """A table in Markdown; values beyond the columns are left out."""
     lines = [
         "| | " + " | ".join(columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for name, values in rows.items():
-        shown = ("–" if value is None else plain_number(value) for value in values)
+    for name, values in rows:
+        kept = values[: len(columns)]
+        shown = ("–" if value is None else plain_number(value) for value in kept)
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     return "\n".join(lines)

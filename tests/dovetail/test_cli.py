@@ -357,8 +357,8 @@ def test_the_documentation_lists_every_code_and_command() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     for code in ExitCode:
         assert re.search(rf"^\| {int(code)} \|", text, re.MULTILINE), code
-    for command in ("init", "run", "resume", "runs", "trace", "replay", "evaluate", "knobs",
-                    "fetch", "doctor"):  # fmt: skip
+    for command in ("init", "run", "resume", "runs", "trace", "replay", "evaluate", "compile",
+                    "knobs", "fetch", "doctor"):  # fmt: skip
         assert f"dovetail {command}" in text
 
 

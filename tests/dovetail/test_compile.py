@@ -190,6 +190,11 @@ def test_the_report_shows_the_picture_and_every_layer(compiled: Compiled) -> Non
     report = compiled.files["report.md"].decode()
     assert "![The roofline of its layers](roofline.svg)" in report
     assert "| attended |" in report and "measured" not in report
+    # Every operator but Shuffle and Concatenate, each in both tables; several make one tensor.
+    by_layer = report[report.index("## Roof, layer by layer") :]
+    moved = [op for op in toy().network.operators if not isinstance(op, net.Shuffle)]
+    rows = [line for line in by_layer.splitlines() if re.match(r"\| [^|]+ \| [\d–]", line)]
+    assert len(rows) == 2 * (len(moved) - 1)
     drawn = compiled.files["roofline.svg"].decode()
     layers = [op for op in toy().network.operators if isinstance(op, net.Linear | net.Attention)]
     assert drawn.count("<title>") == len(layers) == 17
