@@ -6,9 +6,9 @@
 
 zigzag: `zigzag_core.yaml`, rows unrolled over tokens and columns over output channels, temporal
 mappings searched by LOMA for least latency with its defaults; cycles are `latency_total2`, with
-loading and offloading. scalesim: `scalesim_core.cfg`, output stationary, bandwidth as given; cycles
-are "Total Cycles (incl. prefetch)", and without stalls "Total Cycles" less "Stall Cycles" of the
-same run. Times are CPU seconds of one evaluation each.
+loading and offloading. scalesim: `scalesim_core.cfg`, output stationary, twice: with its bandwidth
+("Total Cycles (incl. prefetch)"), and with bandwidth as it takes, so without stalls ("Total
+Cycles"). Times are CPU seconds of one evaluation each; one that exceeds the limit is given up.
 """
 
 import argparse
@@ -18,9 +18,11 @@ import io
 import json
 import logging
 import platform
+import signal
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,29 +32,29 @@ from zigzag.api import get_hardware_performance_zigzag
 
 HERE = Path(__file__).parent
 
+Gemm = tuple[int, int, int]
+"""Tokens, inputs, outputs."""
+
 
 def main() -> None:
     """Writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--limit", type=float, default=60, help="CPU seconds of an evaluation")
     chosen = parser.parse_args()
     logging.disable(logging.INFO)
-    tools: tuple[Callable[[tuple[int, int, int], Path], dict[str, int]], ...]
-    tools = (zigzag_cycles, scalesim_cycles)
-    workloads: dict[str, dict[str, dict[str, float]]] = {}
+    signal.signal(signal.SIGPROF, give_up)
+    tools: dict[str, Callable[[Gemm, Path], int]] = {
+        "zigzag-dse": zigzag_cycles,
+        "scalesim": partial(scalesim_cycles, "USER", "Total Cycles (incl. prefetch)"),
+        "scalesim without stalls": partial(scalesim_cycles, "CALC", "Total Cycles"),
+    }
+    workloads: dict[str, dict[str, dict[str, float | None]]] = {}
     for gemm in GEMMS:
-        mine = workloads[name_of(gemm)] = {}
-        for cycles_of in tools:
-            with tempfile.TemporaryDirectory() as folder:
-                start = time.process_time()
-                with (
-                    contextlib.redirect_stdout(io.StringIO()),
-                    contextlib.redirect_stderr(io.StringIO()),
-                ):
-                    found = cycles_of(gemm, Path(folder))
-                seconds = time.process_time() - start
-                mine |= {said: {"cycles": n, "seconds": seconds} for said, n in found.items()}
-        print(name_of(gemm), mine, flush=True)
+        workloads[name_of(gemm)] = {
+            tool: evaluate(cycles_of, gemm, chosen.limit) for tool, cycles_of in tools.items()
+        }
+        print(name_of(gemm), workloads[name_of(gemm)], flush=True)
     result = {
         "tools": {name: version(name) for name in ("zigzag-dse", "scalesim", "numpy")},
         "machine": platform.machine(),
@@ -62,7 +64,29 @@ def main() -> None:
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def zigzag_cycles(gemm: tuple[int, int, int], folder: Path) -> dict[str, int]:
+def give_up(*_: object) -> None:
+    """Ends an evaluation."""
+    raise TimeoutError
+
+
+def evaluate(
+    cycles_of: Callable[[Gemm, Path], int], gemm: Gemm, limit: float
+) -> dict[str, float | None]:
+    """Cycles and CPU seconds; cycles are None where the limit was reached."""
+    cycles, start = None, time.process_time()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.suppress(TimeoutError),
+    ):
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        cycles = cycles_of(gemm, Path(folder))
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return {"cycles": cycles, "seconds": time.process_time() - start}
+
+
+def zigzag_cycles(gemm: Gemm, folder: Path) -> int:
     """Latency of the best mapping that zigzag finds."""
     tokens, inputs, outputs = gemm
     layer = {
@@ -81,13 +105,15 @@ def zigzag_cycles(gemm: tuple[int, int, int], folder: Path) -> dict[str, int]:
         dump_folder=str(folder),
         loma_show_progress_bar=False,
     )
-    return {"zigzag-dse": round(latency)}
+    return round(latency)
 
 
-def scalesim_cycles(gemm: tuple[int, int, int], folder: Path) -> dict[str, int]:
-    """Cycles with prefetch, and without stalls, out of scalesim's report."""
+def scalesim_cycles(bandwidth: str, column: str, gemm: Gemm, folder: Path) -> int:
+    """A column of scalesim's report, with the bandwidth given (USER) or as it takes (CALC)."""
     tokens, inputs, outputs = gemm
-    topology, layout = folder / "gemm.csv", folder / "layout.csv"
+    topology, layout, config = (folder / name for name in ("gemm.csv", "layout.csv", "core.cfg"))
+    given = (HERE / "scalesim_core.cfg").read_text(encoding="utf-8")
+    config.write_text(given.replace("= USER", f"= {bandwidth}"), encoding="utf-8")
     topology.write_text(f"Layer,M,N,K,\ngemm,{tokens},{outputs},{inputs},\n", encoding="utf-8")
     # Read but without effect, as the core's memories have no custom layout.
     ones = ",".join(["1"] * 20)
@@ -95,7 +121,7 @@ def scalesim_cycles(gemm: tuple[int, int, int], folder: Path) -> dict[str, int]:
     simulator = scalesim(
         save_disk_space=True,
         verbose=False,
-        config=str(HERE / "scalesim_core.cfg"),
+        config=str(config),
         topology=str(topology),
         layout=str(layout),
         input_type_gemm=True,
@@ -103,11 +129,7 @@ def scalesim_cycles(gemm: tuple[int, int, int], folder: Path) -> dict[str, int]:
     simulator.run_scale(top_path=str(folder))
     with (folder / "core" / "COMPUTE_REPORT.csv").open(encoding="utf-8", newline="") as report:
         row = next(csv.DictReader(report, skipinitialspace=True))
-    stalled = round(float(row["Stall Cycles"]))
-    return {
-        "scalesim": round(float(row["Total Cycles (incl. prefetch)"])),
-        "scalesim without stalls": round(float(row["Total Cycles"])) - stalled,
-    }
+    return round(float(row[column]))
 
 
 if __name__ == "__main__":

@@ -55,21 +55,27 @@ def print_cycles(core: dict[str, Any], peers: dict[str, Any], tools: list[str]) 
     errors: dict[str, list[float]] = {tool: [] for tool in ("ours", *tools)}
     for name, mine in core.items():
         said = {"ours": mine["ours"]} | {tool: peers[name][tool]["cycles"] for tool in tools}
-        error = {tool: cycles / mine["rtl"] - 1 for tool, cycles in said.items()}
+        error = {tool: cycles / mine["rtl"] - 1 for tool, cycles in said.items() if cycles}
         least = min(map(abs, error.values()))
         cells = []
         for tool, cycles in said.items():
+            if cycles is None:
+                cells.append("not finished")
+                continue
             cell = f"{cycles:,.0f} ({100 * error[tool]:+.1f} %)"
             cells.append(f"**{cell}**" if abs(error[tool]) == least else cell)
             if name != BLOCK:
                 errors[tool].append(abs(error[tool]))
         print(f"| {name} | {mine['rtl']:,} | {' | '.join(cells)} |")
-    means = [f"{100 * sum(each) / len(each):.1f} %" for each in errors.values()]
+    means = [
+        f"{100 * sum(each) / len(each):.1f} %" + f" of {len(each)}" * (len(each) < len(core) - 1)
+        for each in errors.values()
+    ]
     print(f"| mean absolute error of the GEMMs | | {' | '.join(means)} |")
 
 
 def print_seconds(core: dict[str, Any], peers: dict[str, Any], tools: list[str]) -> None:
-    """CPU seconds of one evaluation; those of one run of scalesim are its own alone."""
+    """CPU seconds of one evaluation, or of what was given up."""
     print(f"\n| workload | ours, s | {' | '.join(f'{tool}, s' for tool in tools)} |")
     print("|---" * (2 + len(tools)) + "|")
     for name, mine in core.items():
