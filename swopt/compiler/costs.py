@@ -1,4 +1,6 @@
-"""About how many cycles a pass takes, for the choice among passes; no figure shown comes from here.
+"""About how many cycles a pass takes, for the choice among passes and for many designs at once.
+
+What is shown of it stands beside the RTL (`benchmarks/peers`).
 
 A pass takes about as long as the busiest of array, vector engine and DMA link, more where another
 is nearly as busy, and what nothing hides: the norms that its first products wait for and the last
