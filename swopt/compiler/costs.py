@@ -4,11 +4,12 @@ What is shown of it stands beside the RTL (`benchmarks/peers`).
 
 A pass takes about as long as the busiest of array, vector engine and DMA link, more where another
 is nearly as busy, and what nothing hides: the norms that its first products wait for and the last
-softmax of an attention, of every block where none is under way beside it.
+softmax of an attention, of every block where none is under way beside it; and the weights of a
+layer of whose tiles the weight memory holds one alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -54,6 +55,7 @@ class Cost:
         block_beats: Of the link, for one block, beside those of the bytes.
         once_bytes: Over the link, for all blocks.
         weight_words: Of all layers.
+        layers: Words of a tile, and bytes over the link for one block, of each layer.
     """
 
     groups: int
@@ -65,6 +67,7 @@ class Cost:
     block_beats: int = 0
     once_bytes: int = 0
     weight_words: int = 0
+    layers: list[tuple[int, float]] = field(default_factory=list)
 
     def cycles(self, config: CoreConfig, groups: int, ways: int) -> float:
         """On a core, in blocks of so many groups, so many of them under way."""
@@ -90,6 +93,8 @@ class Cost:
         first = groups - (groups - self.groups) * (groups > self.groups)
         exposed = self.norm * (first + (self.groups - first) * alone)
         exposed = exposed + self.tail * (1 + (blocks - 1) * alone)
+        for tile_words, layer_bytes in self.layers:
+            exposed = exposed + (2 * tile_words > weight_capacity) * loads * layer_bytes / dma_bytes
         engines = float(self.array) ** SHARPNESS + float(self.vector) ** SHARPNESS
         busiest = (engines + link**SHARPNESS) ** (1 / SHARPNESS)
         cycles: float | NDArray[np.float64] = busiest + exposed
@@ -159,7 +164,9 @@ def _linear(cost: Cost, layer: net.Linear, groups: int, config: CoreConfig) -> N
         cost.array += groups * tiles * (max(words, drained) + TILE_BUBBLE)
         cost.weight_words += tiles * form.weight_depth
         word_bytes = 2 * columns * form.packed_bits / form.memory_bits
-        cost.block_bytes += tiles * form.weight_depth * word_bytes
+        layer_bytes = tiles * form.weight_depth * word_bytes
+        cost.block_bytes += layer_bytes
+        cost.layers.append((form.weight_depth, layer_bytes))
         cost.block_beats += tiles * LOAD_OVERHEAD
         if layer.across:
             cost.array += groups * tiles * (2 * columns + 12)
