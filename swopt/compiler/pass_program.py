@@ -10,7 +10,7 @@ import numpy as np
 from hwlib.commands import Span
 from hwlib.core_config import CoreConfig
 from hwlib.reference.tables import PROBABILITY_MAX
-from swopt.compiler import attention_program, linear_program, vector_program
+from swopt.compiler import attention_program, linear_program, values_program, vector_program
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.kv_cache import KeyValueCache, Piece
@@ -109,7 +109,7 @@ def _scratch_words(
             return attention_program.attention_words(operator, keys, block, places, config)
         case net.Linear() if operator.across:
             groups = min(taken.groups, groups_of(operator, placed))
-            return attention_program.values_words(operator, groups, config)
+            return values_program.values_words(operator, groups, config)
         case net.Linear() if operator.output == "logits":
             return linear_program.head_words(config.columns)
         case _:
@@ -299,7 +299,7 @@ class PassProgram:
                 block = self.network.attention_block
                 yield from attention_program.attention(site, operator, block, self.places)
             case net.Linear() if operator.across:
-                yield from attention_program.values(site, operator)
+                yield from values_program.values(site, operator)
             case net.Linear() if operator.output == "logits":
                 assert self.logits is not None
                 yield from linear_program.head(site, operator, self.logits)

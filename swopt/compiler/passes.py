@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from swopt.compiler import network as net
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.memory_map import Layout, Placed
+from swopt.compiler.memory_map import Placed
 from swopt.compiler.network import read_by
 
 Vector = net.Activate | net.Gate | net.Rotate
@@ -168,8 +168,3 @@ def check_pass(network: net.Network, taken: Pass, placed: Mapping[str, Placed]) 
                     f"{operator.y} needs all tokens of {name}, which is made in the same pass in "
                     f"blocks of {taken.groups} groups"
                 )
-
-
-def layout_words(layout: Layout, groups: int) -> int:
-    """Words of so many token groups of a tensor."""
-    return min(groups, layout.groups) * layout.group_words

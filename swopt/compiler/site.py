@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwlib.commands import Span
+from hwlib.core_config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.lowering import LoweringError
@@ -64,3 +65,15 @@ class Site:
             ]
             written: Span = ("activations", y.group(group), y.layout.group_words)
             yield Atom("vector", spans, [written], partial(emit, group))
+
+
+def lanes(start: int, count: int, config: CoreConfig) -> Iterator[tuple[int, int]]:
+    """Lanes start .. start + count - 1, counted through the words, in tiles of the array.
+
+    Yields:
+        (first lane, lanes). A tile begins where the array can begin to read: the first may begin
+        before `start`, by lanes that are not wanted.
+    """
+    width = min(config.rows, config.columns)
+    for first in range(start - start % width, start + count, width):
+        yield first, min(width, start + count - first)
