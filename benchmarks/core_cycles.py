@@ -119,7 +119,7 @@ def main() -> None:
     for name, nets in (
         ("tiny-vlm", tiny_vlm_models()),
         ("DeiT-tiny block, 64 tokens", deit_blocks()),
-        ("SmolLM2 block, 16 tokens", smollm2_blocks()),
+        ("SmolLM2 block, 8 tokens", smollm2_blocks()),
     ):
         seen = [measure(*each) for each in variants(nets, chosen.configurations)]
         families[name] = seen
@@ -227,7 +227,7 @@ def deit_blocks() -> Callable[[int, int], Net]:
 
 def smollm2_blocks() -> Callable[[int, int], Net]:
     """A drawn decoder block."""
-    return cache(lambda weights, activations: smollm2_block(0, weights, activations, tokens=16))
+    return cache(lambda weights, activations: smollm2_block(0, weights, activations, tokens=8))
 
 
 def variants(nets: Callable[[int, int], Net], count: int) -> Iterator[Program]:

@@ -123,15 +123,16 @@ class _Array:
         fed = np.array(ran.fed, float) + 1
         self.begins = begins
         active = np.array([tile.depth * tile.period for tile in self.tiles], float)
-        words = np.array([tile.depth for tile in self.tiles], float)
-        seconds = np.array([tile.depth * (tile.second >= 0) for tile in self.tiles], float)
         drained = np.array([len(tile.accesses) for tile in self.tiles], float)
+        words = np.array([tile.spaced_words for tile in self.tiles], float)
+        weights = np.array([tile.spaced_weights for tile in self.tiles], float)
         self.active = _Sum(begins, np.minimum(fed, begins + active), active)
         self.words = _Sum(begins, fed, words)
-        self.weights = _Sum(begins, fed, words - seconds)
-        self.all_words = _Sum(begins, fed, words + seconds)
+        self.weights = _Sum(begins, fed, weights)
         self.drained = _Sum(fed, ends, drained)
-        self.number = _Sum(begins, fed, np.ones(len(fed)))
+        self.met = _Sum(begins, fed, np.full(len(fed), 0.5))
+        self.met_close_words = _Sum(begins, fed, np.where(words == 0, 0.5, 0))
+        self.met_close_weights = _Sum(begins, fed, np.where(weights == 0, 0.5, 0))
 
 
 class _Sum:
@@ -265,21 +266,22 @@ def _transfer_losses(
 ) -> list[int]:
     """Cycles in which words of loads and stores wait for the array and its drain.
 
-    A transfer of a word a cycle follows the array's words from bank to bank and loses a cycle to
-    each. One of fewer words moves by a cycle when it meets the array, and then passes between its
-    words, if these leave a cycle between them, until the next tile.
+    Where the array's words leave a cycle between them, a transfer of a word a cycle follows them
+    from bank to bank and loses a cycle to each. Otherwise it meets every second tile, moves by a
+    cycle, and passes between the words until the next tile.
     """
     if not transfers:
         return []
     shapes = [shape for at in transfers if isinstance(shape := plan[at][2], Transfer)]
     begins = np.array([ran.begins[at] for at in transfers], float)
     ends = np.array([ran.ends[at] for at in transfers], float)
-    banks = config.activation_banks
     every_word = np.array([shape.period == 1 for shape in shapes])
-    number = array.number.between(begins, ends) / 2
-    weights = np.where(every_word, array.weights.between(begins, ends), number)
-    drained = array.drained.between(begins, ends) / banks
-    words = np.where(every_word, array.all_words.between(begins, ends), number) + drained
+    met = array.met.between(begins, ends)
+    followed = array.weights.between(begins, ends) + array.met_close_weights.between(begins, ends)
+    weights = np.where(every_word, followed, met)
+    followed = array.words.between(begins, ends) + array.met_close_words.between(begins, ends)
+    words = np.where(every_word, followed, met)
+    words += array.drained.between(begins, ends) / config.activation_banks
     most = np.array([shape.words for shape in shapes], float)
     memory = np.array([shape.memory for shape in shapes])
     losses = np.where(memory == "weights", weights, np.where(memory == "activations", words, 0))

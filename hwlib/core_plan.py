@@ -21,6 +21,7 @@ from hwlib.commands import (
     Store,
     Vector,
     beats,
+    weight_depth,
     word_bytes,
 )
 from hwlib.core_config import CoreConfig
@@ -55,6 +56,8 @@ class Tile:
         drain: From the last operands to completion.
         out: First word that is written.
         accesses: When the drain has its port, see `_drain_accesses`.
+        spaced_words: Words of the activation memory whose reads leave a cycle between them.
+        spaced_weights: The same of the weight memory.
     """
 
     depth: int
@@ -65,6 +68,8 @@ class Tile:
     drain: int
     out: int
     accesses: tuple[tuple[int, int], ...]
+    spaced_words: int
+    spaced_weights: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +188,10 @@ def _tile(command: Matmul, config: CoreConfig, latencies: CoreLatencies) -> Tile
     overhead = drain_overhead(command, config, latencies)
     apart = command.weight_address - command.activation_address
     from_weights = command.weight_source == "weights"
+    wide = command.precision == "8x8"
     return Tile(
         depth=command.depth,
-        period=2 if command.precision == "8x8" else 1,
+        period=2 if wide else 1,
         first=command.activation_address % config.activation_banks,
         second=-1 if from_weights else apart % config.activation_banks,
         operands=operand_cycles(command, config, latencies),
@@ -194,6 +200,8 @@ def _tile(command: Matmul, config: CoreConfig, latencies: CoreLatencies) -> Tile
         accesses=_drain_accesses(
             command.output, command.columns, command.first_half, command.first, overhead + 1
         ),
+        spaced_words=command.depth * (wide + (not from_weights)),
+        spaced_weights=weight_depth(command) * (from_weights and command.precision != "4x4"),
     )
 
 

@@ -131,10 +131,11 @@ def _run(
                 at = finished[n - ahead] + 1
             first = max(at + until_beat, link)
             link = first + shape.link
-            begin, end = first, first + shape.cycles + loss
+            begin = first
             if n and finished[-1] >= begin:
                 begin = finished[-1] + 1
-                end = max(end, begin + shape.queued + loss)
+            # Where beats come late, what is lost in the banks is made up for.
+            end = max(first + shape.cycles, begin + shape.queued + loss)
         else:
             assert isinstance(shape, Transfer)
             if n and finished[-1] >= at:
