@@ -2,8 +2,7 @@
 
 Commands of one queue begin in order and complete in order, each before the next begins; but the
 array fetches operands for the next tile while it still drains this one, so a matmul waits for its
-own queue where it fetches what an earlier one drained. What is stored to DRAM must not be loaded
-again by the same program.
+own queue where it fetches what an earlier one drained. Loads and stores meet in DRAM too.
 """
 
 from collections.abc import Sequence
@@ -14,8 +13,12 @@ import numpy.typing as npt
 from hwlib.commands import (
     QUEUES,
     AnyCommand,
+    Load,
     Matmul,
+    Queue,
     Span,
+    Store,
+    beats,
     capacity,
     encode_program,
     queue_of,
@@ -44,6 +47,7 @@ class Marks:
         sizes = {name: (len(QUEUES), capacity(name, config)) for name in names}
         self._read = {name: np.zeros(shape, np.int64) for name, shape in sizes.items()}
         self._written = {name: np.zeros(shape, np.int64) for name, shape in sizes.items()}
+        self._dram: dict[Queue, _DramMarks] = {"load": _DramMarks(), "store": _DramMarks()}
 
     def before(self, read: Sequence[Span], written: Sequence[Span]) -> Counts:
         """Commands of each queue that must be complete before words are read and written."""
@@ -70,6 +74,14 @@ class Marks:
         needed = self.before(read, written)
         needed[at] = self._fetched(command)
         self._issued[at] += 1
+        if isinstance(command, Load | Store):
+            # A load reads DRAM and a store writes it.
+            other: Queue = "store" if isinstance(command, Load) else "load"
+            first = command.dram_address
+            end = first + beats(command, self._config) * self._config.dma_bytes
+            met = self._dram[other].last(first, end)
+            needed[QUEUES.index(other)] = max(needed[QUEUES.index(other)], met)
+            self._dram[queue_of(command)].add(first, end)
         for memory, first, words in read:
             self._read[memory][at, first : first + words] = self._issued[at]
         for memory, first, words in written:
@@ -85,6 +97,27 @@ class Marks:
         if command.weight_source == "activations":
             last = max(last, marks[command.weight_address :][: command.depth].max())
         return int(last)
+
+
+class _DramMarks:
+    """The bytes of DRAM that each command of a queue moves, counted from 1."""
+
+    def __init__(self) -> None:
+        self._spans = np.zeros((64, 2), np.int64)
+        self._count = 0
+
+    def add(self, first: int, end: int) -> None:
+        """The next command moves bytes `first` to `end` - 1."""
+        if self._count == len(self._spans):
+            self._spans = np.concatenate([self._spans, np.zeros_like(self._spans)])
+        self._spans[self._count] = first, end
+        self._count += 1
+
+    def last(self, first: int, end: int) -> int:
+        """The last command that moved one of these bytes, or 0."""
+        spans = self._spans[: self._count]
+        met = np.flatnonzero((spans[:, 0] < end) & (first < spans[:, 1]))
+        return int(met[-1]) + 1 if len(met) else 0
 
 
 def check_hazards(commands: Sequence[AnyCommand], config: CoreConfig) -> None:
@@ -113,7 +146,7 @@ def check_hazards(commands: Sequence[AnyCommand], config: CoreConfig) -> None:
             if needed[other] > mine[other]:
                 cause = places[other][needed[other] - 1]
                 raise ValueError(
-                    f"command {index}, {command.kind}: touches words that command {cause}, "
+                    f"command {index}, {command.kind}: touches what command {cause}, "
                     f"{commands[cause].kind}, reads or writes, and does not wait for it; set "
                     f"waits.{queue} to {needed[other]}"
                 )

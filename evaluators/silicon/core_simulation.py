@@ -12,7 +12,7 @@ from pydantic import Field
 
 from evaluators.silicon import verilator
 from evaluators.silicon.simulation import SimulationError
-from hwlib.commands import QUEUES, AnyCommand, Queue, queue_of
+from hwlib.commands import QUEUES, AnyCommand, Load, Queue, Store, beats, queue_of
 from hwlib.core_config import CoreConfig
 from hwlib.frozen import Frozen
 from hwlib.hazards import assemble
@@ -23,7 +23,7 @@ TOP = "core"
 PATIENCE = 100_000
 """Cycles without a handshake or a completion after which the watchdog gives up."""
 
-Chance = Annotated[float, Field(ge=0, lt=1)]
+Chance = Annotated[float, Field(ge=0, le=0.99)]
 Cycles = Annotated[int, Field(ge=0, lt=1 << 32)]
 
 
@@ -96,9 +96,11 @@ def simulate_core(
         SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
         verilator.ToolMissing: There is no C++ compiler.
         verilator.ToolFailed: The netlist could not be built.
-        ValueError: A command breaks a law of the core or does not wait for what it needs.
+        ValueError: A command breaks a law of the core, does not wait for what it needs, or reaches
+            beyond the DRAM.
     """
     words = np.ascontiguousarray(assemble(commands, config))
+    _check_dram(commands, dram, config)
     library = verilator.build(rtlil, TOP, _driver(), cache_dir)
     memory = np.array(dram, dtype=np.uint8)
     ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
@@ -116,7 +118,7 @@ def simulate_core(
         stall_read=round(256 * disturbance.read),
         stall_write=round(256 * disturbance.write),
         reset_at=disturbance.reset_cycle,
-        patience=PATIENCE,
+        patience=PATIENCE + timing.latency_cycles + timing.gap_cycles,
     )
     status = _entry(library)(ctypes.byref(run))
     _check(run, status, commands)
@@ -128,6 +130,21 @@ def simulate_core(
             for at, queue in enumerate(QUEUES)
         },
     )
+
+
+def _check_dram(
+    commands: Sequence[AnyCommand], dram: npt.NDArray[np.uint8], config: CoreConfig
+) -> None:
+    if not isinstance(dram, np.ndarray) or dram.dtype != np.uint8 or dram.ndim != 1:
+        raise ValueError("the DRAM image must be a numpy array of uint8, [bytes]")
+    for index, command in enumerate(commands):
+        if isinstance(command, Load | Store):
+            end = command.dram_address + beats(command, config) * config.dma_bytes
+            if end > len(dram):
+                raise ValueError(
+                    f"command {index}, {command.kind}: bytes {command.dram_address} to {end - 1} "
+                    f"reach beyond the DRAM image of {len(dram)} bytes; make it longer"
+                )
 
 
 class _Run(ctypes.Structure):

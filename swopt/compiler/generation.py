@@ -40,9 +40,11 @@ class Generation:
     def __post_init__(self) -> None:
         self._image = DramImage(self.config.dma_bytes)
         placed = place(self.network, self.inputs, self.config.rows)
+        _check(self.network, placed[_stream(self.network)].layout.tokens, self.tokens)
         self._cache = kv_cache.reserve(self.network, placed, self.config, self.tokens, self._image)
         self._length = placed[_stream(self.network)].layout.tokens
         self._images = self._length - len(self.inputs.words)
+        self._kept_bytes = len(self._image.bytes())
 
     def prompt(self, *, trace: bool = False) -> Program:
         """The program that reads the question and finds the first token."""
@@ -59,12 +61,20 @@ class Generation:
             trace: Store every tensor of the last token group.
 
         Raises:
-            LoweringError: There are more tokens than room was made for.
+            LoweringError: There are more tokens than room was made for, no words, or `before` is
+                no DRAM of a program of this answer.
         """
+        if not len(words):
+            raise LoweringError("a step needs the words so far, and there are none")
         length = self._images + len(words)
         if length > self._cache.tokens:
             raise LoweringError(
                 f"{length} tokens are more than the {self._cache.tokens} that room was made for"
+            )
+        if len(before) < self._kept_bytes:
+            raise LoweringError(
+                f"a DRAM of {len(before)} bytes cannot hold the {self._kept_bytes} of keys and "
+                "values; bring the whole DRAM that the program before this one left"
             )
         first = (length - 1) // self.config.rows * self.config.rows
         program = lower(
@@ -76,6 +86,26 @@ class Generation:
             kept=self._cache,
         )
         return replace(program, dram=self._image.bytes(before))
+
+
+def _check(network: net.Network, question: int, tokens: int) -> None:
+    """Holds a network, and the room that is asked for, to what generation needs.
+
+    Raises:
+        LoweringError: They are not enough, or more than the model has positions for.
+    """
+    attentions = [op for op in network.operators if isinstance(op, net.Attention)]
+    if not any(op.causal for op in attentions):
+        raise LoweringError("generation needs a causal attention, and the network has none")
+    if tokens < question:
+        raise LoweringError(
+            f"room for {tokens} tokens is too little for a question of {question}; ask for more"
+        )
+    positions = [len(op.cosine) for op in network.operators if isinstance(op, net.Rotate)]
+    if positions and tokens > min(positions):
+        raise LoweringError(
+            f"{tokens} tokens are more than the {min(positions)} positions that the model has"
+        )
 
 
 def continuation(network: net.Network, first: int) -> net.Network:

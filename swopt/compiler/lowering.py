@@ -429,11 +429,12 @@ def check_sums(
     most = 1 << (activation_bits - 1)
     high = (most - 1) * positive + most * negative
     low = -most * positive - (most - 1) * negative
-    check_range(int(low.min()), int(high.max()), accumulator_bits)
-    check_range(int((low + bias).min()), int((high + bias).max()), 32)
+    remedy = "split the inner dimension, or use smaller weights or wider accumulators"
+    check_range(int(low.min()), int(high.max()), accumulator_bits, remedy)
+    check_range(int((low + bias).min()), int((high + bias).max()), 32, remedy)
 
 
-def check_range(lowest: int, highest: int, bits: int) -> None:
+def check_range(lowest: int, highest: int, bits: int, remedy: str) -> None:
     """Holds what sums can reach to two's complement of so many bits.
 
     Raises:
@@ -441,6 +442,5 @@ def check_range(lowest: int, highest: int, bits: int) -> None:
     """
     if highest >= 1 << (bits - 1) or lowest < -(1 << (bits - 1)):
         raise LoweringError(
-            f"sums can reach {lowest}..{highest}, beyond the {bits}-bit accumulators; split the "
-            "inner dimension, or use smaller weights or wider accumulators"
+            f"sums can reach {lowest}..{highest}, beyond the {bits}-bit accumulators; {remedy}"
         )

@@ -194,7 +194,7 @@ class PassProgram:
             if isinstance(operator, net.Linear):
                 _check_layer(operator, self.placed, self.e.config)
             if isinstance(operator, net.Attention):
-                _check_attention(operator, self.network.attention_block, self.e.config)
+                _check_attention(operator, self.placed, self.network, self.e.config)
         self.steps = steps(self.network, taken)
         self.own = local(self.network, taken, self.placed)
         self.places = attention_program.places_of(taken.ways)
@@ -338,16 +338,24 @@ class PassProgram:
         self.trace.pieces.setdefault((index, name), []).append(piece)
 
 
-def _check_attention(operator: net.Attention, block: int, config: CoreConfig) -> None:
+def _check_attention(
+    operator: net.Attention, placed: Mapping[str, Placed], network: net.Network, config: CoreConfig
+) -> None:
     """Interval analysis: any int8 queries and keys, any probabilities and int8 values.
 
     Raises:
         LoweringError: Sums could wrap.
     """
-    scores = operator.head_dim << 14
-    check_range(-scores + (operator.head_dim << 7), scores, config.accumulator_bits)
-    weighted = block * PROBABILITY_MAX
-    check_range(-128 * weighted, 127 * weighted, config.accumulator_bits)
+    scores, bits = operator.head_dim << 14, config.accumulator_bits
+    keys = min(network.attention_block, operator.past + placed[operator.k].layout.tokens)
+    weighted = keys * PROBABILITY_MAX
+    try:
+        remedy = "use wider accumulators"
+        check_range(-scores + (operator.head_dim << 7), scores, bits, remedy)
+        remedy = f"use an attention block under {keys} keys or wider accumulators"
+        check_range(-128 * weighted, 127 * weighted, bits, remedy)
+    except LoweringError as error:
+        raise LoweringError(f"{operator.y}: {error}") from None
 
 
 def _check_layer(layer: net.Linear, placed: Mapping[str, Placed], config: CoreConfig) -> None:
@@ -356,7 +364,10 @@ def _check_layer(layer: net.Linear, placed: Mapping[str, Placed], config: CoreCo
     Raises:
         LoweringError: Sums could wrap, or the layer takes another number of channels.
     """
-    check_sums(layer.weight, layer.bias, layer.activation_bits, config.accumulator_bits)
+    try:
+        check_sums(layer.weight, layer.bias, layer.activation_bits, config.accumulator_bits)
+    except LoweringError as error:
+        raise LoweringError(f"{layer.name}: {error}") from None
     channels = placed[layer.x].layout.channels
     if layer.weight.shape[1] != channels:
         raise LoweringError(

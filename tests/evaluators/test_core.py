@@ -288,5 +288,8 @@ def test_a_program_that_leaves_its_dram_is_refused(small: str, cache_dir: Path) 
         Load(target="activations", address=0, words=4, dram_address=0),
         Store(address=0, words=4, dram_address=1 << 20, waits=Waits(load=1)),
     ]
-    with pytest.raises(SimulationError, match="beyond the DRAM"):
+    message = "command 1, store: bytes 1048576 to 1048607 reach beyond the DRAM image of 4096 bytes"
+    with pytest.raises(ValueError, match=message):
         simulate_core(small, program, np.zeros(4096, np.uint8), SMALL, cache_dir)
+    with pytest.raises(ValueError, match="must be a numpy array of uint8"):
+        simulate_core(small, program, np.zeros(4096), SMALL, cache_dir)

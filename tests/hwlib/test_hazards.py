@@ -48,8 +48,8 @@ def test_the_message_names_both_commands_and_the_wait() -> None:
     load = Load(target="activations", address=0, words=8, dram_address=0)
     store = Store(address=7, words=1, dram_address=64)
     message = (
-        "command 1, store: touches words that command 0, load, reads or writes, and does not wait "
-        r"for it; set waits\.load to 1"
+        "command 1, store: touches what command 0, load, reads or writes, and does not wait for "
+        r"it; set waits\.load to 1"
     )
     with pytest.raises(ValueError, match=message):
         assemble([load, store], CONFIG)
@@ -65,6 +65,22 @@ def test_a_matmul_that_fetches_what_an_earlier_one_drains() -> None:
     with pytest.raises(ValueError, match=r"command 1, matmul: .* set waits\.matmul to 1"):
         check_hazards([first, second], CONFIG)
     check_hazards([first, second.model_copy(update={"waits": Waits(matmul=1)})], CONFIG)
+
+
+def test_a_load_of_what_was_stored_and_a_store_onto_what_is_loaded() -> None:
+    """Beats and not words count: the last one of a transfer is moved whole."""
+    first = Load(target="activations", address=0, words=8, dram_address=0)
+    out = Store(address=0, words=8, dram_address=1024, waits=Waits(load=1))
+    back = Load(target="activations", address=16, words=8, dram_address=1080)
+    message = r"command 2, load: .* command 1, store, .* waits\.store to 1"
+    with pytest.raises(ValueError, match=message):
+        check_hazards([first, out, back], CONFIG)
+    check_hazards([first, out, back.model_copy(update={"waits": Waits(store=1)})], CONFIG)
+    check_hazards([first, out, back.model_copy(update={"dram_address": 1088})], CONFIG)
+    onto = Store(address=64, words=1, dram_address=56)
+    message = r"command 1, store: .* command 0, load, .* waits\.load to 1"
+    with pytest.raises(ValueError, match=message):
+        check_hazards([first, onto], CONFIG)
 
 
 SCALE = {"multiplier": 1, "shift": 20}

@@ -94,6 +94,26 @@ def test_more_tokens_than_room_was_made_for() -> None:
         generation.step(Drawer(0).tensor(9, 24), np.zeros(0, np.uint8))
 
 
+def test_a_dram_that_cannot_hold_what_was_kept() -> None:
+    generation = Generation(tiny_model(1), core(), tiny_inputs(1, words=3), 40)
+    words = Drawer(0).tensor(4, 24)
+    with pytest.raises(LoweringError, match=r"a DRAM of 100 bytes cannot hold the [0-9]+ of"):
+        generation.step(words, np.zeros(100, np.uint8))
+    with pytest.raises(LoweringError, match="needs the words so far, and there are none"):
+        generation.step(words[:0], np.zeros(10000, np.uint8))
+
+
+def test_room_that_is_too_little_or_too_much_and_a_network_without_a_decoder() -> None:
+    inputs = tiny_inputs(1, words=3)
+    with pytest.raises(LoweringError, match="room for 18 tokens is too little for a"):
+        Generation(tiny_model(1), core(), inputs, 18)
+    with pytest.raises(LoweringError, match="65 tokens are more than the 64 positions"):
+        Generation(tiny_model(1), core(), inputs, 65)
+    encoder = net.Network((net.Input("stream", "words", 24),), 8, 16)
+    with pytest.raises(LoweringError, match="needs a causal attention"):
+        Generation(encoder, core(), inputs, 40)
+
+
 def test_token_groups_that_are_no_whole_beats() -> None:
     with pytest.raises(LoweringError, match="whose 16 bytes must be a multiple of the beat of 32"):
         Generation(tiny_model(1), core(rows=4, columns=4, dma_bytes=32), tiny_inputs(1, 3), 30)

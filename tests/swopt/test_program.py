@@ -510,7 +510,18 @@ class TestRefuses:
         layer = d.linear("x", "y", 8, 8)
         edge = replace(layer, bias=np.full(8, (1 << 31) - 1, np.int32))
         operators = [self.stream, d.norm("stream", "x", 8), edge]
-        self.refused(operators, "beyond the 32-bit accumulators")
+        self.refused(operators, "y from x: sums .* beyond the 32-bit accumulators")
+
+    def test_sums_beyond_narrow_accumulators_by_their_operator(self) -> None:
+        d = Drawer(0)
+        operators = [self.stream, d.norm("stream", "x", 8), d.linear("x", "y", 8, 8)]
+        lower(network(*operators), brought(words=d.tensor(8, 8)), core(accumulator_bits=20))
+        model = attention_model(1, 1, 1, 8, False, 64)
+        inputs = brought(words=Drawer(1).tensor(64, 10))
+        with pytest.raises(LoweringError, match="y: sums .* use an attention block under 64 keys"):
+            lower(model, inputs, core(accumulator_bits=20))
+        few = brought(words=Drawer(1).tensor(32, 10))
+        lower(model, few, core(accumulator_bits=20))
 
     def test_an_odd_norm_by_its_operator(self) -> None:
         inputs = brought(words=Drawer(0).tensor(4, 7))
