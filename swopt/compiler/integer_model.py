@@ -58,7 +58,7 @@ def integer_model(
     Args:
         workload: The model and its questions.
         plan: What is done to it.
-        attention_block: Keys of one block of the online softmax, at least 1.
+        attention_block: Keys of one block of the online softmax: 1 or more, for the core even.
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
         activation_bits: Of what linear layers read whose weights have 4 bits or fewer.
 

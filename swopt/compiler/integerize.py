@@ -86,7 +86,7 @@ def integerize(
         weights: Their quantized weights by name.
         seen: What `calibration.observe` saw.
         tokenizer: Of the model.
-        attention_block: Keys of one block of the online softmax, at least 1.
+        attention_block: Keys of one block of the online softmax: 1 or more, for the core even.
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
         activation_bits: With 4, a tensor that linear layers read has 4 bits if the weights of all
             of them have 4 or fewer; every other one has 8.

@@ -23,6 +23,9 @@ Int16s = NDArray[np.int16]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
+EXPONENTIAL_TABLES = (4, 8, 16, 32)
+"""Entries that the exponential's table may have."""
+
 ActivationBits = Literal[4, 8]
 """Bits of what linear layers read."""
 
@@ -281,6 +284,18 @@ class Network:
     exponential_entries: int
     logits: str | None = None
     logit_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the softmax has no keys in a block, or no such table."""
+        if self.attention_block < 1:
+            raise ValueError(
+                f"an attention block must have at least 1 key, and an even number of them for the "
+                f"core, not {self.attention_block}"
+            )
+        if self.exponential_entries not in EXPONENTIAL_TABLES:
+            raise ValueError(
+                f"the exponential's table has 4, 8, 16 or 32 entries, not {self.exponential_entries}"
+            )
 
     @cached_property
     def touches(self) -> Mapping[str, tuple[int, ...]]:

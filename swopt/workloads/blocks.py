@@ -113,6 +113,7 @@ def deit_tiny(seed: int, tokens: int = 197) -> FloatBlock:
     attention scores have a deviation of about 1.7, inputs of GELU of about 1. The stream is normal
     with a mean and a deviation of its own in each channel.
     """
+    _check_tokens(tokens)
     from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
     from transformers.models.idefics3.modeling_idefics3 import Idefics3EncoderLayer
 
@@ -152,8 +153,9 @@ def smollm2(seed: int, tokens: int = 72, weights: Path | None = None) -> FloatBl
             what real text made of the stream before it. The seed is then without effect.
 
     Raises:
-        ValueError: The file does not hold such a block, or too short streams.
+        ValueError: The file does not hold such a block, or too short streams; or there is no token.
     """
+    _check_tokens(tokens)
     from transformers import LlamaConfig, LlamaModel
 
     config = LlamaConfig(
@@ -188,6 +190,11 @@ def smollm2(seed: int, tokens: int = 72, weights: Path | None = None) -> FloatBl
     )
 
 
+def _check_tokens(tokens: int) -> None:
+    if tokens < 1:
+        raise ValueError(f"a stream has at least 1 token, not {tokens}")
+
+
 def _draw_smollm2(block: torch.nn.Module, tokens: int, rng: np.random.Generator) -> torch.Tensor:
     """Fills a block of SmolLM2's shape; streams for it."""
     gains = dict.fromkeys(("q_proj", "k_proj", "gate_proj", "up_proj"), 4.7)
@@ -202,7 +209,12 @@ def _read(file: Path, block: torch.nn.Module, tokens: int) -> torch.Tensor:
     """Fills a block out of a file; the file's streams, cut to `tokens`."""
     import safetensors.torch
 
-    held = safetensors.torch.load_file(file)
+    try:
+        held = safetensors.torch.load_file(file)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{file} is no safetensors file ({error}); write one with benchmarks/smollm2_block.py"
+        ) from None
     streams = held.pop("streams", torch.zeros(0))
     if streams.ndim != 3 or len(streams) < 2 or streams.shape[1] < tokens:
         raise ValueError(
@@ -259,7 +271,7 @@ def integer_block(
         block: In float.
         weight_bits: Of every linear layer.
         activation_bits: Of what linear layers read, if their weights have 4 bits or fewer.
-        attention_block: Keys of one block of the online softmax, at least 1.
+        attention_block: Keys of one block of the online softmax: 1 or more, for the core even.
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
 
     Raises:

@@ -200,3 +200,21 @@ def test_a_network_without_a_head_has_no_logits() -> None:
     network, inputs = deit_tiny_block(0, tokens=4)
     with pytest.raises(ValueError, match="ends without a head"):
         twin.logits(network, [inputs])
+
+
+def test_no_tokens_no_keys_and_no_table() -> None:
+    for make in (deit_tiny, smollm2):
+        with pytest.raises(ValueError, match="at least 1 token, not 0"):
+            make(0, tokens=0)
+    block = deit_tiny(0, tokens=2)
+    with pytest.raises(ValueError, match=r"at least 1 key, .* not 0"):
+        integer_block(block, attention_block=0)
+    with pytest.raises(ValueError, match="4, 8, 16 or 32 entries, not 5"):
+        integer_block(block, exponential_entries=5)
+
+
+def test_a_file_that_holds_something_else(tmp_path: Path) -> None:
+    file = tmp_path / "garbage"
+    file.write_bytes(b"12")
+    with pytest.raises(ValueError, match="is no safetensors file"):
+        smollm2(0, tokens=2, weights=file)

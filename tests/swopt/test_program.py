@@ -518,7 +518,7 @@ class TestRefuses:
         lower(network(*operators), brought(words=d.tensor(8, 8)), core(accumulator_bits=20))
         model = attention_model(1, 1, 1, 8, False, 64)
         inputs = brought(words=Drawer(1).tensor(64, 10))
-        with pytest.raises(LoweringError, match="y: sums .* use an attention block under 64 keys"):
+        with pytest.raises(LoweringError, match=r"y: sums .* use an attention block under 64 keys"):
             lower(model, inputs, core(accumulator_bits=20))
         few = brought(words=Drawer(1).tensor(32, 10))
         lower(model, few, core(accumulator_bits=20))
