@@ -294,7 +294,8 @@ class Network:
             )
         if self.exponential_entries not in EXPONENTIAL_TABLES:
             raise ValueError(
-                f"the exponential's table has 4, 8, 16 or 32 entries, not {self.exponential_entries}"
+                "the exponential's table has 4, 8, 16 or 32 entries, not "
+                f"{self.exponential_entries}"
             )
 
     @cached_property
