@@ -1,6 +1,6 @@
 """The cycle model of the whole-model core beside its RTL in Verilator. Prints Markdown.
 
-    python benchmarks/core_cycles.py [--configurations 64]
+    PYTHONPATH=. python benchmarks/core_cycles.py [--configurations 64]
 
 Three tables: commands that run alone and whose formula is equal to the RTL; the error of the
 predicted cycles of whole programs, random ones and lowered models; and the rank correlation of
