@@ -38,8 +38,9 @@ class MemoryPort(wiring.Signature):
 class BankedMemory(wiring.Component):
     """Interleaved banks; each serves one port a cycle, the first that asks.
 
-    Words that follow one another lie in banks that do: two engines that each go through words in
+    Words that follow one another lie in banks that do: two engines that each take a word a cycle in
     order meet once, one waits a cycle, and from then on they follow each other from bank to bank.
+    One that takes a word every second cycle can hold another to its pace.
 
     Ports: `port_0`, `port_1` and so on, in the order of priority. A port that is not served waits.
 
