@@ -269,8 +269,8 @@ def test_one_wrong_bit_of_a_unit_is_seen(small: str, cache_dir: Path) -> None:
 def test_a_core_that_hangs_is_stopped_and_its_command_named(
     small: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_simulation, "PATIENCE", 2000)
-    # A DRAM that never answers looks like a core that hangs.
+    # A DRAM whose latency is not waited for looks like a core that hangs.
+    monkeypatch.setattr(core_simulation, "PATIENCE", -50_000)
     program = [Load(target="activations", address=0, words=4, dram_address=0)]
     with pytest.raises(SimulationError, match=r"stood at command 0 \(load\)"):
         simulate_core(
