@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 from gemms import GEMMS, name_of
@@ -25,7 +25,7 @@ from evaluators import cache
 from evaluators.analytic import Analytic
 from evaluators.silicon.core_simulation import Dram, simulate_core
 from hwlib.commands import AnyCommand, Load, Matmul, Store, Waits
-from hwlib.core_config import CoreConfig, MemoryBytes, Side
+from hwlib.core_config import CoreConfig
 from hwlib.core_netlist import elaborate_core
 from swopt.compiler import costs, mapping
 from swopt.compiler import network as net
@@ -33,6 +33,7 @@ from swopt.compiler.memory_map import Layout, Placed, place
 from swopt.compiler.passes import Pass
 from swopt.compiler.program import lower
 from swopt.workloads.blocks import deit_tiny, integer_block
+from tests.evaluators.test_analytic import random_configs
 
 CORE = CoreConfig(
     rows=16,
@@ -302,7 +303,7 @@ def deit_block(netlist: str, designs: int) -> tuple[dict[str, float], dict[str, 
         )
 
     one, estimate = timed(cost)
-    configs = random_configs(designs)
+    configs = random_configs(designs, seed=0)
     analytic = Analytic(made.network, made.inputs)
     start = time.process_time()
     cycles = analytic.cycles(configs)
@@ -316,27 +317,6 @@ def deit_block(netlist: str, designs: int) -> tuple[dict[str, float], dict[str, 
         "one_design_with_mapping_ms": 1e3 * one,
     }
     return {"rtl": run.total_cycles, "ours": estimate, "seconds": one}, speed
-
-
-def random_configs(count: int) -> list[CoreConfig]:
-    """Lawful cores, every knob drawn that the cost knows of."""
-    rng = np.random.default_rng(0)
-    sides, sizes = get_args(Side), get_args(MemoryBytes)
-    configs: list[CoreConfig] = []
-    while len(configs) < count:
-        rows, columns = (int(side) for side in rng.choice(sides, 2))
-        if max(rows, columns) <= 4 * min(rows, columns):
-            configs.append(
-                CoreConfig(
-                    rows=rows,
-                    columns=columns,
-                    activation_bytes=int(rng.choice(sizes)),
-                    weight_bytes=int(rng.choice(sizes)),
-                    dma_bytes=int(rng.choice([4, 8, 16, 32])),
-                    composable=bool(rng.integers(2)),
-                )
-            )
-    return configs
 
 
 if __name__ == "__main__":
