@@ -46,20 +46,10 @@ class KeyValueCache:
     def pieces(self, name: str, layout: Layout, groups: range) -> Iterator[Piece]:
         """Where some token groups of a tensor lie; groups of its past have negative numbers."""
         base, word_bytes = self.addresses[name], LANE_BYTES * self.rows
-        past = layout.past_groups
-        if layout.kind != "values":
-            words = layout.group_words
-            for group in groups:
-                at = base + (past + group) * words * word_bytes
-                yield Piece(layout.group(group), words, at)
-            return
-        first = (past + groups.start) * self.rows // 2
-        words = min((past + groups.stop) * self.rows // 2, layout.head_words) - first
-        for head in range(layout.heads):
-            for part in range(layout.head_groups):
-                row = (head * layout.head_groups + part) * self.tokens // 2
-                at = base + (row + first) * word_bytes
-                yield Piece(layout.head(head, part) + first, words, at)
+        for number, (word, words) in enumerate(layout.pieces(groups)):
+            # Each row of values has room for all tokens to come.
+            spare = self.tokens // 2 - layout.head_words if layout.kind == "values" else 0
+            yield Piece(word, words, base + (word + number * spare) * word_bytes)
 
 
 def reserve(

@@ -99,6 +99,17 @@ class Layout:
         """First word of a group of channels of a head, for values, the past included."""
         return (head * self.head_groups + group) * self.head_words
 
+    def pieces(self, groups: range) -> Iterator[tuple[int, int]]:
+        """First word, and words, of each piece of some token groups, heads in turn for values."""
+        if self.kind != "values":
+            yield from ((self.group(group), self.group_words) for group in groups)
+            return
+        first = (self.past + groups.start * self.rows) // 2
+        words = min((self.past + groups.stop * self.rows) // 2, self.head_words) - first
+        for head in range(self.heads):
+            for part in range(self.head_groups):
+                yield self.head(head, part) + first, words
+
     def pack(self, tensor: npt.NDArray[np.integer[Any]]) -> Words:
         """Words of an int16 or int8 tensor; lanes beyond the last token are 0."""
         dtype = np.int16 if self.kind == "int16" else np.int8

@@ -377,14 +377,6 @@ def _check_layer(layer: net.Linear, placed: Mapping[str, Placed], config: CoreCo
 
 def _pieces(tensor: Tensor, groups: range) -> Iterator[tuple[int, int, int]]:
     """Word in the tensor, address and words of each piece of some token groups."""
-    layout = tensor.layout
-    if layout.kind != "values":
-        for group in groups:
-            yield layout.group(group), tensor.group(group), layout.group_words
-        return
-    first = (layout.past + groups.start * layout.rows) // 2
-    last = (layout.past + groups.stop * layout.rows) // 2
-    words = min(last, layout.head_words) - first
-    for head in range(layout.heads):
-        for part in range(layout.head_groups):
-            yield layout.head(head, part) + first, tensor.head(head, part) + first, words
+    start = tensor.address - tensor.layout.group(tensor.first)
+    for word, words in tensor.layout.pieces(groups):
+        yield word, start + word, words
