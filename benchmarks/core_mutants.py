@@ -23,8 +23,7 @@ import numpy as np
 
 from evaluators.gate.vectors import first_mismatch
 from evaluators.silicon import core_simulation
-from evaluators.silicon.core_simulation import Disturbance, simulate_core
-from evaluators.silicon.simulation import SimulationError
+from evaluators.silicon.core_simulation import Disturbance, SimulationError, simulate_core
 from evaluators.silicon.verilator import ToolFailed
 from hwlib.commands import AnyCommand
 from hwlib.contracts.core_table import CORE_UNITS

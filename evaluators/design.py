@@ -7,14 +7,30 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hwlib.config import AcceleratorConfig
+from hwlib.core_config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.frozen import Frozen
 from swopt.plan import CompressionPlan
 
 
-class Identified(Frozen):
-    """A design that is known by its content."""
+class DesignPoint(Frozen):
+    """One point of the joint space."""
+
+    hardware: CoreConfig = CoreConfig()
+    """The core's knobs."""
+
+    compression: CompressionPlan = CompressionPlan()
+    """What is done to the model."""
+
+    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=4)] = ()
+    """RTL edits, at most one a unit."""
+
+    @model_validator(mode="after")
+    def _one_edit_a_unit(self) -> Self:
+        units = [edit.unit for edit in self.edits]
+        if len(set(units)) != len(units):
+            raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
+        return self
 
     def canonical_json(self) -> str:
         """The design as JSON with sorted keys and defaults left out.
@@ -31,23 +47,3 @@ class Identified(Frozen):
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
-
-
-class DesignPoint(Identified):
-    """One point of the joint space."""
-
-    hardware: AcceleratorConfig = AcceleratorConfig()
-    """The accelerator's knobs."""
-
-    compression: CompressionPlan = CompressionPlan()
-    """What is done to the model."""
-
-    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=4)] = ()
-    """RTL edits, at most one a unit."""
-
-    @model_validator(mode="after")
-    def _one_edit_a_unit(self) -> Self:
-        units = [edit.unit for edit in self.edits]
-        if len(set(units)) != len(units):
-            raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
-        return self

@@ -1,7 +1,7 @@
 """The search space, read off the types of a design: one declaration for every reader.
 
 A knob is a leaf of the models under `DesignPoint.hardware` and `DesignPoint.compression`, named by
-its path (`hardware.array.rows`). What Optuna samples, what `--set` accepts, what `dovetail knobs`
+its path (`hardware.rows`). What Optuna samples, what `--set` accepts, what `dovetail knobs`
 prints and what an agent may answer all come from here. RTL edits are no knobs: a role of its own
 writes them, and `set_knob` refuses them.
 
@@ -38,7 +38,7 @@ class Knob(Frozen):
     """One knob of a design."""
 
     path: str
-    """Where it stands in a design, e.g. `hardware.array.rows`."""
+    """Where it stands in a design, e.g. `hardware.rows`."""
 
     kind: Literal["choice", "integer", "number", "indices", "table"]
     """`indices`: an ascending tuple; `table`: values by name, for agents only."""

@@ -1,6 +1,6 @@
 """The knobs of the core that runs a whole model."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -9,11 +9,31 @@ from hwlib.frozen import Frozen
 LANE_BYTES = 2
 """Bytes of one lane in a word of a memory: one int16, or two int8 that follow one another."""
 
+WEIGHT_BANKS = 2
+"""Banks of the weight memory: one is filled while the other is read."""
+
+ENTRY_BITS = 64
+"""One entry of a channel table: bias 32, multiplier 16, shift 6, and 10 bits that are ignored."""
+
+CHANNEL_TABLES = 2
+"""That of the drain and that of the vector engine."""
+
 Side = Literal[4, 8, 16, 32]
 
 MemoryBytes = Literal[
     8192, 16384, 32768, 49152, 65536, 98304, 131072, 163840, 196608, 229376, 262144
 ]
+
+
+class Banks(NamedTuple):
+    """The equal SRAMs of one memory."""
+
+    count: int
+    """How many there are."""
+    words: int
+    """Words of each."""
+    bits: int
+    """Bits of a word."""
 
 
 class CoreConfig(Frozen):
@@ -66,6 +86,23 @@ class CoreConfig(Frozen):
     def weight_words(self) -> int:
         """Words of the weight memory."""
         return self.weight_bytes // (LANE_BYTES * self.columns)
+
+    @property
+    def activation_memory(self) -> Banks:
+        """The SRAMs of the activation memory."""
+        banks = self.activation_banks
+        return Banks(banks, self.activation_words // banks, 8 * LANE_BYTES * self.rows)
+
+    @property
+    def weight_memory(self) -> Banks:
+        """The SRAMs of the weight memory."""
+        words = self.weight_words // WEIGHT_BANKS
+        return Banks(WEIGHT_BANKS, words, 8 * LANE_BYTES * self.columns)
+
+    @property
+    def channel_tables(self) -> Banks:
+        """The SRAMs of the two channel tables."""
+        return Banks(CHANNEL_TABLES, self.channel_entries, ENTRY_BITS)
 
     @model_validator(mode="after")
     def _lawful(self) -> Self:

@@ -12,11 +12,11 @@ from amaranth.hdl import Elaboratable
 
 from hwlib.blocks.byte_sram import byte_sram
 from hwlib.blocks.cells import instance
-from hwlib.blocks.drain_lane import DRAIN_LANE, ENTRY_BITS, DrainLane
+from hwlib.blocks.drain_lane import DRAIN_LANE, DrainLane
 from hwlib.blocks.outer_product import GRID_ROW, GridRow
 from hwlib.blocks.vector_lane import LANE, VectorLane
-from hwlib.core import WEIGHT_BANKS, Core
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.core import Core
+from hwlib.core_config import CoreConfig
 from hwlib.elaborate import convert
 from hwlib.frozen import Frozen
 from hwlib.unit_latencies import UnitLatencies, shipped_latencies
@@ -64,12 +64,7 @@ def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None =
         ValueError: The core has no unit of a name, or a latency is beyond what blocks can take.
     """
     units = units or {}
-    lane_bits = 8 * LANE_BYTES
-    srams = {
-        (config.activation_words // config.activation_banks, lane_bits * config.rows),
-        (config.weight_words // WEIGHT_BANKS, lane_bits * config.columns),
-        (config.channel_entries, ENTRY_BITS),
-    }
+    memories = (config.activation_memory, config.weight_memory, config.channel_tables)
     latencies = latencies_of(config, units)
     core = convert(Core(config, instance, latencies), TOP)
     blocks = {
@@ -100,7 +95,8 @@ def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None =
             for name, arguments in shipped.items()
         ),
     ]
-    return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in sorted(srams))])
+    srams = sorted({(banks.words, banks.bits) for banks in memories})
+    return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in srams)])
 
 
 @lru_cache(maxsize=64)

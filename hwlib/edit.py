@@ -1,4 +1,4 @@
-"""An edit of the accelerator's RTL: the full replacement of one unit."""
+"""An edit of the core's RTL: the full replacement of one unit."""
 
 from typing import Annotated, Literal
 
@@ -6,15 +6,16 @@ from pydantic import Field
 
 from hwlib.frozen import Frozen
 
-UnitName = Literal["element", "requantizer"]
+UnitName = Literal[
+    "mac",
+    "composable_mac",
+    "rescaler",
+    "activation",
+    "exponential",
+    "inverse_sqrt",
+    "reciprocal",
+]
 """The units that an edit may replace: the files of `hwlib/units/`."""
-
-
-class UnitTiming(Frozen):
-    """What the rest of the core must know of a unit's schedule."""
-
-    latency: Annotated[int, Field(ge=1, le=8)]
-    """Cycles from an operand at the unit's ports to its effect on the unit's result."""
 
 
 class RtlEdit(Frozen):

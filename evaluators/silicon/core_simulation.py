@@ -11,7 +11,6 @@ import numpy.typing as npt
 from pydantic import Field
 
 from evaluators.silicon import verilator
-from evaluators.silicon.simulation import SimulationError
 from hwlib.commands import QUEUES, AnyCommand, Load, Queue, Store, beats, queue_of
 from hwlib.core_config import CoreConfig
 from hwlib.frozen import Frozen
@@ -25,6 +24,10 @@ PATIENCE = 100_000
 
 Chance = Annotated[float, Field(ge=0, le=0.99)]
 Cycles = Annotated[int, Field(ge=0, lt=1 << 32)]
+
+
+class SimulationError(Exception):
+    """The core hung, or broke its protocol; the message says where it stood."""
 
 
 class Dram(Frozen):

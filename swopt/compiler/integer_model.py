@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
+from hwlib.core_config import CoreConfig
 from swopt import plan as plans
 from swopt.compiler import twin
 from swopt.compiler.calibration import observe
 from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
-from swopt.compiler.network import ActivationBits, Network
+from swopt.compiler.network import Linear, Network
 from swopt.plan import CompressionPlan
 from swopt.techniques import pruning, quantization
 from swopt.workloads import tiny_vlm
@@ -32,6 +33,15 @@ class IntegerModel:
     network: Network
     host: Host
 
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the packed weights of the linear layers."""
+        return sum(
+            layer.weight.size * quantization.packed_bits(layer.weight_bits) // 8
+            for layer in self.network.operators
+            if isinstance(layer, Linear)
+        )
+
     def logits(self, questions: Questions) -> torch.Tensor:
         """Logits of the answer's token in steps of `network.logit_scale`, int32 `[n, words]`."""
         return twin.logits(self.network, self.host.inputs(questions))
@@ -47,9 +57,7 @@ class IntegerModel:
 def integer_model(
     workload: Workload,
     plan: CompressionPlan,
-    attention_block: int,
-    exponential_entries: int,
-    activation_bits: ActivationBits = 8,
+    exponential_entries: int = CoreConfig().exponential_entries,
 ) -> IntegerModel:
     """Applies `plan` to a copy of the workload's model and writes what is left in integers.
 
@@ -58,9 +66,7 @@ def integer_model(
     Args:
         workload: The model and its questions.
         plan: What is done to it.
-        attention_block: Keys of one block of the online softmax: 1 or more, for the core even.
-        exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
-        activation_bits: Of what linear layers read whose weights have 4 bits or fewer.
+        exponential_entries: Entries of the core's table of the exponential: 4, 8, 16 or 32.
 
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
@@ -88,8 +94,8 @@ def integer_model(
         weights,
         seen,
         workload.vlm.tokenizer,
-        attention_block,
+        plan.attention.block,
         exponential_entries,
-        activation_bits,
+        plan.quantization.activation_bits,
     )
     return IntegerModel(workload, network, host)

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from evaluators.silicon import core_simulation, verilator
-from evaluators.silicon.core_simulation import CoreRun, Disturbance, Dram, simulate_core
-from evaluators.silicon.simulation import SimulationError
+from evaluators.silicon.core_simulation import (
+    CoreRun,
+    Disturbance,
+    Dram,
+    SimulationError,
+    simulate_core,
+)
 from hwlib.commands import QUEUES, Load, Matmul, Store, Waits, queue_of
 from hwlib.contracts.core_table import CORE_UNITS
 from hwlib.core_config import CoreConfig

@@ -31,7 +31,7 @@ from hwlib.commands import (
     queue_of,
 )
 from hwlib.core_config import CoreConfig
-from hwlib.reference.execute import CHANNEL
+from hwlib.reference.packing import CHANNEL
 from swopt.compiler.schedule import Schedule
 
 STATES = 6
