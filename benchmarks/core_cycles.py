@@ -213,8 +213,9 @@ def tiny_vlm_models() -> Callable[[int, int], Net]:
 
     @cache
     def net(weight_bits: int, activation_bits: int) -> Net:
-        plan = CompressionPlan(quantization=QuantizationKnobs(bits=weight_bits))
-        model = integer_model(workload, plan, 64, 16, activation_bits=activation_bits)
+        knobs = {"bits": weight_bits, "activation_bits": activation_bits}
+        plan = CompressionPlan(quantization=QuantizationKnobs.model_validate(knobs))
+        model = integer_model(workload, plan)
         return model.network, model.host.inputs(question)[0]
 
     return net

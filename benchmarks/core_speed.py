@@ -32,9 +32,6 @@ from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
 from swopt.workloads.workload import load_workload
 
-BLOCK = 64
-"""Keys of one block of the online softmax."""
-
 Result = TypeVar("Result")
 
 
@@ -76,7 +73,7 @@ def name(config: CoreConfig) -> str:
 def measured(config: CoreConfig, tiles: int) -> list[str]:
     """The cells of a row."""
     workload = load_workload()
-    model = integer_model(workload, CompressionPlan(), BLOCK, config.exponential_entries)
+    model = integer_model(workload, CompressionPlan(), config.exponential_entries)
     model.host.inputs(workload.validation().take([0]))  # torch warms up
     elaboration_s, netlist = seconds(lambda: elaborated(config))
     with TemporaryDirectory() as folder:

@@ -80,7 +80,7 @@ def modelled_energy(
         flavour: Device flavour of the SRAM.
     """
     memories = (config.activation_memory, config.weight_memory, config.channel_tables)
-    activations, weights, channels = (_macro(banks, flavour) for banks in memories)
+    activations, weights, channels = (_macro(memory, flavour) for memory in memories)
     sram_j = (
         traffic.activation_reads * activations.read_energy_j
         + traffic.activation_writes * activations.write_energy_j
@@ -90,8 +90,8 @@ def modelled_energy(
         + traffic.channel_writes * channels.write_energy_j
     )
     sram_leakage_w = sum(
-        banks.count * macro.leakage_w
-        for banks, macro in zip(memories, (activations, weights, channels), strict=True)
+        memory.banks * macro.leakage_w
+        for memory, macro in zip(memories, (activations, weights, channels), strict=True)
     )
     return Energy(
         products_j=traffic.element_cycles * ELEMENT_J,
@@ -103,5 +103,5 @@ def modelled_energy(
     )
 
 
-def _macro(banks: Banks, flavour: SramFlavour) -> SramMacro:
-    return sram_macro(f"sram_{banks.words}x{banks.bits}", flavour)
+def _macro(memory: Banks, flavour: SramFlavour) -> SramMacro:
+    return sram_macro(f"sram_{memory.words}x{memory.bits}", flavour)

@@ -56,7 +56,7 @@ class ModelOnCore(Frozen):
     """The same as `hwlib.core_timeline` predicts them."""
 
     operator_cycles: dict[str, int]
-    """All cycles, shared out among the kinds of operators."""
+    """Cycles up to the last completion, shared out among the kinds of operators."""
 
     traffic: Traffic
     """What all programs together moved and computed, without the stores for comparison."""
@@ -84,8 +84,10 @@ class ModelOnCore(Frozen):
 class Engine(Protocol):
     """Runs programs of one core beside one DRAM."""
 
-    name: str
-    """What it is, for reports."""
+    @property
+    def name(self) -> str:
+        """What it is, for reports."""
+        ...
 
     def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
         """The DRAM afterwards, the cycle of each completion by queue, and all cycles."""

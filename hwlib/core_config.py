@@ -28,7 +28,7 @@ MemoryBytes = Literal[
 class Banks(NamedTuple):
     """The equal SRAMs of one memory."""
 
-    count: int
+    banks: int
     """How many there are."""
     words: int
     """Words of each."""

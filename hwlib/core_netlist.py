@@ -95,7 +95,7 @@ def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None =
             for name, arguments in shipped.items()
         ),
     ]
-    srams = sorted({(banks.words, banks.bits) for banks in memories})
+    srams = sorted({(memory.words, memory.bits) for memory in memories})
     return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in srams)])
 
 

@@ -7,12 +7,13 @@ at all; everything after that door is what every later edit will go through too.
 import hashlib
 from pathlib import Path
 
+from hwlib.contracts.table import CONTRACTS
+
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.netlist import check_netlist
 from evaluators.gate.vectors import first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
-from hwlib.contracts.table import CONTRACTS
 from hwlib.edit import RtlEdit, UnitTiming
 from hwlib.elaborate import UnitNetlist
 

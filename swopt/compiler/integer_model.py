@@ -1,5 +1,6 @@
 """A workload's model after a plan, wholly in integers: compressed, written down, ready to score."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -8,12 +9,13 @@ import torch
 from hwlib.core_config import CoreConfig
 from swopt import plan as plans
 from swopt.compiler import twin
-from swopt.compiler.calibration import observe
+from swopt.compiler.calibration import Seen, observe
 from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
 from swopt.compiler.network import Linear, Network
 from swopt.plan import CompressionPlan
 from swopt.techniques import pruning, quantization
+from swopt.techniques.quantization import QuantizedWeight
 from swopt.workloads import tiny_vlm
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
@@ -71,6 +73,54 @@ def integer_model(
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
     """
+    compressed = _compress(workload, plan)
+    network, host = integerize(
+        compressed.model,
+        compressed.layers,
+        compressed.weights,
+        compressed.seen,
+        workload.vlm.tokenizer,
+        plan.attention.block,
+        exponential_entries,
+        plan.quantization.activation_bits,
+    )
+    return IntegerModel(workload, network, host)
+
+
+def weight_only_model(workload: Workload, plan: CompressionPlan) -> torch.nn.Module:
+    """The float model after `plan`, with its weights rounded and nothing else in integers.
+
+    What quantizing the weights alone costs: the integer model is compared with it.
+
+    Raises:
+        ValueError: The plan breaks a law of the model.
+    """
+    compressed = _compress(workload, plan)
+    for name, layer in compressed.layers.items():
+        weight = compressed.weights[name]
+        rounded = torch.from_numpy(weight.values * weight.scale[:, None])
+        layer.weight.data = rounded.to(layer.weight.dtype)
+    return compressed.model
+
+
+@dataclass(frozen=True)
+class _Compressed:
+    """A copy of the workload's model after a plan, with its weights in integers beside it.
+
+    Attributes:
+        model: The pruned model in float.
+        layers: Its linear layers by name; removed ones are missing.
+        weights: Their weights in integers.
+        seen: What calibration saw of it.
+    """
+
+    model: torch.nn.Module
+    layers: Mapping[str, torch.nn.Linear]
+    weights: Mapping[str, QuantizedWeight]
+    seen: Seen
+
+
+def _compress(workload: Workload, plan: CompressionPlan) -> _Compressed:
     plans.check(plan, workload.layers)
     questions = workload.calibration()
     model = deepcopy(workload.vlm.model)
@@ -88,14 +138,4 @@ def integer_model(
         {name: each.input_power for name, each in seen.layers.items()},
         plan.quantization,
     )
-    network, host = integerize(
-        model,
-        layers,
-        weights,
-        seen,
-        workload.vlm.tokenizer,
-        plan.attention.block,
-        exponential_entries,
-        plan.quantization.activation_bits,
-    )
-    return IntegerModel(workload, network, host)
+    return _Compressed(model, layers, weights, seen)
