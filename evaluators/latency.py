@@ -1,16 +1,18 @@
 """Cycles of whole inferences on a core: every tensor and the answer's token compared, bit for bit.
 
-Each question is lowered twice. One program stores every tensor on its way, and what the netlist
-stored must equal the integer model that gave the accuracy; the other stores the answer alone, and
-its cycles are the question's. A difference is an error, not a figure.
+A question is lowered twice. One program stores every tensor on its way, and what the netlist stored
+must equal the integer model that gave the accuracy; the other stores the answer alone, and its
+cycles are the question's. A difference is an error, not a figure. No command's cycles depend on
+data, so questions of equal lengths share programs and cycles; each is compared by itself.
 
 Without a C++ compiler no netlist can be run. Then the commands go through the numpy model of the
 core, the same comparisons are made, and the cycles are those that `hwlib.core_timeline` predicts.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +23,7 @@ from evaluators.roofline import completed_cycles, kind
 from evaluators.silicon.core_simulation import Dram, simulate_core
 from evaluators.target import Target
 from evaluators.traffic import Traffic, traffic
-from hwlib.commands import QUEUES, Queue, queue_of
+from hwlib.commands import QUEUES, AnyCommand, Queue, queue_of
 from hwlib.core_config import CoreConfig
 from hwlib.core_cycles import CoreLatencies
 from hwlib.core_timeline import timeline
@@ -32,7 +34,7 @@ from swopt.compiler import twin
 from swopt.compiler.host import Inputs
 from swopt.compiler.integer_model import IntegerModel
 from swopt.compiler.network import Network
-from swopt.compiler.program import Program, lower, token, unpack, unpack_result
+from swopt.compiler.program import Program, lower, token, unpack, unpack_result, with_inputs
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
 
@@ -191,46 +193,71 @@ def run_on_core(
         swopt.compiler.lowering.LoweringError: The model does not fit the core.
         evaluators.silicon.core_simulation.SimulationError: The netlist hung or broke its protocol.
     """
-    latencies = CoreLatencies.of(units)
-    cycles, predicted, counts = [], [], Traffic()
-    by_kind: dict[str, int] = {}
+    known: dict[tuple[int, ...], _Lowered] = {}
+    asked: list[_Lowered] = []
     tensors = values = 0
     for inputs in model.host.inputs(questions):
-        compared = hold_to_model(model.network, inputs, config, engine)
+        lengths = (len(inputs.patches), len(inputs.words))
+        if lengths not in known:
+            known[lengths] = _lowered(model.network, inputs, config, engine)
+        compared = hold_to_model(model.network, inputs, known[lengths].traced, engine)
         tensors += len(compared)
         values += sum(compared)
-        program = lower(model.network, inputs, config)
-        after, completed, total = engine.run(program)
-        hold_answer(model.network, inputs, program, after)
-        cycles.append(total)
-        predicted.append(timeline(program.commands, config, dram, latencies).total_cycles)
-        counts += traffic(program.commands, config)
-        shares = completed_cycles(program, model.network, completed)
-        for operator, share in zip(model.network.operators, shares, strict=True):
-            by_kind[kind(operator)] = by_kind.get(kind(operator), 0) + share
+        asked.append(known[lengths])
+    latencies = CoreLatencies.of(units)
     return ModelOnCore(
-        cycles=tuple(cycles),
-        predicted_cycles=tuple(predicted),
-        operator_cycles=by_kind,
-        traffic=counts,
+        cycles=tuple(each.cycles for each in asked),
+        predicted_cycles=tuple(
+            timeline(each.commands, config, dram, latencies).total_cycles for each in asked
+        ),
+        operator_cycles=dict(sum((Counter(each.operator_cycles) for each in asked), Counter())),
+        traffic=sum((traffic(each.commands, config) for each in asked), Traffic()),
         compared_tensors=tensors,
         compared_values=values,
         engine=engine.name,
     )
 
 
+@dataclass(frozen=True)
+class _Lowered:
+    """The programs of questions of some lengths, and how long the plain one takes."""
+
+    traced: Program
+    commands: Sequence[AnyCommand]
+    cycles: int
+    operator_cycles: Mapping[str, int]
+
+
+def _lowered(network: Network, inputs: Inputs, config: CoreConfig, engine: Engine) -> _Lowered:
+    program = lower(network, inputs, config)
+    after, completed, cycles = engine.run(program)
+    hold_answer(network, inputs, program, after)
+    by_kind: dict[str, int] = {}
+    shares = completed_cycles(program, network, completed)
+    for operator, share in zip(network.operators, shares, strict=True):
+        by_kind[kind(operator)] = by_kind.get(kind(operator), 0) + share
+    traced = lower(network, inputs, config, trace=True)
+    return _Lowered(traced, program.commands, cycles, by_kind)
+
+
 def hold_to_model(
-    network: Network, inputs: Inputs, config: CoreConfig, engine: Engine
+    network: Network, inputs: Inputs, traced: Program, engine: Engine
 ) -> tuple[int, ...]:
     """Compares every tensor of one inference with the integer model.
+
+    Args:
+        network: The integer model.
+        inputs: The question's tensors.
+        traced: The program that stores every tensor, of a question of the same lengths.
+        engine: Runs it.
 
     Returns:
         The number of values of each tensor, all equal.
 
     Raises:
-        NotBitExact: A value differs.
+        NotBitExact: A value differs, or a tensor is not stored.
     """
-    program = lower(network, inputs, config, trace=True)
+    program = replace(traced, dram=with_inputs(traced, inputs))
     after, _, _ = engine.run(program)
     expected = twin.results(network, inputs)
     stored = {result.name for result in program.results} | {network.logits}

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from hwlib.commands import encode
 from hwlib.core_config import CoreConfig
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
-from swopt.compiler.host import Inputs
 from swopt.compiler.program import lower
 from tests.swopt.plain_network import evaluate, tiny_inputs, tiny_model
 
@@ -204,9 +203,7 @@ def test_the_report_shows_the_picture_and_every_layer(compiled: Compiled) -> Non
 def test_a_model_that_does_not_fit_is_refused() -> None:
     words = np.zeros((600, 24), np.int16)
     case = toy(config=SMALL.model_copy(update={"activation_bytes": 8192}))
-    large = Case(case.design, "", {}, case.question, case.network, Inputs(
-        case.inputs.patches, case.inputs.positions, words
-    ))  # fmt: skip
+    large = replace(case, inputs=replace(case.inputs, words=words))
     with pytest.raises(BadInput, match=r"does not fit: .*; use a larger activation memory"):
         compile_case(large)
     other = CoreConfig(rows=4, columns=4, exponential_entries=8)
