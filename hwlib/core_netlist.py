@@ -15,8 +15,10 @@ from hwlib.blocks.cells import instance
 from hwlib.blocks.drain_lane import DRAIN_LANE, DrainLane
 from hwlib.blocks.outer_product import GRID_ROW, GridRow
 from hwlib.blocks.vector_lane import LANE, VectorLane
+from hwlib.contracts.core_table import contract_of, units_of
 from hwlib.core import Core
 from hwlib.core_config import CoreConfig
+from hwlib.edit import UnitName
 from hwlib.elaborate import convert
 from hwlib.frozen import Frozen
 from hwlib.unit_latencies import UnitLatencies, shipped_latencies
@@ -42,18 +44,18 @@ class UnitNetlist(Frozen):
     """Cycles from its inputs to its result, within the contract's bounds."""
 
 
-def latencies_of(config: CoreConfig, units: Mapping[str, UnitNetlist]) -> UnitLatencies:
+def latencies_of(config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> UnitLatencies:
     """Latencies of the units of a core, the shipped ones where `units` names no other."""
     shipped = shipped_latencies(config).model_dump()
     given = {UNIT_LATENCY.get(name, name): unit.latency for name, unit in units.items()}
     return UnitLatencies.model_validate(shipped | given)
 
 
-UNIT_LATENCY = {"composable_mac": "mac"}
+UNIT_LATENCY: dict[UnitName, str] = {"composable_mac": "mac"}
 """Units whose latency has another name than they."""
 
 
-def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None = None) -> str:
+def elaborate_core(config: CoreConfig, units: Mapping[UnitName, UnitNetlist] | None = None) -> str:
     """The core as linked RTLIL, top module `core`; equal arguments give equal text.
 
     Args:
@@ -64,6 +66,8 @@ def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None =
         ValueError: The core has no unit of a name, or a latency is beyond what blocks can take.
     """
     units = units or {}
+    for name in units:
+        contract_of(name, config)
     memories = (config.activation_memory, config.weight_memory, config.channel_tables)
     latencies = latencies_of(config, units)
     core = convert(Core(config, instance, latencies), TOP)
@@ -72,27 +76,14 @@ def elaborate_core(config: CoreConfig, units: Mapping[str, UnitNetlist] | None =
         DRAIN_LANE: (),
         LANE: (config.composable, latencies),
     }
-    shipped: dict[str, tuple[object, ...]] = {
-        "composable_mac" if config.composable else "mac": (
-            config.accumulator_bits,
-            config.mac_stages,
-        ),
-        "rescaler": (),
-        "activation": (),
-        "exponential": (config.exponential_entries,),
-        "inverse_sqrt": (),
-        "reciprocal": (),
-    }
-    if unknown := units.keys() - shipped.keys():
-        raise ValueError(
-            f"this core has no unit {', '.join(sorted(unknown))}; it has {', '.join(shipped)}"
-        )
     parts = [
         f"attribute \\top 1\n{core}",
         *(_cell(name, *arguments) for name, arguments in blocks.items()),
         *(
-            units[name].rtlil if name in units else _cell(name, *arguments)
-            for name, arguments in shipped.items()
+            units[name].rtlil
+            if name in units
+            else _cell(name, *contract_of(name, config).class_arguments)
+            for name in units_of(config)
         ),
     ]
     srams = sorted({(memory.words, memory.bits) for memory in memories})

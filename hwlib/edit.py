@@ -1,4 +1,4 @@
-"""An edit of the core's RTL: the full replacement of one unit."""
+"""An edit of the accelerator's RTL: the full replacement of one unit."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,14 @@ UnitName = Literal[
     "inverse_sqrt",
     "reciprocal",
 ]
-"""The units that an edit may replace: the files of `hwlib/units/`."""
+"""The units that an edit may replace: files of `hwlib/units/`. A core has one of the first two."""
+
+
+class UnitTiming(Frozen):
+    """What the rest of the core must know of a unit's schedule."""
+
+    latency: Annotated[int, Field(ge=1, le=8)]
+    """Cycles from an operand at the unit's ports to its effect on the unit's result."""
 
 
 class RtlEdit(Frozen):
@@ -25,7 +32,8 @@ class RtlEdit(Frozen):
     """The unit that is replaced."""
 
     source: Annotated[str, Field(min_length=1, max_length=65536)]
-    """The new file: a Python module that defines the class which the unit's contract names."""
+    """The new file: a Python module that defines the class which the unit's contract names, with
+    the arguments of the shipped one."""
 
     latency: Annotated[int, Field(ge=1, le=8)]
     """The latency in cycles that the author claims; the gate holds the netlist to it."""

@@ -1,11 +1,13 @@
-"""The contracts of the whole-model core's units, with the latencies that the core assumes."""
+"""The contracts of the whole-model core's units, with the latencies of the shipped ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
 from hwlib.contracts import activation, composable_mac, exponential, mac, mantissa, rescaler
 from hwlib.contracts.contract import UnitContract
 from hwlib.core_config import CoreConfig
+from hwlib.edit import UnitName
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,7 @@ class CoreUnit:
     """What it must do."""
 
     latency: int
-    """Cycles of the shipped unit, for which the blocks around it are made: the contract can hold a
-    unit to any latency within its bounds, but only one of this latency fits into the core."""
+    """Cycles of the shipped unit."""
 
 
 EXPONENTIAL_ENTRIES: tuple[int, ...] = get_args(
@@ -26,8 +27,8 @@ EXPONENTIAL_ENTRIES: tuple[int, ...] = get_args(
 """Sizes of the exponential's table: each is a unit of its own."""
 
 CORE_UNITS: dict[str, CoreUnit] = {
-    "mac": CoreUnit(mac.CONTRACT, latency=2),
-    "composable_mac": CoreUnit(composable_mac.CONTRACT, latency=2),
+    "mac": CoreUnit(mac.contract(bits=32, stages=2), latency=2),
+    "composable_mac": CoreUnit(composable_mac.contract(bits=32, stages=2), latency=2),
     "rescaler": CoreUnit(rescaler.CONTRACT, latency=4),
     "activation": CoreUnit(activation.CONTRACT, latency=1),
     "inverse_sqrt": CoreUnit(mantissa.INVERSE_SQRT, latency=2),
@@ -37,4 +38,37 @@ CORE_UNITS: dict[str, CoreUnit] = {
         for entries in EXPONENTIAL_ENTRIES
     },
 }
-"""One row a unit and parameter."""
+"""One row a unit and parameter; elements with the default ones."""
+
+_CONTRACTS: dict[UnitName, Callable[[CoreConfig], UnitContract]] = {
+    "mac": lambda config: mac.contract(config.accumulator_bits, config.mac_stages),
+    "composable_mac": lambda config: composable_mac.contract(
+        config.accumulator_bits, config.mac_stages
+    ),
+    "rescaler": lambda config: rescaler.CONTRACT,
+    "activation": lambda config: activation.CONTRACT,
+    "exponential": lambda config: exponential.contract(config.exponential_entries),
+    "inverse_sqrt": lambda config: mantissa.INVERSE_SQRT,
+    "reciprocal": lambda config: mantissa.RECIPROCAL,
+}
+
+
+def units_of(config: CoreConfig) -> tuple[UnitName, ...]:
+    """Names of the units that a core has: elements first, either fixed or composable."""
+    absent = "mac" if config.composable else "composable_mac"
+    return tuple(unit for unit in _CONTRACTS if unit != absent)
+
+
+def contract_of(unit: UnitName, config: CoreConfig) -> UnitContract:
+    """The contract of a core's unit, with the parameters that the core's knobs give it.
+
+    Raises:
+        ValueError: The core has no such unit.
+    """
+    units = units_of(config)
+    if unit not in units:
+        raise ValueError(
+            f"this core has no unit {unit}; it has {', '.join(units)}: name one of these, or "
+            "change `composable`, which chooses between mac and composable_mac"
+        )
+    return _CONTRACTS[unit](config)
