@@ -18,7 +18,7 @@ def convert(component: Elaboratable, name: str) -> str:
     # product of two signed wires would turn into a signed one.
     text = re.sub(r"^(  wire .*?)signed ", r"\1", text, flags=re.MULTILINE)
     # Blank lines between statements are a third of the text.
-    return re.sub(r"\n{2,}", "\n", text).strip() + "\n"
+    return rtlil.with_local_port_names(re.sub(r"\n{2,}", "\n", text).strip())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""Reading RTLIL text: which modules it has, and a module's ports."""
+"""RTLIL text: which modules it has, a module's ports, and names that a module alone decides."""
 
 import re
+from collections import defaultdict
 
 _MODULE = re.compile(r"^module (\S+)$", re.MULTILINE)
 _PORT = re.compile(
@@ -8,6 +9,9 @@ _PORT = re.compile(
     r"\\(?P<name>\S+)$",
     re.MULTILINE,
 )
+_NUMBERED = re.compile(r"\\port\$\d+\$\d+")
+_NUMBERED_PORT = re.compile(r"^  wire .*put (?P<index>\d+)  (?P<name>\\port\$\d+\$\d+)$")
+_PIN = re.compile(r"    connect \S+ ")
 _WIDTH = re.compile(r"\bwidth (\d+)\b")
 
 
@@ -32,3 +36,37 @@ def ports(rtlil: str, module: str) -> dict[str, tuple[str, int]]:
         width = _WIDTH.search(port["before"] + port["after"])
         found[port["name"]] = (port["direction"], int(width[1]) if width else 1)
     return found
+
+
+def with_local_port_names(rtlil: str) -> str:
+    r"""Amaranth's text with each port that has no name called after its place in its module.
+
+    A port that carries part of a register is `port$<cell>$<bit>` to Amaranth, with a number over
+    the whole design, so that a module's text would change with whatever stands before it.
+    """
+    lines = rtlil.splitlines()
+    local: dict[str, dict[str, str]] = defaultdict(dict)  # by module
+    module = kind = ""
+    for line in lines:
+        if line.startswith("module "):
+            module = line.split()[1]
+        elif match := _NUMBERED_PORT.match(line):
+            local[module][match["name"]] = rf"\port$${match['index']}"
+    for at, line in enumerate(lines):
+        if line.startswith("module "):
+            module = line.split()[1]
+        elif line.startswith("  cell "):
+            kind = line.split()[1]
+        elif r"\port$" in line:
+            # In a cell's connections the pin is the child's, the net is the module's own.
+            pin = _PIN.match(line)
+            lines[at] = (
+                _renamed(pin[0], local[kind]) + _renamed(line[pin.end() :], local[module])
+                if pin
+                else _renamed(line, local[module])
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    return _NUMBERED.sub(lambda match: names[match[0]], text)

@@ -77,14 +77,21 @@ class BankedMemory(wiring.Component):
             grants.append(list(chosen))
             word = Signal(self.word_bits, name=f"word_{bank}")
             words.append(word)
+            m.submodules[f"select_{bank}"] = select = BankSelect(self.word_bits, self.count)
+            m.d.comb += select.chosen.eq(chosen)
+            for i, port in enumerate(ports):
+                m.d.comb += [
+                    getattr(select, f"data_{i}").eq(port.write_data),
+                    getattr(select, f"mask_{i}").eq(port.mask),
+                ]
             m.submodules[f"bank_{bank}"] = self.cells(
                 sram_name(self.bank_words, self.word_bits),
                 {
                     "enable": chosen.any(),
                     "write": _one_of(chosen, [port.write for port in ports]),
                     "address": _one_of(chosen, places),
-                    "write_data": _one_of(chosen, [port.write_data for port in ports]),
-                    "mask": _one_of(chosen, [port.mask for port in ports]),
+                    "write_data": select.data,
+                    "mask": select.mask,
                 },
                 {"read_data": word},
             )
@@ -97,6 +104,37 @@ class BankedMemory(wiring.Component):
                 port.read_data.eq(Array(words)[bank]),
             ]
             m.d.sync += [served.eq(port.valid & port.ready & ~port.write), bank.eq(banks[i])]
+        return m
+
+
+class BankSelect(wiring.Component):
+    """What the chosen port writes to a bank; zeros where none is chosen. Combinational.
+
+    Every bank has the same one, which depends on nothing but the width of a word, so that it is
+    mapped to cells once.
+
+    Args:
+        word_bits: Bits of a word.
+        ports: Ports of the memory.
+    """
+
+    def __init__(self, word_bits: int, ports: int) -> None:
+        self.ports = range(ports)
+        super().__init__(
+            {
+                "chosen": In(ports),
+                **{f"data_{i}": In(word_bits) for i in self.ports},
+                **{f"mask_{i}": In(word_bits // 8) for i in self.ports},
+                "data": Out(word_bits),
+                "mask": Out(word_bits // 8),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for name in ("data", "mask"):
+            values = [getattr(self, f"{name}_{i}") for i in self.ports]
+            m.d.comb += getattr(self, name).eq(_one_of(self.chosen, values))
         return m
 
 

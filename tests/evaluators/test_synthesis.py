@@ -8,6 +8,8 @@ from evaluators.silicon.liberty import default_liberty_path, load_library
 from evaluators.silicon.linking import LinkError, link
 from evaluators.silicon.synthesis import SynthesisError, SynthesisTimeout, synthesize
 from evaluators.silicon.yosys import YosysError, run_yosys
+from hwlib.core_config import CoreConfig
+from hwlib.core_netlist import elaborate_core
 
 pytestmark = pytest.mark.eda
 
@@ -114,6 +116,17 @@ def test_a_changed_child_is_mapped_and_its_parent_is_not(library, tmp_path):
     assert changed != text
     synthesize(changed, library, LIBERTY, tmp_path, "top")
     assert len(set((tmp_path / "mapped").iterdir()) - before) == 1
+
+
+def test_a_module_of_a_core_has_the_same_text_whatever_stands_beside_it():
+    eight, sixteen = (
+        link(elaborate_core(CoreConfig(columns=columns, queue_depth=depth)), "core").modules
+        for columns, depth in ((8, 4), (16, 3))
+    )
+    # Of its own ports, setup has two without a name, and writes has its data in parts.
+    for name in ("setup", "writes"):
+        assert eight[f"\\core.vector.{name}"].body == sixteen[f"\\core.vector.{name}"].body
+    assert eight["\\core.load"].body != sixteen["\\core.load"].body
 
 
 def test_sram_modules_are_macros_and_their_insides_are_not_looked_at(library, cache):
