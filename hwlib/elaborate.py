@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from amaranth.back import rtlil as amaranth_rtlil
 from amaranth.hdl import Elaboratable
 
+from hwlib import rtlil
+
 
 def convert(component: Elaboratable, name: str) -> str:
     """RTLIL without source positions, so that the text does not depend on where files lie."""
