@@ -130,7 +130,7 @@ class ScriptedProposer:
             rejections = (Rejection(role="compression", call=0, reason=str(error)),)
         if context.trial % 3 == 2:
             source = "from amaranth import *\n" if context.trial % 2 else "print('gain')\n"
-            edit = RtlEdit(unit="mac", source=source, latency=1)
+            edit = RtlEdit(unit="rescaler", source=source, latency=1)
             design = design.model_copy(update={"edits": (edit,)})
         return Proposal(
             parent_trial=context.history[-1].index if context.history else None,

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hwlib.core_config import CoreConfig
-from hwlib.edit import RtlEdit
+from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
 from swopt.plan import CompressionPlan
 
@@ -32,6 +32,22 @@ class DesignPoint(Frozen):
             raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
         return self
 
+    @model_validator(mode="after")
+    def _elements_can(self) -> Self:
+        composable = json.dumps(self.hardware.composable)
+        other = absent_element(self.hardware)
+        if any(edit.unit == other for edit in self.edits):
+            raise ValueError(
+                f"an edit of `{other}` does not go with hardware.composable {composable}; "
+                "drop the edit, or change hardware.composable"
+            )
+        if self.compression.quantization.activation_bits == 4 and not self.hardware.composable:
+            raise ValueError(
+                "compression.quantization.activation_bits 4 takes elements of 4-bit products; "
+                "use 8, or set hardware.composable to true"
+            )
+        return self
+
     def canonical_json(self) -> str:
         """The design as JSON with sorted keys and defaults left out.
 
@@ -47,3 +63,8 @@ class DesignPoint(Frozen):
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+
+def absent_element(config: CoreConfig) -> UnitName:
+    """The array element that the core does not have, so that no edit may be of it."""
+    return "mac" if config.composable else "composable_mac"

@@ -292,8 +292,8 @@ def _check(k: Knob, value: Any) -> None:
                 isinstance(name, str) and v in k.choices for name, v in value.items()
             )
     if not ok:
-        shown = json.dumps(value, default=repr)[:60]
-        raise ValueError(f"{k.path}: {shown} is not {k.type} (the default is {k.default})")
+        shown, default = json.dumps(value, default=repr)[:60], json.dumps(k.default)
+        raise ValueError(f"{k.path}: {shown} is not {k.type} (the default is {default})")
 
 
 def _knobs_of(model: type[BaseModel], path: str) -> list[Knob]:
