@@ -48,6 +48,13 @@ class Scores(Frozen):
     """One row a question, one column an answer."""
 
 
+class Lowered(Frozen):
+    """That a model fits a core."""
+
+    commands: int
+    """Commands of the program of one question."""
+
+
 class Netlist(Frozen):
     """A linked core."""
 
@@ -56,7 +63,7 @@ class Netlist(Frozen):
 
 
 class Pipeline(Frozen):
-    """Accuracy, synthesis and timing, RTL simulation, energy."""
+    """Accuracy, lowering, synthesis and timing, RTL simulation, energy."""
 
     name: str = "pipeline"
     """Name in evaluations."""
@@ -184,6 +191,8 @@ class _Bench:
             "workload": str(sorted(workload.data_sha256.items())),
         }
         score = self._score(workload, model)
+        on_stage("lowering")
+        self._lower(workload, model)
         on_stage("elaboration")
         units = self._pipeline.units(self._design)
         rtlil = self._netlist(units)
@@ -226,6 +235,24 @@ class _Bench:
                 workload, self._design.compression, self._design.hardware.exponential_entries
             )
         return self._integer
+
+    def _lower(self, workload: "Workload", inputs: dict[str, str]) -> None:
+        """Finds out early whether the model fits the core.
+
+        Raises:
+            ValueError: It does not.
+        """
+        from evaluators.latency import one_question_a_set
+        from swopt.compiler.program import lower
+
+        def measure() -> Lowered:
+            model = self._model(workload)
+            question = model.host.inputs(one_question_a_set(workload))[0]
+            program = lower(model.network, question, self._design.hardware)
+            return Lowered(commands=len(program.commands))
+
+        inputs = inputs | {"hardware": self._design.hardware.model_dump_json()}
+        self._kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
 
     def _netlist(self, units: "Mapping[UnitName, UnitNetlist]") -> str:
         from hwlib.core_netlist import elaborate_core

@@ -1,7 +1,7 @@
 """Per operator: products, memory accesses and DRAM bytes of a program, beside the least there are.
 
 Everything is counted from the commands; nothing is simulated. Each engine is taken at the rate that
-docs/core.md gives it without conflicts, so the roof of an operator is a bound on its cycles, not a
+docs/accelerator.md gives it without conflicts, so the roof of an operator is a bound on its cycles, not a
 forecast: the drain, the vector engine and waits come on top.
 """
 
