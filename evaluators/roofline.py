@@ -1,8 +1,8 @@
 """Per operator: products, memory accesses and DRAM bytes of a program, beside the least there are.
 
 Everything is counted from the commands; nothing is simulated. Each engine is taken at the rate that
-docs/accelerator.md gives it without conflicts, so the roof of an operator is a bound on its cycles, not a
-forecast: the drain, the vector engine and waits come on top.
+docs/accelerator.md gives it without conflicts, so the roof of an operator is a bound on its cycles,
+not a forecast: the drain, the vector engine and waits come on top.
 """
 
 from bisect import bisect_right
