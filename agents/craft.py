@@ -47,6 +47,9 @@ TOO_DEAR_NATS = 0.15
 CHEAP_NATS = 0.02
 """Up to this increase of the NLL two steps are taken at once."""
 
+FAIR_TRIES = 2
+"""Feasible designs with a rewrite that have to miss the front before it is given up."""
+
 AREA_MARGIN = 0.96
 """Share of the area limit that an expected area may take; the rest is for the RTL role."""
 
@@ -107,8 +110,10 @@ def rtl(sections: Json) -> Json:
         sections["playbook"], key=lambda e: (e["name"] in tried_now, len(e["costs"]), e["name"])
     )
     for entry in ranked:
-        wanted = {"energy", "area"} | ({"clock"} if limits_clock else set())
+        wanted = {"energy", "area", "cycles"} | ({"clock"} if limits_clock else set())
         gains = wanted & set(entry["helps"])
+        if limits_clock and "clock" in entry["costs"]:
+            continue
         if gains and entry["name"] not in has and _still_hopeful(entry["name"], gains, sections):
             return {
                 "action": "replace",
@@ -251,7 +256,8 @@ def _still_hopeful(name: str, gains: set[str], sections: Json) -> bool:
     if not measured:
         return False
     if gains != {"clock"}:
-        return any(r["on_front"] for r in measured)
+        fair = [r for r in measured if r["feasible"]]  # else it is another knob that fails
+        return len(fair) < FAIR_TRIES or any(r["on_front"] for r in fair)
     fastest = {True: 0.0, False: 0.0}
     for row in sections["history"]:
         if row["status"] == "ok":

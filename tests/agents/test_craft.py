@@ -176,3 +176,54 @@ def test_a_suggestion_is_merged_without_what_the_parents_elements_refuse():
 def test_fixed_elements_are_not_proposed_to_a_model_of_four_bit_activations():
     four = space.with_changes(toy.BAD_START, {ACTIVATION_BITS: 4, **NARROW, **COMPOSED})
     assert not any("hardware.composable" in c for c in proposed("hardware", four, "grow"))
+
+
+def told_of(rewrite: str, feasible: bool) -> dict[str, Any]:
+    """A measured row off the front whose design has the rewrite."""
+    edits = [{"unit": "mac", "latency": 2, "rewrite": rewrite}]
+    return {"trial": 1, "status": "ok", "feasible": feasible, "on_front": False, "edits": edits,
+            "metrics": {}, "details": {}, "knobs": {}}  # fmt: skip
+
+
+def rewritten(
+    worst: str, rows: Sequence[dict[str, Any]] = (), clock_hz: float | None = None
+) -> str | None:
+    """The source that the RTL role sends from a playbook of three rewrites of `mac`."""
+    entries = [("fast", ["clock"], []), ("short", ["cycles"], ["clock"]), ("small", ["area"], [])]
+    reply = craft.rtl(
+        {
+            "worst path": {"worst_path_unit": worst, "unit_shown": "mac"},
+            "target": {"clock_hz": clock_hz},
+            "plan": {"parent_trial": None, "direction": "rewrite: now"},
+            "history": list(rows),
+            "under measurement now": [],
+            "playbook": [
+                {"name": name, "unit": "mac", "latency": 2, "helps": helps, "costs": costs}
+                for name, helps, costs in entries
+            ],
+            **{f"playbook {name}": name for name, *_ in entries},
+        }
+    )
+    source = reply["source"]
+    assert source is None or isinstance(source, str)
+    return source
+
+
+def test_a_unit_is_rewritten_for_the_clock_on_the_worst_path_and_for_area_elsewhere():
+    assert rewritten("mac") == "fast"
+    assert rewritten("core.drain") == "small"
+    assert rewritten("mac", clock_hz=5e8) == "small"
+
+
+def test_a_rewrite_is_given_up_when_two_feasible_designs_with_it_missed_the_front():
+    missed, large = told_of("small", feasible=True), told_of("small", feasible=False)
+    assert rewritten("core.drain", [missed]) == "small"
+    assert rewritten("core.drain", [large, large]) == "small"
+    assert rewritten("core.drain", [missed, missed]) == "short"
+
+
+def test_where_the_unit_limits_the_clock_nothing_that_costs_it_is_taken():
+    gone = [told_of("small", feasible=True)] * 2
+    refused = {**told_of("fast", feasible=False), "status": "failed"}
+    assert rewritten("core.drain", [*gone, refused]) == "short"
+    assert rewritten("mac", [*gone, refused]) is None
