@@ -93,7 +93,9 @@ def shipped_library() -> Library:
     units = tuple(
         UnitText(
             unit=unit,
-            contract=(root / "contracts" / f"{CONTRACT_FILES.get(unit, unit)}.py").read_text("utf-8"),
+            contract=(root / "contracts" / f"{CONTRACT_FILES.get(unit, unit)}.py").read_text(
+                "utf-8"
+            ),
             source=(root / "units" / f"{unit}.py").read_text("utf-8"),
         )
         for unit in UNITS
