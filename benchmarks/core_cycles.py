@@ -1,4 +1,4 @@
-"""The cycle model of the whole-model core beside its RTL in Verilator. Prints Markdown.
+"""The cycle model of the core beside its RTL in Verilator. Prints Markdown.
 
     PYTHONPATH=. python benchmarks/core_cycles.py [--configurations 64]
 

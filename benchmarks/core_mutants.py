@@ -1,4 +1,4 @@
-"""One-line bugs in the whole-model core: how many the tests' programs and contracts catch.
+"""One-line bugs in the core: how many the tests' programs and contracts catch.
 
     python benchmarks/core_mutants.py [--count 30] [--seed 1] [--programs 12]
 

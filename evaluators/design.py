@@ -22,7 +22,7 @@ class DesignPoint(Frozen):
     compression: CompressionPlan = CompressionPlan()
     """What is done to the model."""
 
-    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=4)] = ()
+    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=6)] = ()
     """RTL edits, at most one a unit."""
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Cycles of every command of the whole-model core when it runs alone, in closed form.
+"""Cycles of every command of the core when it runs alone, in closed form.
 
 Derived here from the blocks' state machines and held to the RTL, exactly, in
 tests/evaluators/test_core_cycles.py. Counted from the cycle in which the head of a queue may be

@@ -1,4 +1,4 @@
-"""The whole-model core as one linked netlist in RTLIL.
+"""The core as one linked netlist in RTLIL.
 
 Units, lanes, rows and memories are instances of fixed names; each is elaborated alone, once, and
 the texts are joined here.

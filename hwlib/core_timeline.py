@@ -1,4 +1,4 @@
-"""Predicted cycles of a whole program on the whole-model core, whose queues overlap.
+"""Predicted cycles of a whole program on the core, whose queues overlap.
 
 Command after command in program order, not cycle by cycle: the dispatcher takes one a cycle while
 the queue of the next has room, each engine takes the head of its queue when its waits are reached,

@@ -1,4 +1,4 @@
-"""Runs a program on the netlist of the whole-model core, cycle by cycle, beside a DRAM."""
+"""Runs a program on the netlist of the core, cycle by cycle, beside a DRAM."""
 
 import ctypes
 from collections.abc import Sequence

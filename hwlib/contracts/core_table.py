@@ -1,4 +1,4 @@
-"""The contracts of the whole-model core's units, with the latencies of the shipped ones."""
+"""The contracts of the core's units, with the latencies of the shipped ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

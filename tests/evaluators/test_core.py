@@ -1,4 +1,4 @@
-"""The whole-model core: its netlist computes what the reference says, whatever stalls."""
+"""The core: its netlist computes what the reference says, whatever stalls."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The cycle model of the whole-model core, held to its RTL.
+"""The cycle model of the core, held to its RTL.
 
 Commands that run alone take exactly the cycles of their formula; of whole programs, whose queues
 overlap, the prediction is near.

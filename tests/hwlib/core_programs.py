@@ -1,4 +1,4 @@
-"""Seeded random programs for whole-model cores of any size, and the DRAM that they run on."""
+"""Seeded random programs for cores of any size, and the DRAM that they run on."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
