@@ -18,11 +18,7 @@ from tests.hwlib.core_programs import overlapping, random_program
 SMALL = {"rows": 4, "columns": 4, "activation_bytes": 8192, "weight_bytes": 8192}
 
 OTHER_PARAMETERS = {
-    "mac": [
-        {"accumulator_bits": 20, "mac_stages": 3},
-        {"accumulator_bits": 24},
-        {"accumulator_bits": 28},
-    ],
+    "mac": [{"accumulator_bits": 20, "mac_stages": 3}, {"accumulator_bits": 28}],
     "exponential": [{"exponential_entries": entries} for entries in (4, 8, 32)],
 }
 """Knobs that give a unit's class other arguments than the default ones."""
@@ -38,9 +34,17 @@ pytestmark = [
     pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is here"),
 ]
 
-each_entry = pytest.mark.parametrize(
-    "entry", [pytest.param(entry, id=entry.name) for entry in read_playbook(PLAYBOOK)]
-)
+QUICK = ("mac_late_upper",)
+"""Entries whose core the quick tests build; `make test-long` builds all."""
+
+ENTRIES = read_playbook(PLAYBOOK)
+each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store of simulators, so that Verilator's own objects are compiled once."""
+    return tmp_path_factory.mktemp("simulators")
 
 
 def judged(entry: Rewrite, cache_dir: Path, knobs: dict[str, int], later: int = 0) -> Judgement:
@@ -50,34 +54,40 @@ def judged(entry: Rewrite, cache_dir: Path, knobs: dict[str, int], later: int = 
 
 
 @each_entry
-def test_an_entry_passes_with_its_latency_and_no_other(entry: Rewrite, tmp_path: Path) -> None:
-    judgement = judged(entry, tmp_path, {})
+def test_an_entry_passes_with_its_latency_and_no_other(entry: Rewrite, cache_dir: Path) -> None:
+    judgement = judged(entry, cache_dir, {})
     assert judgement.accepted, judgement.reason
-    refused = judged(entry, tmp_path, {}, later=1)
+    refused = judged(entry, cache_dir, {}, later=1)
     assert not refused.accepted and "latency" in refused.reason
 
 
 @each_entry
-def test_an_entry_passes_with_other_parameters(entry: Rewrite, tmp_path: Path) -> None:
+def test_an_entry_passes_with_other_parameters(entry: Rewrite, cache_dir: Path) -> None:
     points = OTHER_PARAMETERS.get(entry.unit.removeprefix("composable_"), [])
     for knobs in points:
-        judgement = judged(entry, tmp_path, knobs)
+        judgement = judged(entry, cache_dir, knobs)
         assert judgement.accepted, f"{knobs}: {judgement.reason}"
 
 
-@each_entry
-def test_a_core_with_an_entry_equals_the_reference(entry: Rewrite, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=entry.name, marks=() if entry.name in QUICK else pytest.mark.slow)
+        for entry in ENTRIES
+    ],
+)
+def test_a_core_with_an_entry_equals_the_reference(entry: Rewrite, cache_dir: Path) -> None:
     config = CoreConfig.model_validate(
         SMALL | {"channel_entries": 256, "composable": entry.unit == "composable_mac"}
     )
-    netlist = judged(entry, tmp_path, SMALL).netlist
+    netlist = judged(entry, cache_dir, SMALL).netlist
     assert netlist is not None
     rtlil = elaborate_core(config, {entry.unit: netlist})
     for seed in range(PROGRAMS):
         program, dram = random_program(config, LENGTH, seed)
         stalls = Disturbance(seed=seed, read=0.3, write=0.3) if seed else Disturbance()
         run = simulate_core(
-            rtlil, overlapping(program, config), dram, config, tmp_path, disturbance=stalls
+            rtlil, overlapping(program, config), dram, config, cache_dir, disturbance=stalls
         )
         found, expected = np.frombuffer(run.dram, np.uint8), execute(program, dram, config)
         assert np.array_equal(found, expected), f"seed {seed}"
