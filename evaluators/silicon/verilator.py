@@ -12,8 +12,18 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from hwlib.rtlil import ports
+
 BUILD_DEADLINE_S = 120.0
 """Longest time that one tool of a build may take."""
+
+_PASSES = (
+    "proc",
+    "pmuxtree",  # a `$pmux` becomes a Verilog function, with variables of its own in each instance
+    "opt_clean", "opt_dff",  # resets and enables as such: what they hold back is not computed
+    "opt_clean", "splitnets -driver",  # a net that drives a part of itself looks like a loop
+)  # fmt: skip
+"""From Amaranth's processes to what Verilator takes well, in Yosys' words."""
 
 _YOSYS = """
 import sys
@@ -23,9 +33,10 @@ for command in sys.argv[1:]:
     yosys.run_pass(command, design)
 """
 
+# Without the data-flow graph, which makes other temporaries in each instance.
 _VERILATOR_FLAGS = (
     "--cc", "-O3", "--prefix", "Vdut", "--no-timing", "--x-assign", "fast", "--x-initial", "fast",
-    "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000",
+    "-Wno-fatal", "-Wno-lint", "-Wno-style", "-fno-dfg", "--output-split", "20000",
 )  # fmt: skip
 
 _GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
@@ -34,7 +45,8 @@ _UNITS = ("element", "requantizer", "mac", "composable_mac", "rescaler", "activa
 _REPEATED = ("systolic_row", "grid_row", "drain_lane", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
-minutes. What is repeated always does, so that not every element or lane is compiled anew."""
+minutes. What is repeated always does, and all its instances share one function: nothing from around
+an instance may get into it, so its inputs are public, which keeps them variables."""
 
 
 class ToolFailed(Exception):
@@ -95,6 +107,7 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
         rtlil,
         top,
         driver,
+        *_PASSES,
         *_VERILATOR_FLAGS,
         *_GXX_FLAGS,
         repr(sorted(versions())),
@@ -111,13 +124,13 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
         (work / "dut.vlt").write_text(
             "`verilator_config\n"
-            + "".join(f'no_inline -module "{module}"\n' for module in _kept_apart(rtlil)),
+            + "".join(_configuration(rtlil, module) for module in _kept_apart(rtlil)),
             encoding="utf-8",
         )
         _run(
             "yosys",
             [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
-             f"hierarchy -check -top {top}", "proc", "write_verilog -noattr dut.v"],
+             f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
             work,
         )  # fmt: skip
         _run(
@@ -149,6 +162,13 @@ def _kept_apart(rtlil: str) -> list[str]:
         for name, body in bodies
         if name in _REPEATED or (name in _UNITS and body.count("\n  cell ") > _INLINE_CELLS)
     ]
+
+
+def _configuration(rtlil: str, module: str) -> str:
+    inputs = [name for name, (way, _) in ports(rtlil, module).items() if way == "input"]
+    return f'no_inline -module "{module}"\n' + "".join(
+        f'public_flat_rd -module "{module}" -var "{name}"\n' for name in inputs if name != "clk"
+    )
 
 
 def _runtime(cache_dir: Path) -> tuple[Path, ...]:
