@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from evaluators import cache as store
-from evaluators.silicon.core_simulation import Dram, simulate_core
+from evaluators.silicon.simulation import Dram, simulate_core
 from hwlib.commands import QUEUES, AnyCommand, queue_of
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
-from hwlib.core_netlist import elaborate_core
-from hwlib.core_timeline import timeline
+from hwlib.config import CoreConfig
+from hwlib.cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
+from hwlib.elaborate import elaborate_core
+from hwlib.timeline import timeline
 from swopt.compiler.host import Inputs
 from swopt.compiler.integer_model import integer_model
 from swopt.compiler.lowering import LoweringError

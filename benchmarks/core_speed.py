@@ -22,11 +22,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from evaluators.silicon.core_simulation import simulate_core
-from hwlib import core_netlist
+from evaluators.silicon.simulation import simulate_core
+from hwlib import elaborate
 from hwlib.commands import AnyCommand, Load, Matmul, Waits
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
@@ -106,7 +106,7 @@ def seconds(work: Callable[[], Result]) -> tuple[float, Result]:
 
 def elaborated(config: CoreConfig) -> str:
     """The netlist, made as a new process makes it."""
-    core_netlist.forget_cells()
+    elaborate.forget_cells()
     return elaborate_core(config)
 
 

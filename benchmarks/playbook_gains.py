@@ -21,15 +21,15 @@ from agents.rewrites import PLAYBOOK, Rewrite, read_playbook
 from benchmarks.core_speed import long_tiles
 from evaluators.gate.check import judge, source_sha256
 from evaluators.silicon.assembly import assemble
-from evaluators.silicon.core_simulation import simulate_core
 from evaluators.silicon.liberty import default_liberty_path, load_library
+from evaluators.silicon.simulation import simulate_core
 from evaluators.silicon.sta import Timing, analyze
 from evaluators.silicon.synthesis import synthesize
 from evaluators.silicon.yosys import yosys_version
 from hwlib.commands import AnyCommand, Load
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import TOP, UnitNetlist, elaborate_core
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
+from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
 SPEED_SIDE = 16

@@ -19,9 +19,9 @@ import torch
 
 from evaluators import cache
 from evaluators.accuracy import Answered, Paired, answer, paired
-from evaluators.silicon.core_simulation import Dram, simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import Dram, simulate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import twin
 from swopt.compiler.integer_model import IntegerModel, integer_model, weight_only_model
 from swopt.compiler.program import lower, token, unpack

@@ -20,19 +20,19 @@ from pydantic import ValidationError
 from dovetail import reading
 from dovetail.errors import BadInput, Differs, EvaluatorBroken, FolderRefused, Missing, NoSpace
 from dovetail.journal import FULL
-from dovetail.viewer import core_report
+from dovetail.viewer import compile_report
 from dovetail.viewer import roofline as drawing
 from evaluators import cache, roofline
 from evaluators.design import DesignPoint
 from evaluators.latency import NotBitExact, hold_answer
 from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import CoreRun, Dram, SimulationError, simulate_core
+from evaluators.silicon.simulation import CoreRun, Dram, SimulationError, simulate_core
 from evaluators.silicon.verilog import verilog
 from evaluators.silicon.yosys import YosysError
 from hwlib.commands import COMMAND_BITS, encode_program, queue_of
-from hwlib.core_netlist import TOP, UnitNetlist, elaborate_core
 from hwlib.edit import UnitName
+from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
 from swopt.compiler import listing
 from swopt.compiler.dram import Bytes
 from swopt.compiler.host import Inputs
@@ -206,8 +206,8 @@ def compile_case(case: Case, simulators: Path | None = None) -> Compiled:
         "program.txt": "".join(f"{line}\n" for line in listing.lines(program, network)).encode(),
         "dram.bin": program.dram.tobytes(),
         "core.v": core.encode(),
-        core_report.PICTURE: drawing.picture(program, network, works, measured).encode(),
-        "report.md": core_report.page(title, facts, network, works, config, measured).encode(),
+        compile_report.PICTURE: drawing.picture(program, network, works, measured).encode(),
+        "report.md": compile_report.page(title, facts, network, works, config, measured).encode(),
     }
     manifest = _manifest(case, program, files, run)
     return Compiled({**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}, summary)

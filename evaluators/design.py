@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
 from swopt.plan import CompressionPlan

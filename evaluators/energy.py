@@ -9,7 +9,7 @@ zeros that the core still clocks through.
 from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, SramMacro, sram_macro
 from evaluators.target import Target
 from evaluators.traffic import Traffic
-from hwlib.core_config import Banks, CoreConfig
+from hwlib.config import Banks, CoreConfig
 from hwlib.frozen import Frozen
 
 INT8_MULTIPLY_J = 0.2e-12

@@ -6,7 +6,7 @@ cycles are the question's. A difference is an error, not a figure. No command's 
 data, so questions of equal lengths share programs and cycles; each is compared by itself.
 
 Without a C++ compiler no netlist can be run. Then the commands go through the numpy model of the
-core, the same comparisons are made, and the cycles are those that `hwlib.core_timeline` predicts.
+core, the same comparisons are made, and the cycles are those that `hwlib.timeline` predicts.
 """
 
 import math
@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.roofline import completed_cycles, kind
-from evaluators.silicon.core_simulation import Dram, simulate_core
+from evaluators.silicon.simulation import Dram, simulate_core
 from evaluators.target import Target
 from evaluators.traffic import Traffic, traffic
 from hwlib.commands import QUEUES, AnyCommand, Queue, queue_of
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import CoreLatencies
-from hwlib.core_timeline import timeline
+from hwlib.config import CoreConfig
+from hwlib.cycles import CoreLatencies
 from hwlib.frozen import Frozen
 from hwlib.reference.core import execute
+from hwlib.timeline import timeline
 from hwlib.unit_latencies import UnitLatencies
 from swopt.compiler import twin
 from swopt.compiler.host import Inputs
@@ -55,7 +55,7 @@ class ModelOnCore(Frozen):
     """Cycles of each question, from its first command until all are complete."""
 
     predicted_cycles: tuple[int, ...]
-    """The same as `hwlib.core_timeline` predicts them."""
+    """The same as `hwlib.timeline` predicts them."""
 
     operator_cycles: dict[str, int]
     """Cycles up to the last completion, shared out among the kinds of operators."""
@@ -191,7 +191,7 @@ def run_on_core(
     Raises:
         NotBitExact: A value differs; the message names tensor and place.
         swopt.compiler.lowering.LoweringError: The model does not fit the core.
-        evaluators.silicon.core_simulation.SimulationError: The netlist hung or broke its protocol.
+        evaluators.silicon.simulation.SimulationError: The netlist hung or broke its protocol.
     """
     known: dict[tuple[int, ...], _Lowered] = {}
     asked: list[_Lowered] = []

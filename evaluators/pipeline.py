@@ -19,7 +19,7 @@ from evaluators.design import DesignPoint
 from evaluators.energy import Energy, modelled_energy
 from evaluators.metrics import Evaluation, Provenance, Stage, Status, Verdict
 from evaluators.target import Target
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from evaluators.gate.check import Judgement
     from evaluators.latency import ModelOnCore
     from evaluators.silicon.cost import SiliconCost
-    from hwlib.core_netlist import UnitNetlist
+    from hwlib.elaborate import UnitNetlist
     from swopt.compiler.integer_model import IntegerModel
     from swopt.workloads.workload import Workload
 
@@ -142,7 +142,7 @@ class Pipeline(Frozen):
 
     def _judgement(self, edit: RtlEdit, config: CoreConfig) -> "Judgement":
         from evaluators.gate.check import Judgement, judge
-        from hwlib.contracts.core_table import contract_of, units_of
+        from hwlib.contracts.table import contract_of, units_of
 
         # A verdict hangs on what the core gives to the unit's class, not on its other knobs.
         there = edit.unit in units_of(config)
@@ -255,7 +255,7 @@ class _Bench:
         self._kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
 
     def _netlist(self, units: "Mapping[UnitName, UnitNetlist]") -> str:
-        from hwlib.core_netlist import elaborate_core
+        from hwlib.elaborate import elaborate_core
 
         inputs = {"hardware": self._design.hardware.model_dump_json()}
         inputs |= {unit: netlist.model_dump_json() for unit, netlist in units.items()}
@@ -306,8 +306,8 @@ class _Bench:
     ) -> "ModelOnCore":
         from evaluators import latency
         from evaluators.silicon import verilator
-        from hwlib.core_cycles import CoreLatencies
-        from hwlib.core_netlist import latencies_of
+        from hwlib.cycles import CoreLatencies
+        from hwlib.elaborate import latencies_of
 
         config = self._design.hardware
         dram = latency.dram_of(self._target, config, clock_hz)
@@ -406,7 +406,7 @@ def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
     """Runs `measure`; a fault of the design or of a tool on it as status and reason."""
     from evaluators.latency import NotBitExact
     from evaluators.silicon.assembly import AssemblyError
-    from evaluators.silicon.core_simulation import SimulationError
+    from evaluators.silicon.simulation import SimulationError
     from evaluators.silicon.sta import TimingError
     from evaluators.silicon.synthesis import SynthesisError, SynthesisTimeout
     from evaluators.silicon.verilator import ToolFailed, ToolMissing

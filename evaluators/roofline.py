@@ -25,7 +25,7 @@ from hwlib.commands import (
     reads,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.linear_program import form_of, packed_bits
 from swopt.compiler.network import read_by

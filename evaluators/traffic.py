@@ -16,7 +16,7 @@ from hwlib.commands import (
     reads,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.frozen import Frozen
 
 

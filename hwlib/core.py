@@ -13,7 +13,7 @@ from hwlib.blocks.operand_fetch import OperandFetch
 from hwlib.blocks.outer_product import OuterProductArray
 from hwlib.blocks.vector_engine import VectorEngine
 from hwlib.commands import COMMAND_BITS, QUEUES
-from hwlib.core_config import ENTRY_BITS, LANE_BYTES, WEIGHT_BANKS, CoreConfig
+from hwlib.config import ENTRY_BITS, LANE_BYTES, WEIGHT_BANKS, CoreConfig
 from hwlib.unit_latencies import UnitLatencies
 
 

@@ -1,36 +1,112 @@
-"""From an Amaranth component to RTLIL text."""
+"""The core as one linked netlist in RTLIL.
 
-import gc
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+Units, lanes, rows and memories are instances of fixed names; each is elaborated alone, once, and
+the texts are joined here.
+"""
 
-from amaranth.back import rtlil as amaranth_rtlil
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
 from amaranth.hdl import Elaboratable
 
-from hwlib import rtlil
+from hwlib.blocks.byte_sram import byte_sram
+from hwlib.blocks.cells import instance
+from hwlib.blocks.drain_lane import DRAIN_LANE, DrainLane
+from hwlib.blocks.outer_product import GRID_ROW, GridRow
+from hwlib.blocks.vector_lane import LANE, VectorLane
+from hwlib.config import CoreConfig
+from hwlib.contracts.table import contract_of, units_of
+from hwlib.convert import convert
+from hwlib.core import Core
+from hwlib.edit import UnitName
+from hwlib.frozen import Frozen
+from hwlib.unit_latencies import UnitLatencies, shipped_latencies
+from hwlib.units.activation import ActivationFunction
+from hwlib.units.composable_mac import ComposableMac
+from hwlib.units.exponential import Exponential
+from hwlib.units.inverse_sqrt import InverseSqrt
+from hwlib.units.mac import Mac
+from hwlib.units.reciprocal import Reciprocal
+from hwlib.units.rescaler import Rescaler
+
+TOP = "core"
+"""Name of the linked netlist's top module."""
 
 
-def convert(component: Elaboratable, name: str) -> str:
-    """RTLIL without source positions, so that the text does not depend on where files lie."""
-    with _without_collector():
-        text: str = amaranth_rtlil.convert(component, name=name, emit_src=False)
-    text = text.replace('attribute \\generator "Amaranth"\n', "").replace("attribute \\top 1\n", "")
-    # A wire's sign means nothing in RTLIL, but Yosys copies it into Verilog, where an unsigned
-    # product of two signed wires would turn into a signed one.
-    text = re.sub(r"^(  wire .*?)signed ", r"\1", text, flags=re.MULTILINE)
-    # Blank lines between statements are a third of the text.
-    return rtlil.with_local_port_names(re.sub(r"\n{2,}", "\n", text).strip())
+class UnitNetlist(Frozen):
+    """A unit that takes the place of a shipped one."""
+
+    rtlil: str
+    """Its netlist, with the module name and the ports of the unit's contract."""
+
+    latency: int
+    """Cycles from its inputs to its result, within the contract's bounds."""
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Elaboration makes millions of small objects, and with each generation of them the collector
-    looks through a process that may hold torch: up to half of the time, and it finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def latencies_of(config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> UnitLatencies:
+    """Latencies of the units of a core, the shipped ones where `units` names no other."""
+    shipped = shipped_latencies(config).model_dump()
+    given = {UNIT_LATENCY.get(name, name): unit.latency for name, unit in units.items()}
+    return UnitLatencies.model_validate(shipped | given)
+
+
+UNIT_LATENCY: dict[UnitName, str] = {"composable_mac": "mac"}
+"""Units whose latency has another name than they."""
+
+
+def elaborate_core(config: CoreConfig, units: Mapping[UnitName, UnitNetlist] | None = None) -> str:
+    """The core as linked RTLIL, top module `core`; equal arguments give equal text.
+
+    Args:
+        config: The core's knobs.
+        units: Units that take the place of shipped ones, by name.
+
+    Raises:
+        ValueError: The core has no unit of a name, or a latency is beyond what blocks can take.
+    """
+    units = units or {}
+    for name in units:
+        contract_of(name, config)
+    memories = (config.activation_memory, config.weight_memory, config.channel_tables)
+    latencies = latencies_of(config, units)
+    core = convert(Core(config, instance, latencies), TOP)
+    blocks = {
+        GRID_ROW: (config.columns, config.composable),
+        DRAIN_LANE: (),
+        LANE: (config.composable, latencies),
+    }
+    parts = [
+        f"attribute \\top 1\n{core}",
+        *(_cell(name, *arguments) for name, arguments in blocks.items()),
+        *(
+            units[name].rtlil
+            if name in units
+            else _cell(name, *contract_of(name, config).class_arguments)
+            for name in units_of(config)
+        ),
+    ]
+    srams = sorted({(memory.words, memory.bits) for memory in memories})
+    return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in srams)])
+
+
+@lru_cache(maxsize=64)
+def _cell(name: str, *arguments: Any) -> str:
+    make: dict[str, Callable[..., Elaboratable]] = {
+        GRID_ROW: lambda columns, composable: GridRow(columns, composable, instance),
+        DRAIN_LANE: lambda: DrainLane(instance),
+        LANE: lambda composable, latencies: VectorLane(composable, instance, latencies),
+        "mac": Mac,
+        "composable_mac": ComposableMac,
+        "rescaler": Rescaler,
+        "activation": ActivationFunction,
+        "exponential": Exponential,
+        "inverse_sqrt": InverseSqrt,
+        "reciprocal": Reciprocal,
+    }
+    return convert(make[name](*arguments), name)
+
+
+def forget_cells() -> None:
+    """Drops what earlier cores left of their parts, so that the next is elaborated from nothing."""
+    _cell.cache_clear()

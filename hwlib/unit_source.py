@@ -9,11 +9,11 @@ from pathlib import Path
 from amaranth.lib import wiring
 
 from hwlib import rtlil
+from hwlib.config import CoreConfig
 from hwlib.contracts.contract import UnitContract
-from hwlib.contracts.core_table import contract_of
-from hwlib.core_config import CoreConfig
+from hwlib.contracts.table import contract_of
+from hwlib.convert import convert
 from hwlib.edit import UnitName
-from hwlib.elaborate import convert
 
 _UNITS = Path(__file__).parent / "units"
 

@@ -12,18 +12,18 @@ from evaluators.gate.netlist import check_netlist
 from evaluators.gate.vectors import first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
+from hwlib.config import CoreConfig
 from hwlib.contracts.contract import UnitContract
-from hwlib.contracts.core_table import contract_of
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import UnitNetlist
+from hwlib.contracts.table import contract_of
 from hwlib.edit import RtlEdit
+from hwlib.elaborate import UnitNetlist
 
 
 class Judgement(Verdict):
     """A verdict, with the netlist where it is favourable."""
 
     netlist: UnitNetlist | None = None
-    """What `hwlib.core_netlist.elaborate_core` takes; None unless accepted."""
+    """What `hwlib.elaborate.elaborate_core` takes; None unless accepted."""
 
 
 def source_sha256(source: str) -> str:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import hwlib
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.edit import UnitName
 
 DEADLINE_S = 30.0
@@ -39,7 +39,7 @@ answer = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 source = sys.stdin.buffer.read().decode()
 sys.path.insert(0, sys.argv[3])
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.unit_source import source_to_rtlil
 try:
     text = "netlist\\n" + source_to_rtlil(

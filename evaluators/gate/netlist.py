@@ -6,7 +6,7 @@ cells of known types, processes. Amaranth does not escape names, so a name is ch
 
 import re
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.edit import UnitName
 from hwlib.unit_source import check_interface
 

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
-from hwlib.core_config import ENTRY_BITS
+from hwlib.config import ENTRY_BITS
 
 DRAIN_LANE = "drain_lane"
 """Module name of a lane, which is elaborated once."""

@@ -12,7 +12,7 @@ from hwlib.blocks.cells import Cells, shared
 from hwlib.blocks.drain_lane import DRAIN_LANE, FORM_BITS, Form
 from hwlib.blocks.fields import field, lanes_chosen
 from hwlib.commands import MatmulOutput, ScaleBy
-from hwlib.core_config import ENTRY_BITS, CoreConfig
+from hwlib.config import ENTRY_BITS, CoreConfig
 from hwlib.unit_latencies import UnitLatencies
 
 

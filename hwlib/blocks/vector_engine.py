@@ -33,7 +33,7 @@ from hwlib.commands import (
     Rotate,
     Softmax,
 )
-from hwlib.core_config import ENTRY_BITS, CoreConfig
+from hwlib.config import ENTRY_BITS, CoreConfig
 from hwlib.reference.vector import ROTARY_BITS
 from hwlib.unit_latencies import UnitLatencies
 

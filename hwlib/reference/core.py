@@ -29,7 +29,7 @@ from hwlib.commands import (
     weight_depth,
     word_bytes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference import softmax, vector
 from hwlib.reference.packing import CHANNEL, unpack_weights
 from hwlib.reference.vector import SHIFT_MAX

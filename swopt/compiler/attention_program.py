@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwlib.commands import Divide, Matmul, Softmax, Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
 from swopt.compiler.lowering import LoweringError

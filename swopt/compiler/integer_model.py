@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt import plan as plans
 from swopt.compiler import twin
 from swopt.compiler.calibration import Seen, observe

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from hwlib.commands import Matmul, MatmulOutput, Precision, Span, Store
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.reference.packing import pack_weights
 from swopt.compiler import network as net
 from swopt.compiler import vector_program

@@ -12,7 +12,7 @@ from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import costs
 from swopt.compiler import network as net
 from swopt.compiler.lowering import LoweringError

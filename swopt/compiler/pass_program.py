@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from hwlib.commands import Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.tables import PROBABILITY_MAX
 from swopt.compiler import attention_program, linear_program, values_program, vector_program
 from swopt.compiler import network as net

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwlib.commands import QUEUES, AnyCommand, Load, Matmul, Queue, Span, Waits, queue_of
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import (
+from hwlib.config import CoreConfig
+from hwlib.cycles import (
     READ_CYCLES,
     TAKE_CYCLES,
     WAIT_CYCLES,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hwlib.commands import Matmul, Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
 from swopt.compiler.linear_program import Tile, form_of, tiles

@@ -8,10 +8,10 @@ import pytest
 from agents.rewrites import PLAYBOOK, Rewrite, read_playbook
 from evaluators.gate.check import Judgement, judge, source_sha256
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import Disturbance, simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import Disturbance, simulate_core
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
+from hwlib.elaborate import elaborate_core
 from hwlib.reference.core import execute
 from tests.hwlib.core_programs import overlapping, random_program
 

@@ -9,8 +9,8 @@ from agents.brief import PROMPTS, as_file, as_json, instructions
 from agents.llm import ROLES
 from agents.mock import read_sections
 from agents.rewrites import PLAYBOOK, UNITS, read_playbook, shipped_library
-from hwlib.contracts.core_table import contract_of
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
+from hwlib.contracts.table import contract_of
 
 GOOD = (
     '"""A faster mac.\n\nunit: mac\nlatency: 2\nhelps: clock, energy\ncosts: area\n\n'

@@ -20,7 +20,7 @@ from dovetail.testing import ToyWorkshop
 from evaluators.design import DesignPoint
 from evaluators.silicon import verilator
 from hwlib.commands import encode
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
 from swopt.compiler.program import lower

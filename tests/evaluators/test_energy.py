@@ -8,7 +8,7 @@ from evaluators.energy import Energy, modelled_energy
 from evaluators.target import Target
 from evaluators.traffic import Traffic, traffic
 from hwlib.commands import Add, Load, Matmul, Norm, Rotate, Softmax, Store
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 
 # approx has a floor of 1e-12 of its own, which is larger than many a figure in SI units
 near = partial(pytest.approx, rel=1e-6, abs=0)

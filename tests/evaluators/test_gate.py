@@ -9,7 +9,7 @@ from evaluators.gate.check import Judgement, judge, source_sha256
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.netlist import check_netlist
 from evaluators.silicon import verilator
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.unit_source import shipped_source
 

@@ -18,12 +18,12 @@ from evaluators.latency import (
     run_on_core,
 )
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import Dram
+from evaluators.silicon.simulation import Dram
 from evaluators.target import Target
 from evaluators.traffic import traffic
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import CoreLatencies
-from hwlib.core_netlist import elaborate_core
+from hwlib.config import CoreConfig
+from hwlib.cycles import CoreLatencies
+from hwlib.elaborate import elaborate_core
 from hwlib.unit_latencies import shipped_latencies
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import lower

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hwlib.unit_source import shipped_source
 
 from evaluators.design import DesignPoint
 from evaluators.metrics import METRICS, Evaluation
@@ -11,6 +10,7 @@ from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
 from evaluators.target import Target
 from hwlib.edit import RtlEdit
+from hwlib.unit_source import shipped_source
 
 SMALL = {"rows": 4, "columns": 4}
 

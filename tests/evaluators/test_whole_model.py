@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import simulate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import twin
 from swopt.compiler.generation import Generation
 from swopt.compiler.integer_model import IntegerModel, integer_model

@@ -30,7 +30,7 @@ from hwlib.commands import (
     beats,
     queue_of,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.packing import CHANNEL
 from swopt.compiler.schedule import Schedule
 

@@ -20,7 +20,7 @@ from hwlib.commands import (
     reads,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import Core, execute
 from swopt.compiler import network as net
 from swopt.compiler import twin

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from evaluators.silicon import verilator
 from hwlib.commands import QUEUES, AnyCommand, Load, Queue, Store, beats, queue_of
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.frozen import Frozen
 from hwlib.hazards import assemble
 
@@ -87,7 +87,7 @@ def simulate_core(
     """Runs a program on a linked netlist with Verilator, from reset.
 
     Args:
-        rtlil: Linked netlist of `config`, as `hwlib.core_netlist.elaborate_core` gives it.
+        rtlil: Linked netlist of `config`, as `hwlib.elaborate.elaborate_core` gives it.
         commands: The program.
         dram: What DRAM holds, bytes; left as it is.
         config: The core's knobs.
@@ -151,7 +151,7 @@ def _check_dram(
 
 
 class _Run(ctypes.Structure):
-    """Mirror of `Run` in core_driver.cpp."""
+    """Mirror of `Run` in driver.cpp."""
 
     _fields_ = [
         ("commands", ctypes.c_void_p),
@@ -204,7 +204,7 @@ def _standing(run: _Run, commands: Sequence[AnyCommand]) -> str:
 
 @cache
 def _driver() -> str:
-    return (Path(__file__).parent / "core_driver.cpp").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "driver.cpp").read_text(encoding="utf-8")
 
 
 @cache

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
+from hwlib.config import CoreConfig
 from hwlib.contracts import activation, composable_mac, exponential, mac, mantissa, rescaler
 from hwlib.contracts.contract import UnitContract
-from hwlib.core_config import CoreConfig
 from hwlib.edit import UnitName
 
 

@@ -26,7 +26,7 @@ from hwlib.commands import (
     beats,
     word_bytes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.unit_latencies import UnitLatencies, shipped_latencies
 
 WAIT_CYCLES = 2
@@ -129,7 +129,7 @@ class CoreLatencies:
 
 
 class DramTiming(Protocol):
-    """How a DRAM answers; `evaluators.silicon.core_simulation.Dram` is one."""
+    """How a DRAM answers; `evaluators.silicon.simulation.Dram` is one."""
 
     @property
     def latency_cycles(self) -> int:
