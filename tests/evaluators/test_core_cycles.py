@@ -15,7 +15,6 @@ import pytest
 
 from evaluators.silicon import verilator
 from evaluators.silicon.simulation import Dram, simulate_core
-from hwlib import core_cycles
 from hwlib.blocks import dma, operand_fetch, vector_engine, vector_lane
 from hwlib.commands import (
     QUEUES,
@@ -37,7 +36,7 @@ from hwlib.commands import (
     queue_of,
 )
 from hwlib.config import CoreConfig
-from hwlib.cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
+from hwlib.cycles import QUEUE_CYCLES, WAIT_CYCLES, CoreLatencies, command_cycles
 from hwlib.elaborate import elaborate_core
 from hwlib.timeline import timeline
 from hwlib.unit_latencies import UnitLatencies
@@ -247,8 +246,8 @@ def test_cores_of_other_shapes(shape: dict[str, Any], cache_dir: Path) -> None:
 
 
 def test_latencies_are_those_that_the_blocks_name() -> None:
-    here = core_cycles.CoreLatencies.of(UnitLatencies())
-    assert here == core_cycles.CoreLatencies()
+    here = CoreLatencies.of(UnitLatencies())
+    assert here == CoreLatencies()
     delays = vector_lane.LaneDelays.of(UnitLatencies())
     assert here.result == delays.result
     assert here.statistics == delays.statistics
@@ -262,7 +261,7 @@ def test_latencies_are_those_that_the_blocks_name() -> None:
 
 
 def test_a_slower_unit_makes_the_commands_that_use_it_longer() -> None:
-    slow = core_cycles.CoreLatencies(rescaler=7, result=9, reciprocal=5)
+    slow = CoreLatencies(rescaler=7, result=9, reciprocal=5)
     tile = Matmul(activation_address=0, weight_address=0, depth=9, columns=4, out=0)
     activate = Activate(source=0, out=0, count=2, function="gelu", multiplier=1, shift=1)
     divide = Divide(source=0, out=0, state=0, count=2, multiplier=1, shift=1)
