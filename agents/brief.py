@@ -33,7 +33,7 @@ SHOWN_METRICS = frozenset(metric.name for metric in METRICS)
 """Metrics that may stand in a prompt: those measured on validation data."""
 
 SHOWN_DETAILS = re.compile(
-    r"^(?!.*test)(worst_path|netlist|cycles|clock|area|energy|sram|logic|layers?|utilization|beats|stalls)[a-z0-9_]*$"
+    r"^(?!.*test)(worst_path|netlist|cycles|latency|area|energy|sram|utilization)[a-z0-9_]*$"
 )
 """Names of the details that may stand in a prompt."""
 

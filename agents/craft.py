@@ -13,18 +13,30 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-Json = dict[str, Any]
-
-ROWS, COLUMNS = "hardware.array.rows", "hardware.array.columns"
-LINK = "hardware.dma.bytes_per_cycle"
-ACTIVATIONS, WEIGHTS = (
-    "hardware.scratchpad.activation_bytes",
-    "hardware.scratchpad.weight_bytes",
+from agents.estimates import (
+    ACTIVATION_BITS,
+    ACTIVATIONS,
+    BITS,
+    COLUMNS,
+    COMPOSABLE,
+    LINK,
+    ROWS,
+    STAGES,
+    TOWERS,
+    WEIGHTS,
+    Json,
+    apart,
+    area_um2,
+    gain,
 )
-BITS = "compression.quantization"
+
+STEERED = (ROWS, COLUMNS, LINK, ACTIVATIONS, WEIGHTS, COMPOSABLE, STAGES)
+"""Knobs that the hardware role turns; the rest it leaves to the sampler's suggestions."""
+
+ARRAY = (ROWS, COLUMNS)
+
 PRUNING = "compression.pruning"
 OVERRIDES = f"{BITS}.overrides"
-TOWERS = ("vision", "decoder")
 
 PENDING = "under measurement now"
 """The section with the designs whose figures are not known yet."""
@@ -35,20 +47,14 @@ TOO_DEAR_NATS = 0.15
 CHEAP_NATS = 0.02
 """Up to this increase of the NLL two steps are taken at once."""
 
-ELEMENT_UM2 = 700.0
-"""Prior of an array element's area in a 45 nm library."""
-
-COLUMN_UM2 = 11_000.0
-"""Prior of a column's requantizer and drain."""
-
-BANK_UM2_PER_BYTE = 3.2
-"""Prior of a scratchpad's area."""
+FAIR_TRIES = 2
+"""Feasible designs with a rewrite that have to miss the front before it is given up."""
 
 AREA_MARGIN = 0.96
 """Share of the area limit that an expected area may take; the rest is for the RTL role."""
 
-WORTH = {ROWS: 1.0, COLUMNS: 1.0, LINK: 0.45, WEIGHTS: 0.2, ACTIVATIONS: 0.15}
-"""Doublings of speed that a doubling of each knob is thought to bring."""
+MOST_CHANGES = 3
+"""Knobs of the parent that are changed at once."""
 
 
 def hardware(sections: Json, chance: random.Random) -> Json:
@@ -56,34 +62,34 @@ def hardware(sections: Json, chance: random.Random) -> Json:
     values, parent, word = _values(sections), parent_of(sections), word_of(sections)
     if parent is None or "area_um2" not in parent["metrics"]:
         return {"changes": [], "why": "The suggestion's hardware is measured as it is."}
-    limit_um2 = AREA_MARGIN * sections["target"]["area_limit_um2"]
-    steps, measured = _steps(sections), _measured_hardware(sections)
-    clocks = _clocks(sections, parent, steps[LINK])
-    ranked = sorted(
-        (-_merit(wanted, values, clocks), json.dumps(wanted, sort_keys=True), wanted)
-        for wanted in (
-            dict(zip(steps, choice, strict=True)) for choice in itertools.product(*steps.values())
+    target, suggested = sections["target"], _suggested(sections)
+    tried, sizes = _tried_hardware(sections), _measured_areas(sections)
+
+    def hopeful(wanted: Json) -> bool:
+        if wanted == values:
+            return bool(parent["feasible"]) and word not in ("change", "compose")
+        return (
+            max(wanted[ROWS], wanted[COLUMNS]) <= 4 * min(wanted[ROWS], wanted[COLUMNS])
+            and (wanted[COMPOSABLE] or word != "compose")
+            and (wanted[COMPOSABLE] or parent["knobs"].get(ACTIVATION_BITS, 8) == 8)
+            and not _hardware_known(wanted, tried)
+            and area_um2(wanted, sizes) <= AREA_MARGIN * target["area_limit_um2"]
         )
-        if max(wanted[ROWS], wanted[COLUMNS]) <= 4 * min(wanted[ROWS], wanted[COLUMNS])
-        and (
-            parent["feasible"] and word != "change"
-            if wanted == values
-            else _area_um2(wanted, sections) <= limit_um2 and not _hardware_known(wanted, measured)
-        )
-    )
-    if not ranked:
-        return {"changes": [], "why": "Every accelerator that should fit has been measured."}
-    suggested = _suggested(sections)
-    if word == "merge" and any(wanted == suggested for *_, wanted in ranked):
+
+    if word == "merge" and hopeful(suggested):
         wanted, whose = suggested, "Optuna's accelerator under the parent's model: "
     else:
-        _, _, wanted = ranked[0] if chance.random() < 0.8 else chance.choice(ranked[:3])
-        whose = ""
-    move = {path: wanted[path] for path in wanted if wanted[path] != values[path]}
+        fitting = filter(hopeful, _candidates(values, _steps(sections)))
+        ranked = sorted(fitting, key=lambda w: (-_merit(w, values, parent, target), _text(w)))
+        if not ranked:
+            return {"changes": [], "why": "Every accelerator that should fit has been measured."}
+        wanted, whose = ranked[0] if chance.random() < 0.8 else chance.choice(ranked[:3]), ""
+    move = _differences(wanted, values)
     told = ", ".join(
-        f"{path.removeprefix('hardware.')} {values[path]} to {move[path]}" for path in move
+        f"{path.removeprefix('hardware.')} {_text(values[path])} to {_text(move[path])}"
+        for path in move
     )
-    share = _area_um2(wanted, sections) / sections["target"]["area_limit_um2"]
+    share = area_um2(wanted, sizes) / target["area_limit_um2"]
     why = f"{whose}{told or 'hardware as the parent'}; I expect {share:.0%} of the area limit."
     return {"changes": _listed(move), "why": why[:1].upper() + why[1:]}
 
@@ -93,8 +99,10 @@ def rtl(sections: Json) -> Json:
     unit = sections["worst path"]["unit_shown"]
     limits_clock = sections["worst path"]["worst_path_unit"] == unit
     parent = parent_of(sections)
-    if parent is not None and parent["details"].get("clock_limited_by") == "DRAM link":
-        limits_clock = False  # a faster netlist would wait for the link
+    if sections["target"]["clock_hz"] is not None:
+        limits_clock = False  # the target has set the clock
+    if parent is not None and parent["details"].get("latency_limited_by") == "DRAM bandwidth":
+        limits_clock = False  # a faster netlist would wait for the DRAM
     has = [edit["rewrite"] for edit in parent["edits"]] if parent else []
     tried_now = [edit["rewrite"] for row in sections[PENDING] for edit in row["edits"]]
     # What another trial is trying just now comes last, and so does what costs the most.
@@ -102,8 +110,10 @@ def rtl(sections: Json) -> Json:
         sections["playbook"], key=lambda e: (e["name"] in tried_now, len(e["costs"]), e["name"])
     )
     for entry in ranked:
-        wanted = {"energy", "area"} | ({"clock"} if limits_clock else set())
+        wanted = {"energy", "area", "cycles"} | ({"clock"} if limits_clock else set())
         gains = wanted & set(entry["helps"])
+        if limits_clock and "clock" in entry["costs"]:
+            continue
         if gains and entry["name"] not in has and _still_hopeful(entry["name"], gains, sections):
             return {
                 "action": "replace",
@@ -114,7 +124,7 @@ def rtl(sections: Json) -> Json:
             }
     why = f"The playbook holds nothing further for the {unit}."
     if not limits_clock:
-        why = "The units keep: the clock is limited elsewhere."
+        why = f"{why} The clock is limited elsewhere."
     return {"action": "keep", "unit": None, "source": None, "latency": None, "why": why}
 
 
@@ -135,7 +145,7 @@ def compression(sections: Json, chance: random.Random) -> Json:
         move = fresh[0] if chance.random() < 0.6 else chance.choice(fresh[:4])
     if word in ("narrow", "prune") and _lost_nats(sections) < CHEAP_NATS:
         move = _with_second_step(move, fresh, values, sections)
-    steps = [f"{path.removeprefix('compression.')} to {json.dumps(move[path])}" for path in move]
+    steps = [f"{path.removeprefix('compression.')} to {_text(move[path])}" for path in move]
     told = ", ".join(steps) if len(steps) <= 3 else f"{', '.join(steps[:3])} and more"
     knobs = {path: value for path, value in move.items() if path != OVERRIDES}
     named = {**dict.fromkeys(values[OVERRIDES]), **move[OVERRIDES]} if OVERRIDES in move else {}
@@ -177,56 +187,63 @@ def parent_of(sections: Json) -> Json | None:
     return found[0] if found else None
 
 
-def _merit(wanted: Json, values: Json, clocks: dict[int, float]) -> float:
-    """A designer's guess of what a change brings, in doublings of speed, less its risk."""
-    gain = sum(worth * math.log2(wanted[path] / values[path]) for path, worth in WORTH.items())
-    gain += math.log2(clocks[wanted[LINK]] / clocks[values[LINK]])
-    changed = [path for path in wanted if wanted[path] != values[path]]
-    return gain - sum(0.15 + 0.1 * abs(math.log2(wanted[p] / values[p])) for p in changed)
+def _candidates(values: Json, steps: dict[str, list[Any]]) -> Iterator[Json]:
+    """The parent's knobs with some of them changed; a memory by a factor of two at most."""
+    single = [
+        (path, value)
+        for path in STEERED
+        for value in steps[path]
+        if value != values[path]
+        and (path not in (ACTIVATIONS, WEIGHTS) or abs(math.log2(value / values[path])) <= 1)
+    ]
+    for count in range(MOST_CHANGES + 1):
+        for moves in itertools.combinations(single, count):
+            changed = dict(moves)
+            if len(changed) == count:
+                yield {**values, **changed}
 
 
-def _clocks(sections: Json, parent: Json, widths: list[int]) -> dict[int, float]:
-    """Expected clock in Hz for each width of the link: the netlist's or what DRAM can carry."""
-    netlist_hz = parent["details"].get("netlist_clock_hz") or parent["metrics"]["clock_hz"]
-    carried = sections["target"]["dram_bytes_per_s"]
-    return {width: min(netlist_hz, carried / width) for width in widths}
+def _merit(wanted: Json, values: Json, parent: Json, target: Json) -> float:
+    """What a change is expected to bring, less its risk, in doublings."""
+    steps = [apart(wanted[p], values[p]) for p in wanted if wanted[p] != values[p]]
+    return gain(wanted, values, parent, target) - sum(0.15 + 0.1 * step for step in steps)
 
 
-def _area_um2(wanted: Json, sections: Json) -> float:
-    """The measured area of the most similar accelerator plus what the prior says of the rest."""
-
-    def prior(knobs: Json) -> float:
-        elements, banks = knobs[ROWS] * knobs[COLUMNS], knobs[ACTIVATIONS] + knobs[WEIGHTS]
-        return float(
-            ELEMENT_UM2 * elements + COLUMN_UM2 * knobs[COLUMNS] + BANK_UM2_PER_BYTE * banks
-        )
-
-    def distance(knobs: Json) -> float:
-        return sum(abs(math.log2(wanted[path] / knobs[path])) for path in wanted)
-
-    measured = [
+def _measured_areas(sections: Json) -> list[tuple[Json, float]]:
+    """Knobs and area of every accelerator that was measured."""
+    return [
         (_own_knobs(row, sections), float(row["metrics"]["area_um2"]))
         for row in sections["history"]
         if "area_um2" in row["metrics"]
     ]
-    # Of equally similar ones the largest: area over the limit is worth nothing.
-    knobs, area_um2 = min(measured, key=lambda m: (distance(m[0]), -m[1]))
-    return area_um2 + prior(wanted) - prior(knobs)
 
 
-def _measured_hardware(sections: Json) -> list[tuple[Json, bool]]:
-    """Accelerators that are or will be measured, and whether each was over the area limit."""
-    return [
-        (_own_knobs(row, sections), row.get("metrics", {}).get("area_share", 0) > 1)
-        for row in _met_before(sections)
-    ]
+def _tried_hardware(sections: Json) -> list[tuple[Json, str]]:
+    """Cores that are or will be measured: `large` if over the limit, `refused` if invalid."""
+    return [(_own_knobs(row, sections), _outcome(row)) for row in _met_before(sections)]
 
 
-def _hardware_known(wanted: Json, measured: list[tuple[Json, bool]]) -> bool:
-    """Whether that hardware was measured, or is larger all round than one over the area limit."""
+def _outcome(row: Json) -> str:
+    if row.get("status") == "invalid":
+        return "refused"
+    return "large" if row.get("metrics", {}).get("area_share", 0) > 1 else ""
+
+
+def _hardware_known(wanted: Json, tried: list[tuple[Json, str]]) -> bool:
+    """Whether that hardware was tried, or will fare as one that was.
+
+    It will if it is larger all round than one over the area limit, or has no more memory than one
+    that was refused and is like it in array and in all knobs that this role leaves alone.
+    """
     return any(
-        had == wanted or (too_large and all(wanted[p] >= had[p] for p in had))
-        for had, too_large in measured
+        had == wanted
+        or (outcome == "large" and all(wanted[p] >= had[p] for p in had))
+        or (
+            outcome == "refused"
+            and all(wanted[p] == had[p] for p in had if p in ARRAY or p not in STEERED)
+            and all(wanted[p] <= had[p] for p in (ACTIVATIONS, WEIGHTS))
+        )
+        for had, outcome in tried
     )
 
 
@@ -239,7 +256,8 @@ def _still_hopeful(name: str, gains: set[str], sections: Json) -> bool:
     if not measured:
         return False
     if gains != {"clock"}:
-        return any(r["on_front"] for r in measured)
+        fair = [r for r in measured if r["feasible"]]  # else it is another knob that fails
+        return len(fair) < FAIR_TRIES or any(r["on_front"] for r in fair)
     fastest = {True: 0.0, False: 0.0}
     for row in sections["history"]:
         if row["status"] == "ok":
@@ -254,7 +272,10 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
         case "temper":
             return [_differences(_defaults(sections), values)]
         case "merge":
-            return [_differences(_suggested(sections), values)]
+            suggested = _suggested(sections)
+            if not _composable(sections):
+                suggested[ACTIVATION_BITS] = 8
+            return [_differences(suggested, values)]
         case "restore":
             whole = _differences(_defaults(sections), values)
             return [whole, *({path: value} for path, value in whole.items())]
@@ -267,7 +288,13 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
 
 
 def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
-    """Stored sizes are 8, 4 and 2 bits; the model first, then a tower, a kind, all but a block."""
+    """Stored sizes are 8, 4 and 2 bits; the model first, then a tower, a kind, all but a block.
+
+    Composable elements multiply 4-bit activations by 4-bit weights at twice the speed again.
+    """
+    weights = [values[f"{BITS}.bits"], *(values[f"{BITS}.{t}.bits"] or 8 for t in TOWERS)]
+    if _composable(sections) and values[ACTIVATION_BITS] == 8 and min(weights) <= 4:
+        yield {ACTIVATION_BITS: 4}
     if values[f"{BITS}.bits"] > 4:
         yield {f"{BITS}.bits": 4}
         yield {f"{BITS}.bits": 4, f"{BITS}.head_bits": 8}
@@ -284,6 +311,11 @@ def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
                 yield {f"{BITS}.{tower}.mlp_bits": 2, OVERRIDES: kept}
         elif values[f"{BITS}.{tower}.attention_bits"] is None:
             yield {f"{BITS}.{tower}.attention_bits": 2}
+
+
+def _composable(sections: Json) -> bool:
+    """Whether the parent's elements are composable."""
+    return bool((parent_of(sections) or sections["suggestion"])["knobs"].get(COMPOSABLE, False))
 
 
 def _less_work(values: Json, sections: Json) -> Iterator[Json]:
@@ -394,6 +426,10 @@ def _steps(sections: Json) -> dict[str, list[Any]]:
 def _blocks(layers: list[str], tower: str) -> list[int]:
     inside = (name.split(".") for name in layers if name.startswith(f"{tower}."))
     return sorted({int(parts[1]) for parts in inside if parts[1].isdigit()})
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _listed(move: Json) -> list[Json]:

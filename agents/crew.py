@@ -16,7 +16,7 @@ from hwlib.frozen import Frozen
 CHARS_PER_TOKEN = 3.5
 """Characters of English and JSON a token, about; for estimates alone."""
 
-ROW_CHARS = 900
+ROW_CHARS = 1600
 """Characters that one more trial adds to a prompt's history, about."""
 
 REPLY_TOKENS = 700

@@ -76,9 +76,7 @@ def ask(
         as_json("plan", {"why": one_line(plan.why)}),
         as_json("parent", starting_point),
         as_json("proposals", _shown(proposals, library)),
-        as_json(
-            "together", compact(_combined(accept_all(""), context, parent, proposals), library)
-        ),
+        as_json("together", _together(context, library, parent, proposals)),
     ]
     return messages("critic", [*common(context, library), *own], SCHEMA)
 
@@ -121,6 +119,20 @@ def _combined(
     if plan is not None:
         design = compression.apply(plan, design, context.layers)
     return design
+
+
+def _together(
+    context: Context, library: Library, parent: DesignPoint, proposals: Proposals
+) -> dict[str, Any]:
+    """The design of all proposals, or the law that they break together.
+
+    The roles work side by side, so that each may keep a law that the whole breaks: an edit of an
+    element that the hardware proposal takes away.
+    """
+    try:
+        return compact(_combined(accept_all(""), context, parent, proposals), library)
+    except ValueError as error:
+        return {"refused": one_line(str(error))}
 
 
 def _met_before(design: DesignPoint, context: Context) -> str:

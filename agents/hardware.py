@@ -12,7 +12,7 @@ from agents.rewrites import Library
 from agents.text import one_line
 from agents.turn import Change, changes_of, reply_schema
 from evaluators import space
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, absent_element
 from hwlib.frozen import Frozen
 
 
@@ -37,9 +37,13 @@ def ask(context: Context, library: Library, plan: Plan, parent: DesignPoint) -> 
 
 
 def apply(reply: HardwareReply, parent: DesignPoint) -> DesignPoint:
-    """`parent` with the changes.
+    """`parent` with the changes; an edit of an element that the array then lacks is dropped.
 
     Raises:
-        ValueError: a change leaves the space.
+        ValueError: a change leaves the space, or the whole breaks a law.
     """
-    return space.with_changes(parent, changes_of(reply.changes, "hardware"))
+    bare = parent.model_copy(update={"edits": ()})
+    changed = space.with_changes(bare, changes_of(reply.changes, "hardware"))
+    absent = absent_element(changed.hardware)
+    kept = tuple(edit for edit in parent.edits if edit.unit != absent)
+    return changed.model_copy(update={"edits": kept})

@@ -15,9 +15,10 @@ import re
 import httpx2
 
 from agents import craft
-from agents.craft import PENDING, Json
+from agents.craft import PENDING
+from agents.estimates import BITS, COMPOSABLE, Json
 
-MODEL_NAME = "dovetail-offline-1"
+MODEL_NAME = "dovetail-offline-2"
 """Its name in records; the number rises when its answers change."""
 
 _SECTION = re.compile(r"^## ([^\n]+)\n(`{3,})([a-z]*)\n(.*?)\n\2$", re.MULTILINE | re.DOTALL)
@@ -117,7 +118,9 @@ def _plan(sections: Json) -> Json:
     shipped = not parent["edits"] and not any(p.startswith("hardware.") for p in parent["knobs"])
     if compression == "keep" and shipped:
         hardware = "change"  # the accelerator alone: a faster one at the best quality
-    elif compression == "keep":
+    elif hardware != "merge" and _composable_untried(parent, sections):
+        hardware = "compose"  # what few bits are worth there, no other measurement tells
+    if compression == "keep" and hardware != "change":
         compression = "prune"
     worst = parent["details"].get("worst_path_unit", "nothing known")
     return {
@@ -127,6 +130,18 @@ def _plan(sections: Json) -> Json:
         "compression": f"{compression}: the NLL is {lost:+.3f} nats from the float model's",
         "why": f"Trial {parent['trial']} is the best by this trial's weighing of the objectives.",
     }
+
+
+def _composable_untried(parent: Json, sections: Json) -> bool:
+    """Whether the parent's weights have few bits, and composable elements have not met any such."""
+
+    def narrow(row: Json) -> bool:
+        return bool(row["knobs"].get(f"{BITS}.bits", 8) <= 4)
+
+    return narrow(parent) and not any(
+        narrow(row) and row["knobs"].get(COMPOSABLE)
+        for row in [*sections["history"], *sections[PENDING]]
+    )
 
 
 def _cost(row: Json, trial: int) -> tuple[bool, float]:
@@ -153,10 +168,22 @@ def _criticise(sections: Json, refused: bool) -> Json:
     Args:
         refused: The first reply was refused, since a design that is not shown here is the same.
     """
+    if "refused" in sections["together"]:
+        return _verdict(sections, "hardware" if refused or not _edits_element(sections) else "rtl")
     drops = (
         ["compression", "rtl", "hardware"] if refused else ["", "compression", "rtl", "hardware"]
     )
-    dropped = next((role for role in drops if not _known(sections, role)), None)
+    return _verdict(sections, next((role for role in drops if not _known(sections, role)), None))
+
+
+def _edits_element(sections: Json) -> bool:
+    """Whether the RTL proposal is of an array element, which a hardware proposal can take away."""
+    proposal = sections["proposals"]["rtl"]
+    return proposal is not None and proposal["unit"] in ("mac", "composable_mac")
+
+
+def _verdict(sections: Json, dropped: str | None) -> Json:
+    """Everything accepted but `dropped` (empty: nothing); `None` takes the suggestion."""
     measured = any(row["status"] == "ok" for row in sections["history"])
     adopts = sections["parent"]["parent_trial"] is None and measured
     take = "suggestion" if adopts or dropped is None else "proposals"
@@ -184,7 +211,8 @@ def _known(sections: Json, dropped: str) -> bool:
     parent, proposal = sections["parent"], sections["proposals"].get(dropped)
     knobs, edits = dict(sections["together"]["knobs"]), sections["together"]["edits"]
     if dropped == "rtl":
-        edits = parent["edits"]
+        absent = "mac" if knobs.get(COMPOSABLE) else "composable_mac"
+        edits = [edit for edit in parent["edits"] if edit["unit"] != absent]
     elif proposal is not None:
         paths = [change["path"] for change in proposal["changes"]]
         for path in [*paths, *([craft.OVERRIDES] if proposal.get("overrides") else [])]:

@@ -23,6 +23,9 @@ UNITS: tuple[UnitName, ...] = get_args(UnitName)
 SOURCE_LIMIT_BYTES = 16_384
 """Largest playbook file, since it travels in a prompt."""
 
+CONTRACT_FILES: dict[UnitName, str] = {"inverse_sqrt": "mantissa", "reciprocal": "mantissa"}
+"""Files of `hwlib/contracts/` that have another name than their unit."""
+
 Gain = Literal["clock", "area", "energy", "cycles"]
 
 
@@ -90,7 +93,9 @@ def shipped_library() -> Library:
     units = tuple(
         UnitText(
             unit=unit,
-            contract=(root / "contracts" / f"{unit}.py").read_text("utf-8"),
+            contract=(root / "contracts" / f"{CONTRACT_FILES.get(unit, unit)}.py").read_text(
+                "utf-8"
+            ),
             source=(root / "units" / f"{unit}.py").read_text("utf-8"),
         )
         for unit in UNITS

@@ -1,5 +1,6 @@
 """The RTL role: rewrites one unit of the core as a whole file, or leaves it."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from agents.brief import as_file, as_json, as_json_lines, common, messages
@@ -9,13 +10,19 @@ from agents.proposer import Context
 from agents.rewrites import Library
 from agents.text import one_line
 from agents.turn import reply_schema
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, absent_element
 from evaluators.space import design_of_tree
 from hwlib.edit import UnitName
 from hwlib.frozen import Frozen
 
 WORST_PATH_UNIT = "worst_path_unit"
-"""The detail of an evaluation that names the unit of the worst path."""
+"""The detail of an evaluation that names the module of the worst path."""
+
+AREA_OF = "area_um2_of_"
+"""What the names of details begin with that give the area of all instances of a unit."""
+
+Details = Mapping[str, str | float | int]
+"""An evaluation's details by name."""
 
 
 class RtlReply(Frozen):
@@ -41,9 +48,10 @@ SCHEMA = reply_schema(RtlReply)
 
 
 def ask(context: Context, library: Library, plan: Plan, parent: DesignPoint) -> list[Message]:
-    """The RTL role's prompt: the unit on the parent's worst path, its contract, the playbook."""
-    worst = worst_path_unit(context, plan)
-    unit = library.unit(worst) or library.unit("element")
+    """The RTL role's prompt: one unit, its contract, and the playbook's rewrites of it."""
+    details = _details(context, plan)
+    worst = worst_path_unit(details)
+    unit = library.unit(unit_shown(details, library, parent))
     direction = {"parent_trial": plan.parent_trial, "direction": one_line(plan.rtl)}
     paths = {"worst_path_unit": worst, "unit_shown": unit.unit if unit else None}
     own = [as_json("plan", direction), as_json("worst path", paths)]
@@ -61,12 +69,34 @@ def ask(context: Context, library: Library, plan: Plan, parent: DesignPoint) -> 
     return messages("rtl", [*common(context, library), *own], SCHEMA)
 
 
-def worst_path_unit(context: Context, plan: Plan) -> str | None:
-    """The unit of the parent's worst path; of the latest measured trial where it has no parent."""
+def worst_path_unit(details: Details) -> str | None:
+    """The module of the worst path, which need not be one that an edit can replace."""
+    found = details.get(WORST_PATH_UNIT)
+    return one_line(str(found), 60) if found else None
+
+
+def unit_shown(details: Details, library: Library, parent: DesignPoint) -> str | None:
+    """The unit that an edit should be of: on the worst path if it can, else of the largest area.
+
+    Units of which the playbook has a rewrite that the parent lacks come before all others.
+    """
+    areas = {
+        unit.unit: float(details.get(f"{AREA_OF}{unit.unit}", 0.0))
+        for unit in library.units
+        if unit.unit != absent_element(parent.hardware)
+    }
+    had = {edit.source for edit in parent.edits}
+    open_units = {r.unit for r in library.rewrites if r.source not in had}
+    worst = details.get(WORST_PATH_UNIT)
+    return max(areas, key=lambda u: (u in open_units, u == worst, areas[u]), default=None)
+
+
+def _details(context: Context, plan: Plan) -> Details:
+    """What the parent's measurement told; the latest trial's where the parent is not measured."""
     measured = [t for t in context.history if t.evaluation.details.get(WORST_PATH_UNIT)]
     own = [t for t in measured if t.index == plan.parent_trial]
     found = (own or measured)[-1:]
-    return one_line(str(found[0].evaluation.details[WORST_PATH_UNIT]), 60) if found else None
+    return found[0].evaluation.details if found else {}
 
 
 def apply(reply: RtlReply, parent: DesignPoint) -> DesignPoint:

@@ -1,4 +1,4 @@
-"""The cycle model of the whole-model core beside its RTL in Verilator. Prints Markdown.
+"""The cycle model of the core beside its RTL in Verilator. Prints Markdown.
 
     PYTHONPATH=. python benchmarks/core_cycles.py [--configurations 64]
 
@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from evaluators import cache as store
-from evaluators.silicon.core_simulation import Dram, simulate_core
+from evaluators.silicon.simulation import Dram, simulate_core
 from hwlib.commands import QUEUES, AnyCommand, queue_of
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
-from hwlib.core_netlist import elaborate_core
-from hwlib.core_timeline import timeline
+from hwlib.config import CoreConfig
+from hwlib.cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
+from hwlib.elaborate import elaborate_core
+from hwlib.timeline import timeline
 from swopt.compiler.host import Inputs
 from swopt.compiler.integer_model import integer_model
 from swopt.compiler.lowering import LoweringError
@@ -213,8 +213,9 @@ def tiny_vlm_models() -> Callable[[int, int], Net]:
 
     @cache
     def net(weight_bits: int, activation_bits: int) -> Net:
-        plan = CompressionPlan(quantization=QuantizationKnobs(bits=weight_bits))
-        model = integer_model(workload, plan, 64, 16, activation_bits=activation_bits)
+        knobs = {"bits": weight_bits, "activation_bits": activation_bits}
+        plan = CompressionPlan(quantization=QuantizationKnobs.model_validate(knobs))
+        model = integer_model(workload, plan)
         return model.network, model.host.inputs(question)[0]
 
     return net

@@ -1,4 +1,4 @@
-"""One-line bugs in the whole-model core: how many the tests' programs and contracts catch.
+"""One-line bugs in the core: how many the tests' programs and contracts catch.
 
     python benchmarks/core_mutants.py [--count 30] [--seed 1] [--programs 12]
 
@@ -22,14 +22,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from evaluators.gate.vectors import first_mismatch
-from evaluators.silicon import core_simulation
-from evaluators.silicon.core_simulation import Disturbance, simulate_core
-from evaluators.silicon.simulation import SimulationError
+from evaluators.silicon import simulation
+from evaluators.silicon.simulation import Disturbance, SimulationError, simulate_core
 from evaluators.silicon.verilator import ToolFailed
 from hwlib.commands import AnyCommand
-from hwlib.contracts.core_table import CORE_UNITS
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from hwlib.config import CoreConfig
+from hwlib.contracts.table import CORE_UNITS
+from hwlib.elaborate import elaborate_core
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
 from tests.hwlib.core_programs import (
@@ -190,7 +189,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--programs", type=int, default=12)
     chosen = parser.parse_args()
-    core_simulation.PATIENCE = 5000  # the longest wait of these programs is shorter
+    simulation.PATIENCE = 5000  # the longest wait of these programs is shorter
     survivors: list[str] = []
     for name, config in (("fixed", FIXED), ("composable", COMPOSABLE)):
         rtlil = elaborate_core(config)

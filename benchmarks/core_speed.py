@@ -22,18 +22,15 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from evaluators.silicon.core_simulation import simulate_core
-from hwlib import core_netlist
+from evaluators.silicon.simulation import simulate_core
+from hwlib import elaborate
 from hwlib.commands import AnyCommand, Load, Matmul, Waits
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
 from swopt.workloads.workload import load_workload
-
-BLOCK = 64
-"""Keys of one block of the online softmax."""
 
 Result = TypeVar("Result")
 
@@ -76,7 +73,7 @@ def name(config: CoreConfig) -> str:
 def measured(config: CoreConfig, tiles: int) -> list[str]:
     """The cells of a row."""
     workload = load_workload()
-    model = integer_model(workload, CompressionPlan(), BLOCK, config.exponential_entries)
+    model = integer_model(workload, CompressionPlan(), config.exponential_entries)
     model.host.inputs(workload.validation().take([0]))  # torch warms up
     elaboration_s, netlist = seconds(lambda: elaborated(config))
     with TemporaryDirectory() as folder:
@@ -109,7 +106,7 @@ def seconds(work: Callable[[], Result]) -> tuple[float, Result]:
 
 def elaborated(config: CoreConfig) -> str:
     """The netlist, made as a new process makes it."""
-    core_netlist.forget_cells()
+    elaborate.forget_cells()
     return elaborate_core(config)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from evaluators import cache
-from evaluators.silicon.core_simulation import CoreRun, Dram, simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import CoreRun, Dram, simulate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import twin
 from swopt.compiler.generation import Generation
 from swopt.compiler.host import Inputs

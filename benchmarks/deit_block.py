@@ -16,9 +16,9 @@ from importlib.metadata import version
 import numpy as np
 
 from evaluators import cache
-from evaluators.silicon.core_simulation import Dram, simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import Dram, simulate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import network as net
 from swopt.compiler import twin
 from swopt.compiler.host import Inputs

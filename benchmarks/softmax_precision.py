@@ -65,7 +65,7 @@ def made_by_questions(
 ) -> list[tuple[dict[str, torch.Tensor], list[net.Attention]]]:
     """The integer tensors of some validation questions, and the attentions of the network."""
     workload = load_workload()
-    model = integer_model(workload, CompressionPlan(), 64, 16)
+    model = integer_model(workload, CompressionPlan())
     validation = workload.validation()
     step = max(1, len(validation) // count)
     attentions = [op for op in model.network.operators if isinstance(op, net.Attention)]

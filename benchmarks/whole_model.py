@@ -2,8 +2,8 @@
 
     python benchmarks/whole_model.py [--questions 8] [--rows 8 --columns 8]
 
-For each plan: the increase of the validation NLL over the float model, with the linear layers
-alone in integers and with everything in integers; and for some questions the cycles of a whole
+For each plan: the increase of the validation NLL over the float model, with the weights
+alone rounded and with everything in integers; and for some questions the cycles of a whole
 inference on the netlist in Verilator, after every tensor was compared with the integer model's.
 Prints Markdown.
 """
@@ -19,35 +19,32 @@ import torch
 
 from evaluators import cache
 from evaluators.accuracy import Answered, Paired, answer, paired
-from evaluators.silicon.core_simulation import Dram, simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import Dram, simulate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import twin
-from swopt.compiler.integer_model import IntegerModel, integer_model
-from swopt.compiler.network import ActivationBits
+from swopt.compiler.integer_model import IntegerModel, integer_model, weight_only_model
 from swopt.compiler.program import lower, token, unpack
-from swopt.plan import CompressionPlan, compress
+from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.workload import Workload, load_workload
 
-BLOCK = 64
-"""Keys of one block of the online softmax."""
-
 FOUR = QuantizationKnobs(bits=4)
+
+ALL_FOUR = QuantizationKnobs(bits=4, activation_bits=4)
 
 PRUNED = PruningKnobs(decoder_blocks=(1,), vision_mlp_keep=0.5, decoder_mlp_keep=0.75)
 
-PLANS: Mapping[str, tuple[CompressionPlan, ActivationBits]] = {
-    "w8a8": (CompressionPlan(), 8),
-    "w4a8": (CompressionPlan(quantization=FOUR), 8),
-    "w2a8": (CompressionPlan(quantization=QuantizationKnobs(bits=2)), 8),
-    "w4a8, pruned": (CompressionPlan(pruning=PRUNED, quantization=FOUR), 8),
-    "w4a4": (CompressionPlan(quantization=FOUR), 4),
-    "w4a4, pruned": (CompressionPlan(pruning=PRUNED, quantization=FOUR), 4),
+PLANS: Mapping[str, CompressionPlan] = {
+    "w8a8": CompressionPlan(),
+    "w4a8": CompressionPlan(quantization=FOUR),
+    "w2a8": CompressionPlan(quantization=QuantizationKnobs(bits=2)),
+    "w4a8, pruned": CompressionPlan(pruning=PRUNED, quantization=FOUR),
+    "w4a4": CompressionPlan(quantization=ALL_FOUR),
+    "w4a4, pruned": CompressionPlan(pruning=PRUNED, quantization=ALL_FOUR),
 }
-"""What is done to the model, and bits of activations before weights of at most 4 bits; `pruned`:
-without decoder block 1, with 50 % and 75 % of the MLP channels."""
+"""`pruned`: without decoder block 1, with 50 % and 75 % of the MLP channels."""
 
 
 def main() -> None:
@@ -66,31 +63,28 @@ def main() -> None:
     shown = ", ".join(f"{name} {number}" for name, number in tools.items())
     print(f"{workload.describe()}; {len(uncompressed.sets)} validation questions")
     print(f"core of {config.rows} x {config.columns}, {shown}, {platform.machine()}\n")
-    print("| plan | NLL increase, linear in integers | all in integers | ", end="")
+    print("| plan | NLL increase, weights alone rounded | all in integers | ", end="")
     print("cycles, fixed elements | composable | tensors equal |")
     print("|---|---|---|---|---|---|")
-    for name, (plan, bits) in PLANS.items():
-        linear = ""
-        if bits == 8:
-            seen = answer(workload, compress(workload, plan), "val")
-            linear = nats(paired(seen.nll_nats(), uncompressed.nll_nats()))
-        model = integer_model(workload, plan, BLOCK, config.exponential_entries, bits)
+    for name, plan in PLANS.items():
+        rounded = weight_only_model(workload, plan)
+        alone = increase(workload.score(rounded, workload.validation()), uncompressed)
+        model = integer_model(workload, plan, config.exponential_entries)
         cells, equal = [], 0
         for core in cores:
-            if bits == 4 and not core.composable:
+            if plan.quantization.activation_bits == 4 and not core.composable:
                 cells.append("")
                 continue
             cycles, tensors = on_core(workload, model, core, chosen.questions)
             cells.append(f"{cycles:,.0f}")
             equal += tensors
-        whole = nats(increase(model, uncompressed))
-        print(f"| {name} | {linear} | {whole} | {cells[0]} | {cells[1]} | {equal} |")
+        whole = increase(model.score(workload.validation()), uncompressed)
+        print(f"| {name} | {nats(alone)} | {nats(whole)} | {cells[0]} | {cells[1]} | {equal} |")
 
 
-def increase(model: IntegerModel, uncompressed: Answered) -> Paired:
+def increase(scores: torch.Tensor, uncompressed: Answered) -> Paired:
     """Of the validation NLL over the float model."""
-    scores = model.score(model.workload.validation()).double().numpy()
-    ours = Answered(scores, uncompressed.labels, uncompressed.sets)
+    ours = Answered(scores.double().numpy(), uncompressed.labels, uncompressed.sets)
     return paired(ours.nll_nats(), uncompressed.nll_nats())
 
 

@@ -276,7 +276,7 @@ def evaluate(
 def compile_command(
     context: typer.Context,
     design: Annotated[
-        Path, typer.Argument(metavar="DESIGN.json", help="A design on the whole-model core.")
+        Path, typer.Argument(metavar="DESIGN.json", help="A design, as `evaluate` takes it.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="A folder that is new or empty.")

@@ -20,22 +20,24 @@ from pydantic import ValidationError
 from dovetail import reading
 from dovetail.errors import BadInput, Differs, EvaluatorBroken, FolderRefused, Missing, NoSpace
 from dovetail.journal import FULL
-from dovetail.viewer import core_report
+from dovetail.viewer import compile_report
 from dovetail.viewer import roofline as drawing
 from evaluators import cache, roofline
-from evaluators.core_design import CoreDesign
+from evaluators.design import DesignPoint
+from evaluators.latency import NotBitExact, hold_answer
+from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import CoreRun, Dram, simulate_core
-from evaluators.silicon.simulation import SimulationError
+from evaluators.silicon.simulation import CoreRun, Dram, SimulationError, simulate_core
 from evaluators.silicon.verilog import verilog
 from evaluators.silicon.yosys import YosysError
 from hwlib.commands import COMMAND_BITS, encode_program, queue_of
-from hwlib.core_netlist import TOP, elaborate_core
-from swopt.compiler import listing, twin
+from hwlib.edit import UnitName
+from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
+from swopt.compiler import listing
 from swopt.compiler.dram import Bytes
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import Network
-from swopt.compiler.program import Brought, Program, lower, token, unpack
+from swopt.compiler.program import Brought, Program, lower, token
 
 MANIFEST = "manifest.json"
 
@@ -65,14 +67,16 @@ class Case:
         question: Its number, text and image set, for the manifest.
         network: The model in integers.
         inputs: The question's tensors.
+        units: Netlists of the design's edits, by unit.
     """
 
-    design: CoreDesign
+    design: DesignPoint
     data: str
     data_sha256: Mapping[str, str]
     question: Mapping[str, str | int]
     network: Network
     inputs: Inputs
+    units: Mapping[UnitName, UnitNetlist]
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Compiled:
     summary: Sequence[str]
 
 
-def read_design(path: Path) -> CoreDesign:
+def read_design(path: Path) -> DesignPoint:
     """The design in a JSON file.
 
     Raises:
@@ -96,11 +100,11 @@ def read_design(path: Path) -> CoreDesign:
     """
     tree = reading.read_json(path)
     try:
-        made = CoreDesign.model_validate(tree)
+        made = DesignPoint.model_validate(tree)
     except ValidationError as error:
         where, kind, law = reading.first_fault(error)
         if kind == "extra_forbidden":
-            law = "there is no such knob of a design on the whole-model core (docs/compile.md)"
+            law = "there is no such knob; `dovetail knobs` lists them all"
         raise BadInput(f"{path}: {where}: {law}" if where else f"{path}: {law}") from None
     for where in reading.truths_for_numbers(tree, made.model_dump()):
         raise BadInput(f"{path}: {where}: must be a number, not true or false")
@@ -128,12 +132,13 @@ def check_folder(folder: Path) -> None:
         raise _refusal(error, folder) from None
 
 
-def case_of(design: CoreDesign, index: int, data_dir: Path | None) -> Case:
+def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
     """The design's model in integers, and a validation question.
 
     Raises:
         Missing: data or the checkpoint is not there or not whole.
-        BadInput: the design breaks a law of the model, or there is no such question.
+        BadInput: the design breaks a law of the model, the gate refuses an edit of it, or there is
+            no such question.
     """
     import torch
 
@@ -144,20 +149,15 @@ def case_of(design: CoreDesign, index: int, data_dir: Path | None) -> Case:
     # Sums of floats depend on the number of threads.
     torch.set_num_threads(1)
     try:
-        workload = load_workload(data_dir)
+        workload = load_workload(pipeline.data_dir)
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         raise Missing(str(error)) from None
     questions = workload.validation()
     if index >= len(questions):
         raise BadInput(f"there is no question {index}; there are 0 to {len(questions) - 1}")
     try:
-        model = integer_model(
-            workload,
-            design.compression,
-            design.attention_block,
-            design.hardware.exponential_entries,
-            design.activation_bits,
-        )
+        model = integer_model(workload, design.compression, design.hardware.exponential_entries)
+        units = pipeline.units(design)
     except ValueError as error:
         raise BadInput(f"the design: {error}") from None
     question = questions.take([index])
@@ -168,7 +168,7 @@ def case_of(design: CoreDesign, index: int, data_dir: Path | None) -> Case:
     }
     (inputs,) = model.host.inputs(question)
     data = workload.describe()
-    return Case(design, data, workload.data_sha256, about, model.network, inputs)
+    return Case(design, data, workload.data_sha256, about, model.network, inputs, units)
 
 
 def compile_case(case: Case, simulators: Path | None = None) -> Compiled:
@@ -190,7 +190,7 @@ def compile_case(case: Case, simulators: Path | None = None) -> Compiled:
         program = lower(network, case.inputs, config)
     except ValueError as error:
         raise BadInput(f"the design does not fit: {error}") from None
-    rtlil = elaborate_core(config)
+    rtlil = elaborate_core(config, case.units)
     run = None if simulators is None else _checked(case, program, rtlil, simulators)
     works = roofline.work(program, network)
     measured = None if run is None else roofline.completed_cycles(program, network, run.completed)
@@ -206,8 +206,8 @@ def compile_case(case: Case, simulators: Path | None = None) -> Compiled:
         "program.txt": "".join(f"{line}\n" for line in listing.lines(program, network)).encode(),
         "dram.bin": program.dram.tobytes(),
         "core.v": core.encode(),
-        core_report.PICTURE: drawing.picture(program, network, works, measured).encode(),
-        "report.md": core_report.page(title, facts, network, works, config, measured).encode(),
+        compile_report.PICTURE: drawing.picture(program, network, works, measured).encode(),
+        "report.md": compile_report.page(title, facts, network, works, config, measured).encode(),
     }
     manifest = _manifest(case, program, files, run)
     return Compiled({**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}, summary)
@@ -262,16 +262,10 @@ def hold_to_model(case: Case, program: Program, dram: Bytes) -> None:
     Raises:
         Differs: A logit or the token is another one.
     """
-    assert program.logits is not None
-    expected = twin.tensors(case.network, case.inputs)[program.logits.name]
-    found = unpack(program, dram)[program.logits.name]
-    if differing := int((found != expected).sum()):
-        raise Differs(f"{differing} of {found.size} logits on the RTL are not the integer model's")
-    if token(program, dram) != int(np.argmax(expected[-1])):
-        raise Differs(
-            f"the RTL's token is {token(program, dram)}, the integer model's "
-            f"{int(np.argmax(expected[-1]))}"
-        )
+    try:
+        hold_answer(case.network, case.inputs, program, dram)
+    except NotBitExact as error:
+        raise Differs(str(error)) from None
 
 
 def _summary(case: Case, program: Program, whole: roofline.Work, run: CoreRun | None) -> list[str]:

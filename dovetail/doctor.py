@@ -62,7 +62,7 @@ def _checks(data_dir: Path | None) -> Iterator[Check]:
     yield _tool(
         "g++",
         "apt install g++",
-        "everything, but the RTL runs on Amaranth's simulator: a sample of tiles, slowly",
+        "everything but RTL edits, with cycles that are predicted instead of run on the RTL",
     )
     yield _check("verilator", _verilator, "make clean run", "as without g++")
     yield _check("Liberty", _liberty, "make clean run", "accuracy and RTL simulation", True)

@@ -27,8 +27,8 @@ from evaluators.metrics import METRICS, OBJECTIVES
 MODELLED = frozenset(m.name for m in METRICS if m.kind == "modelled")
 
 
-SAMPLED = "cycles by formula: no g++, so Amaranth's simulator compared a sample of tiles"
-"""What stands beside figures that no whole simulation of the RTL is behind."""
+PREDICTED = "cycles predicted: no g++, so no RTL was run"
+"""What stands beside figures that no simulation of the RTL is behind."""
 
 
 SILENCE_S = 30.0
@@ -122,8 +122,8 @@ class Progress:
                     return ""
                 shown = ", ".join(f"{figure(n, event.values[n])}" for n in OBJECTIVES)
                 over = ", over the area limit" if event.violation > 0 else ""
-                sampled = " · " + SAMPLED if _sampled(self._state.trials[event.trial]) else ""
-                return f"trial {event.trial}: {shown}{over}{sampled} · {self._summary()}"
+                predicted = " · " + PREDICTED if _predicted(self._state.trials[event.trial]) else ""
+                return f"trial {event.trial}: {shown}{over}{predicted} · {self._summary()}"
             case RunStopped():
                 return event.reason
             case _:
@@ -166,12 +166,12 @@ def _best(state: RunState) -> str:
 def front_table(state: RunState) -> Table:
     """The Pareto front as a table that fits a terminal of 80 columns."""
     trials = history.front(state.told())
-    sampled = "; " + SAMPLED if any(map(_sampled, trials)) else ""
+    predicted = "; " + PREDICTED if any(map(_predicted, trials)) else ""
     baseline = [t for t in state.told(before=1) if t not in trials and t.feasible]
     table = Table(
         title="Pareto front (validation)" + (", and the baseline" if baseline else ""),
         title_justify="left",
-        caption=f"* modelled{sampled}",
+        caption=f"* modelled{predicted}",
         caption_justify="left",
         padding=0,
     )
@@ -190,7 +190,7 @@ def front_table(state: RunState) -> Table:
     return table
 
 
-def _sampled(trial: TrialRecord) -> bool:
-    """Whether a trial's cycles come from the formula, with a sample of tiles simulated."""
+def _predicted(trial: TrialRecord) -> bool:
+    """Whether a trial's cycles are those of the cycle model, without the RTL."""
     engine = trial.evaluation.details.get("rtl_engine", "") if trial.evaluation else ""
-    return str(engine).startswith("amaranth")
+    return "predicted" in str(engine)

@@ -93,7 +93,8 @@ def _draw(
                 constraints={"area": told.violation},
             )
         )
-    if valued:
+    # At the start draws are at random, and one that was refused would count as a told trial.
+    if len(valued) >= STARTUP_TRIALS:
         # A draw that broke a law: as bad as the worst in every objective, and infeasible.
         worst = [max(values[name] for _, _, values in valued) for name in OBJECTIVES]
         for params in refused:

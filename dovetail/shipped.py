@@ -15,7 +15,8 @@ from dovetail.workshop import Bench, Estimate, OnCall
 if TYPE_CHECKING:
     from agents.llm import Server, ServerSettings
     from dovetail.compiling import Case
-    from evaluators.core_design import CoreDesign
+    from evaluators.design import DesignPoint
+    from evaluators.pipeline import Pipeline
 
 PRELOAD = (
     "evaluators.accuracy",
@@ -23,7 +24,9 @@ PRELOAD = (
     "evaluators.latency",
     "evaluators.pipeline",
     "evaluators.silicon.cost",
+    "evaluators.silicon.simulation",
     "hwlib.elaborate",
+    "swopt.compiler.program",
     "safetensors.torch",
     "transformers.models.idefics3.modeling_idefics3",
 )
@@ -39,9 +42,6 @@ class Shipped:
         Raises:
             Missing: data, a tool or the checkpoint is not there or not whole.
         """
-        from agents.rewrites import shipped_library
-        from evaluators import cache
-        from evaluators.pipeline import Pipeline
         from swopt.workloads.tiny_vlm import CheckpointError
         from swopt.workloads.workload import load_workload
 
@@ -50,17 +50,15 @@ class Shipped:
             workload = load_workload(data_dir)
         except (CheckpointError, FileNotFoundError, ValueError) as error:
             raise Missing(str(error)) from None
-        # Until the gate can judge any source, it runs what is byte-equal to the playbook alone.
-        playbook = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
         return Bench(
-            evaluator=Pipeline(data_dir=data_dir, playbook=playbook),
+            evaluator=_pipeline(data_dir),
             data=workload.describe(),
             data_sha256=workload.data_sha256,
             layers=workload.layers,
             preload=PRELOAD,
         )
 
-    def case(self, design: "CoreDesign", question: int, data_dir: Path | None) -> "Case":
+    def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":
         """tiny-vlm after the design's compression, and a validation question.
 
         Raises:
@@ -69,7 +67,7 @@ class Shipped:
         """
         from dovetail import compiling
 
-        return compiling.case_of(design, question, data_dir)
+        return compiling.case_of(design, question, _pipeline(data_dir))
 
     def proposer(
         self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall
@@ -132,6 +130,16 @@ class Shipped:
         if found.state == "broken":
             raise ServerRefused(f"{found.detail}; {found.remedy}")
         return ChatServer(about, key_from_environment())
+
+
+def _pipeline(data_dir: Path | None) -> "Pipeline":
+    from agents.rewrites import shipped_library
+    from evaluators import cache
+    from evaluators.pipeline import Pipeline
+
+    # Until the gate can judge any source, it runs what is byte-equal to the playbook alone.
+    playbook = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
+    return Pipeline(data_dir=data_dir, playbook=playbook)
 
 
 def _agents(

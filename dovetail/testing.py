@@ -25,7 +25,6 @@ from hwlib.edit import RtlEdit
 
 if TYPE_CHECKING:
     from dovetail.compiling import Case
-    from evaluators.core_design import CoreDesign
 
 LAYERS = (
     *("vision.0", "vision.0.mlp.up", "vision.1", "vision.1.mlp.up"),
@@ -57,9 +56,9 @@ class ToyEvaluator:
         on_stage("accuracy")
         time.sleep(self.delay_s)
         on_stage("synthesis")
-        array = design.hardware.array
+        hardware = design.hardware
         plan = design.compression
-        elements = array.rows * array.columns
+        elements = hardware.rows * hardware.columns
         bits = plan.quantization.bits
         kept = (plan.pruning.vision_mlp_keep + plan.pruning.decoder_mlp_keep) / 2
         cycles = round(2e6 * kept * (0.5 + bits / 16) / elements)
@@ -131,7 +130,7 @@ class ScriptedProposer:
             rejections = (Rejection(role="compression", call=0, reason=str(error)),)
         if context.trial % 3 == 2:
             source = "from amaranth import *\n" if context.trial % 2 else "print('gain')\n"
-            edit = RtlEdit(unit="element", source=source, latency=1)
+            edit = RtlEdit(unit="rescaler", source=source, latency=1)
             design = design.model_copy(update={"edits": (edit,)})
         return Proposal(
             parent_trial=context.history[-1].index if context.history else None,
@@ -182,7 +181,7 @@ class ToyWorkshop:
             layers=LAYERS,
         )
 
-    def case(self, design: "CoreDesign", question: int, data_dir: Path | None) -> "Case":
+    def case(self, design: DesignPoint, question: int, data_dir: Path | None) -> "Case":
         """None: figures from a formula have no model that could be compiled."""
         raise Missing("the toy workshop has no model to compile")
 

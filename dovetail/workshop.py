@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from agents.proposer import ModelCall, Proposer
 from dovetail.settings import Settings
 from evaluators.metrics import Evaluator
-from hwlib.edit import UnitName
 
 if TYPE_CHECKING:
     from dovetail.compiling import Case
-    from evaluators.core_design import CoreDesign
+    from evaluators.design import DesignPoint
 
 OnCall = Callable[[int, ModelCall, Literal["server", "record"]], None]
 """Told every model call: trial, call, where its reply came from."""
@@ -73,7 +72,7 @@ class Workshop(Protocol):
         """
         ...
 
-    def case(self, design: "CoreDesign", question: int, data_dir: Path | None) -> "Case":
+    def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":
         """What `dovetail compile` compiles: a design's model in integers, and a question for it.
 
         Raises:
@@ -116,9 +115,7 @@ def _prompts_sha256() -> str:
     home = Path(__file__).parent.parent
     told = [path for path in (home / "agents").rglob("*") if path.suffix in (".py", ".md")]
     told += [
-        home / "hwlib" / room / f"{unit}.py"
-        for room in ("units", "contracts")
-        for unit in get_args(UnitName)
+        path for room in ("units", "contracts") for path in (home / "hwlib" / room).glob("*.py")
     ]
     digest = hashlib.sha256()
     for path in sorted(told):

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from swopt.compressed import CompressedModel
+from swopt.compiler.integer_model import IntegerModel
 from swopt.workloads.vqa import SYNTHETIC, Labels
 from swopt.workloads.workload import Workload
 
@@ -64,7 +64,7 @@ class Paired:
 
 
 def answer(
-    workload: Workload, model: CompressedModel | None, split: Literal["val", "test"]
+    workload: Workload, model: IntegerModel | None, split: Literal["val", "test"]
 ) -> Answered:
     """Asks every question of `split`; `None` asks the uncompressed float model."""
     questions = workload.test() if split == "test" else workload.validation()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import costs, mapping
 from swopt.compiler.costs import Cost
 from swopt.compiler.host import Inputs

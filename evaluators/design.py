@@ -7,14 +7,46 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hwlib.config import AcceleratorConfig
-from hwlib.edit import RtlEdit
+from hwlib.config import CoreConfig
+from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
 from swopt.plan import CompressionPlan
 
 
-class Identified(Frozen):
-    """A design that is known by its content."""
+class DesignPoint(Frozen):
+    """One point of the joint space."""
+
+    hardware: CoreConfig = CoreConfig()
+    """The core's knobs."""
+
+    compression: CompressionPlan = CompressionPlan()
+    """What is done to the model."""
+
+    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=6)] = ()
+    """RTL edits, at most one a unit."""
+
+    @model_validator(mode="after")
+    def _one_edit_a_unit(self) -> Self:
+        units = [edit.unit for edit in self.edits]
+        if len(set(units)) != len(units):
+            raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
+        return self
+
+    @model_validator(mode="after")
+    def _elements_can(self) -> Self:
+        composable = json.dumps(self.hardware.composable)
+        other = absent_element(self.hardware)
+        if any(edit.unit == other for edit in self.edits):
+            raise ValueError(
+                f"an edit of `{other}` does not go with hardware.composable {composable}; "
+                "drop the edit, or change hardware.composable"
+            )
+        if self.compression.quantization.activation_bits == 4 and not self.hardware.composable:
+            raise ValueError(
+                "compression.quantization.activation_bits 4 takes elements of 4-bit products; "
+                "use 8, or set hardware.composable to true"
+            )
+        return self
 
     def canonical_json(self) -> str:
         """The design as JSON with sorted keys and defaults left out.
@@ -33,21 +65,6 @@ class Identified(Frozen):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
 
-class DesignPoint(Identified):
-    """One point of the joint space."""
-
-    hardware: AcceleratorConfig = AcceleratorConfig()
-    """The accelerator's knobs."""
-
-    compression: CompressionPlan = CompressionPlan()
-    """What is done to the model."""
-
-    edits: Annotated[tuple[RtlEdit, ...], Field(max_length=4)] = ()
-    """RTL edits, at most one a unit."""
-
-    @model_validator(mode="after")
-    def _one_edit_a_unit(self) -> Self:
-        units = [edit.unit for edit in self.edits]
-        if len(set(units)) != len(units):
-            raise ValueError(f"edits name a unit twice: {', '.join(units)}; send one edit a unit")
-        return self
+def absent_element(config: CoreConfig) -> UnitName:
+    """The array element that the core does not have, so that no edit may be of it."""
+    return "mac" if config.composable else "composable_mac"

@@ -1,16 +1,16 @@
 """Modelled energy of programs: counts times documented figures per operation.
 
 Not measured on the netlist: no switching activity, no clock tree, no registers and no wires
-beyond what the per-operation figures hold. It ranks designs by what they move and multiply, and by
+beyond what the per-operation figures hold. It ranks designs by what they move and compute, and by
 how long they leak. Every product counts in full, those with padding included, so it does not reward
 zeros that the core still clocks through.
 """
 
-from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, sram_macro
+from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, SramMacro, sram_macro
 from evaluators.target import Target
-from hwlib.config import AcceleratorConfig
+from evaluators.traffic import Traffic
+from hwlib.config import Banks, CoreConfig
 from hwlib.frozen import Frozen
-from hwlib.traffic import Traffic
 
 INT8_MULTIPLY_J = 0.2e-12
 """M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, figure
@@ -20,13 +20,18 @@ INT32_ADD_J = 0.1e-12
 """Horowitz, ISSCC 2014, figure 1.1.9."""
 
 INT32_MULTIPLY_J = 3.1e-12
-"""Horowitz, ISSCC 2014, figure 1.1.9; stands for the requantizer's 32 x 16 product, from above."""
+"""Horowitz, ISSCC 2014, figure 1.1.9; stands for a 32 x 16 product, from above."""
 
-PRODUCT_J = INT8_MULTIPLY_J + INT32_ADD_J
-"""One product and its addition to a 32-bit accumulator."""
+ELEMENT_J = INT8_MULTIPLY_J + INT32_ADD_J
+"""One cycle of an array element: an int8 product, or the 4-bit products that the same adders give,
+and its addition to a 32-bit accumulator."""
 
-REQUANTIZE_J = INT32_MULTIPLY_J + 3 * INT32_ADD_J
-"""One requantized sum: bias, product, rounding and zero point."""
+RESCALE_J = INT32_MULTIPLY_J + 3 * INT32_ADD_J
+"""One scaled sum: bias, product, rounding and zero point."""
+
+VECTOR_J = 2 * INT32_MULTIPLY_J + 3 * INT32_ADD_J
+"""One result of a vector lane: a product of its own (norm, gate, rotation, division) and the
+scale's."""
 
 
 class Energy(Frozen):
@@ -35,11 +40,14 @@ class Energy(Frozen):
     products_j: float
     """Multiply and accumulate, padding included."""
 
-    requantizer_j: float
-    """Requantizing."""
+    rescaling_j: float
+    """Scaling of sums in the drain."""
+
+    vector_j: float
+    """Norms, softmax, activations, rotations, additions."""
 
     sram_j: float
-    """Reads and writes of the two operand banks (CACTI 7)."""
+    """Reads and writes of both memories and of the channel tables (CACTI 7)."""
 
     dram_j: float
     """Bytes over the DRAM interface (target)."""
@@ -50,12 +58,12 @@ class Energy(Frozen):
     @property
     def total_j(self) -> float:
         """All parts."""
-        return self.products_j + self.requantizer_j + self.sram_j + self.dram_j + self.leakage_j
+        return sum(self.model_dump().values(), 0.0)
 
 
 def modelled_energy(
     traffic: Traffic,
-    config: AcceleratorConfig,
+    config: CoreConfig,
     target: Target,
     latency_s: float,
     cell_leakage_w: float,
@@ -64,27 +72,36 @@ def modelled_energy(
     """Energy of programs with these counts.
 
     Args:
-        traffic: what the programs move and multiply, for example of one question.
-        config: the core's knobs, for the size of its banks.
-        target: gives the energy of a DRAM byte.
-        latency_s: how long the core runs for them.
-        cell_leakage_w: leakage of the logic cells (`Synthesis.leakage_w`).
-        flavour: device flavour of the SRAM.
+        traffic: What the programs move and compute, for example of one question.
+        config: The core's knobs, for the size of its memories.
+        target: Gives the energy of a DRAM byte.
+        latency_s: How long the core runs for them.
+        cell_leakage_w: Leakage of the logic cells (`Synthesis.leakage_w`).
+        flavour: Device flavour of the SRAM.
     """
-    activations = sram_macro(f"sram_{config.activation_words}x{8 * config.array.rows}", flavour)
-    weights = sram_macro(f"sram_{config.weight_words}x{8 * config.array.columns}", flavour)
+    memories = (config.activation_memory, config.weight_memory, config.channel_tables)
+    activations, weights, channels = (_macro(memory, flavour) for memory in memories)
     sram_j = (
         traffic.activation_reads * activations.read_energy_j
         + traffic.activation_writes * activations.write_energy_j
         + traffic.weight_reads * weights.read_energy_j
         + traffic.weight_writes * weights.write_energy_j
+        + traffic.channel_reads * channels.read_energy_j
+        + traffic.channel_writes * channels.write_energy_j
     )
-    leakage_w = activations.leakage_w + weights.leakage_w + cell_leakage_w
-    moved_bytes = traffic.loaded_bytes + traffic.stored_bytes
+    sram_leakage_w = sum(
+        memory.banks * macro.leakage_w
+        for memory, macro in zip(memories, (activations, weights, channels), strict=True)
+    )
     return Energy(
-        products_j=traffic.products * PRODUCT_J,
-        requantizer_j=traffic.requantized * REQUANTIZE_J,
+        products_j=traffic.element_cycles * ELEMENT_J,
+        rescaling_j=traffic.rescaled * RESCALE_J,
+        vector_j=traffic.vector_results * VECTOR_J,
         sram_j=sram_j,
-        dram_j=moved_bytes * target.dram_energy_j_per_byte,
-        leakage_j=leakage_w * latency_s,
+        dram_j=traffic.dram_bytes * target.dram_energy_j_per_byte,
+        leakage_j=(sram_leakage_w + cell_leakage_w) * latency_s,
     )
+
+
+def _macro(memory: Banks, flavour: SramFlavour) -> SramMacro:
+    return sram_macro(f"sram_{memory.words}x{memory.bits}", flavour)

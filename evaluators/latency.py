@@ -1,87 +1,166 @@
-"""Cycles of a model on a core: every linear layer through the RTL, bit for bit checked.
+"""Cycles of whole inferences on a core: every tensor and the answer's token compared, bit for bit.
 
-A question's linear layers run one after the other as the programs that lowering writes. What the
-netlist sends back is compared with the integer model byte by byte, and its cycles with the closed
-formula of `hwlib.cycles`; a difference in either is an error, not a figure.
+A question is lowered twice. One program stores every tensor on its way, and what the netlist stored
+must equal the integer model that gave the accuracy; the other stores the answer alone, and its
+cycles are the question's. A difference is an error, not a figure. No command's cycles depend on
+data, so questions of equal lengths share programs and cycles; each is compared by itself.
 
-Without a C++ compiler the core runs in Amaranth's simulator, some hundred cycles a second: then one
-tile of each shape of layer is run and compared, and the cycles of the rest are the formula's.
+Without a C++ compiler no netlist can be run. Then the commands go through the numpy model of the
+core, the same comparisons are made, and the cycles are those that `hwlib.timeline` predicts.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evaluators.silicon.simulation import SimulationResult, simulate
-from hwlib.config import AcceleratorConfig
-from hwlib.cycles import SHIPPED_TIMINGS, Timings, command_cycles, program_cycles
+from evaluators.roofline import completed_cycles, kind
+from evaluators.silicon.simulation import Dram, simulate_core
+from evaluators.target import Target
+from evaluators.traffic import Traffic, traffic
+from hwlib.commands import QUEUES, AnyCommand, Queue, queue_of
+from hwlib.config import CoreConfig
+from hwlib.cycles import CoreLatencies
 from hwlib.frozen import Frozen
-from hwlib.isa import Command
-from hwlib.traffic import Traffic, program_traffic
-from swopt.compiler.lowering import Program, lower_matmul, unpack
-from swopt.compressed import CompressedModel, LinearTrace
-from swopt.techniques.quantization import packed_bits
+from hwlib.reference.core import execute
+from hwlib.timeline import timeline
+from hwlib.unit_latencies import UnitLatencies
+from swopt.compiler import twin
+from swopt.compiler.host import Inputs
+from swopt.compiler.integer_model import IntegerModel
+from swopt.compiler.network import Network
+from swopt.compiler.program import Program, lower, token, unpack, unpack_result, with_inputs
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
 
+BURST_BEATS = 16
+"""Beats over which the DRAM's bandwidth is kept, where the core could take more."""
+
+Bytes = NDArray[np.uint8]
+
 
 class NotBitExact(Exception):
-    """The netlist computed something else than the integer model."""
-
-
-class CyclesDiffer(Exception):
-    """The netlist took another number of cycles than the formula says."""
-
-
-class LayerOnCore(Frozen):
-    """One linear layer of one question on the core."""
-
-    name: str
-    """The layer's name."""
-
-    question: int
-    """Index of the question among those that were simulated."""
-
-    rows: int
-    """Rows of the activations: tokens."""
-
-    depth: int
-    """Length of the inner products."""
-
-    channels: int
-    """Output channels."""
-
-    weight_bits: int
-    """Bits of a weight as the link carries it."""
-
-    cycles: int
-    """Cycles of the layer's program."""
+    """The core computed something else than the integer model."""
 
 
 class ModelOnCore(Frozen):
-    """The linear layers of some questions on the core."""
+    """The whole inferences of some questions on a core."""
 
-    questions: int
-    """Questions that were simulated, one of each image set."""
+    cycles: tuple[int, ...]
+    """Cycles of each question, from its first command until all are complete."""
 
-    layers: tuple[LayerOnCore, ...]
-    """Each layer of each question, in order of execution."""
+    predicted_cycles: tuple[int, ...]
+    """The same as `hwlib.timeline` predicts them."""
+
+    operator_cycles: dict[str, int]
+    """Cycles up to the last completion, shared out among the kinds of operators."""
 
     traffic: Traffic
-    """What all programs together moved and multiplied."""
+    """What all programs together moved and computed, without the stores for comparison."""
+
+    compared_tensors: int
+    """Tensors that were compared with the integer model, all equal."""
 
     compared_values: int
-    """Outputs that were compared with the integer model, all equal."""
+    """Their values."""
 
     engine: str
-    """What simulated the netlist."""
+    """What ran the programs."""
+
+    @property
+    def questions(self) -> int:
+        """Questions that were run."""
+        return len(self.cycles)
 
     @property
     def cycles_per_question(self) -> float:
-        """Mean cycles of the covered operators of one question."""
-        return sum(layer.cycles for layer in self.layers) / self.questions
+        """Mean cycles of one question."""
+        return sum(self.cycles) / self.questions
+
+
+class Engine(Protocol):
+    """Runs programs of one core beside one DRAM."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for reports."""
+        ...
+
+    def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
+        """The DRAM afterwards, the cycle of each completion by queue, and all cycles."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rtl:
+    """The linked netlist in Verilator.
+
+    Attributes:
+        rtlil: The netlist.
+        config: Its knobs.
+        dram: How the DRAM answers.
+        cache_dir: Where built simulators are kept.
+    """
+
+    rtlil: str
+    config: CoreConfig
+    dram: Dram
+    cache_dir: Path
+    name: str = "RTL in Verilator"
+
+    def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
+        """As `Engine.run`."""
+        done = simulate_core(
+            self.rtlil, program.commands, program.dram, self.config, self.cache_dir, self.dram
+        )
+        return np.frombuffer(done.dram, np.uint8), done.completed, done.total_cycles
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The numpy model of the core for the numbers, the timeline for the cycles.
+
+    Attributes:
+        config: The core.
+        dram: How the DRAM answers.
+        latencies: Of the core's units.
+    """
+
+    config: CoreConfig
+    dram: Dram
+    latencies: CoreLatencies
+    name: str = "numpy model of the core, cycles predicted: no C++ compiler for the RTL"
+
+    def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
+        """As `Engine.run`."""
+        after = execute(program.commands, program.dram, self.config)
+        line = timeline(program.commands, self.config, self.dram, self.latencies)
+        completed: dict[Queue, list[int]] = {queue: [] for queue in QUEUES}
+        for command, cycle in zip(program.commands, line.completed, strict=True):
+            completed[queue_of(command)].append(cycle)
+        return after, completed, line.total_cycles
+
+
+def dram_of(target: Target, config: CoreConfig, clock_hz: float) -> Dram:
+    """How the target's DRAM answers a core of some clock; a faster one brings no bandwidth.
+
+    Where the core's link could take more than the DRAM gives, bursts of `BURST_BEATS` are followed
+    by as many idle cycles as it takes, rounded up.
+    """
+    burst_cycles = math.ceil(
+        BURST_BEATS * config.dma_bytes * clock_hz / target.dram_bytes_per_s - 1e-9
+    )
+    gap = max(0, burst_cycles - BURST_BEATS)
+    return Dram(
+        latency_cycles=math.ceil(target.dram_latency_s * clock_hz - 1e-9),
+        burst_beats=BURST_BEATS if gap else 0,
+        gap_cycles=gap,
+    )
 
 
 def one_question_a_set(workload: Workload) -> Questions:
@@ -92,160 +171,129 @@ def one_question_a_set(workload: Workload) -> Questions:
 
 
 def run_on_core(
-    model: CompressedModel,
+    model: IntegerModel,
     questions: Questions,
-    rtlil: str,
-    config: AcceleratorConfig,
-    timings: Timings,
-    cache_dir: Path,
+    config: CoreConfig,
+    engine: Engine,
+    dram: Dram,
+    units: UnitLatencies,
 ) -> ModelOnCore:
-    """Runs every linear layer of the questions' inferences on the netlist.
+    """Runs the inference of each question.
 
     Args:
-        model: The compressed model.
-        questions: What is asked; one inference each.
-        rtlil: The linked netlist of `config`.
+        model: The integer model.
+        questions: What is asked.
         config: The core's knobs.
-        timings: The schedules of the netlist's units.
-        cache_dir: Where built simulators are kept.
+        engine: Runs the programs.
+        dram: How its DRAM answers, for the prediction.
+        units: Latencies of the core's units, likewise.
 
     Raises:
-        NotBitExact: An output differs; the message names layer and place.
-        CyclesDiffer: A command took other cycles than the formula; the message names it.
-        swopt.compiler.lowering.LoweringError: A layer does not fit the core.
+        NotBitExact: A value differs; the message names tensor and place.
+        swopt.compiler.lowering.LoweringError: The model does not fit the core.
         evaluators.silicon.simulation.SimulationError: The netlist hung or broke its protocol.
     """
-    tally = _Tally(config, timings)
-    for trace in model.record(questions):
-        program = lower(trace, config, timings)
-        result = simulate(
-            rtlil, program.commands, program.load_beats, program.store_bytes, cache_dir
-        )
-        tally.check(trace, program, result)
-        tally.count(trace, program)
-    return tally.result(len(questions), "verilator, every layer")
-
-
-def sample_on_core(
-    model: CompressedModel, questions: Questions, config: AcceleratorConfig
-) -> ModelOnCore:
-    """What `run_on_core` finds, without a compiler: a sample is simulated, the rest computed.
-
-    Amaranth's simulator runs the shipped sources. One tile of each shape of layer goes through it
-    and is compared; the cycles of all programs are those of the formula.
-
-    Raises:
-        NotBitExact, CyclesDiffer, swopt.compiler.lowering.LoweringError,
-        evaluators.silicon.simulation.SimulationError: As `run_on_core`.
-    """
-    from evaluators.silicon.interpreted import simulate_interpreted
-
-    tally = _Tally(config, SHIPPED_TIMINGS)
-    array = config.array
-    seen = set()
-    for trace in model.record(questions):
-        shape = (trace.x_q.shape[1], trace.layer.output, packed_bits(trace.layer.weight_bits))
-        if shape not in seen:
-            seen.add(shape)
-            tile = replace(trace, y_q=trace.y_q[: array.rows, : array.columns])
-            program = lower(tile, config, SHIPPED_TIMINGS)
-            result = simulate_interpreted(
-                config, program.commands, program.load_beats, program.store_bytes
-            )
-            tally.check(tile, program, result)
-        tally.count(trace, lower(trace, config, SHIPPED_TIMINGS))
-    return tally.result(len(questions), "amaranth, one tile of each shape, other cycles by formula")
-
-
-class _Tally:
-    """Adds up what the layers of some questions took, and holds each to model and formula."""
-
-    def __init__(self, config: AcceleratorConfig, timings: Timings) -> None:
-        self._config, self._timings = config, timings
-        self._layers: list[LayerOnCore] = []
-        self._traffic = Traffic()
-        self._compared = 0
-
-    def check(self, trace: LinearTrace, program: Program, result: SimulationResult) -> None:
-        """Holds a simulated program to the integer model and to the formula."""
-        _check_outputs(trace, unpack(program, result.store))
-        _check_cycles(trace, program.commands, result, self._config, self._timings)
-        self._compared += trace.y_q.size
-
-    def count(self, trace: LinearTrace, program: Program) -> None:
-        """Counts a layer's cycles, which `check` held equal to the formula's, and its traffic."""
-        cycles = program_cycles(program.commands, self._config, self._timings)
-        self._layers.append(_on_core(trace, cycles))
-        self._traffic += program_traffic(program.commands, self._config)
-
-    def result(self, questions: int, engine: str) -> ModelOnCore:
-        """All of it."""
-        return ModelOnCore(
-            questions=questions,
-            layers=tuple(self._layers),
-            traffic=self._traffic,
-            compared_values=self._compared,
-            engine=engine,
-        )
-
-
-def lower(trace: LinearTrace, config: AcceleratorConfig, timings: Timings) -> Program:
-    """The program of one recorded linear layer on a core, or of the upper left part of it.
-
-    Rows and channels are those of `trace.y_q`, which may be fewer than the layer has.
-    """
-    layer = trace.layer
-    rows, channels = trace.y_q.shape
-    requantized = layer.output == "int8"
-    return lower_matmul(
-        trace.x_q[:rows],
-        layer.weight[:channels].numpy(),
-        layer.bias[:channels].numpy(),
-        layer.multiplier[:channels].numpy() if requantized else None,
-        layer.shift[:channels].numpy() if requantized else None,
-        layer.output_zero_point if requantized else 0,
-        layer.output,
-        packed_bits(layer.weight_bits),
-        config,
-        timings,
+    known: dict[tuple[int, ...], _Lowered] = {}
+    asked: list[_Lowered] = []
+    tensors = values = 0
+    for inputs in model.host.inputs(questions):
+        lengths = (len(inputs.patches), len(inputs.words))
+        if lengths not in known:
+            known[lengths] = _lowered(model.network, inputs, config, engine)
+        compared = hold_to_model(model.network, inputs, known[lengths].traced, engine)
+        tensors += len(compared)
+        values += sum(compared)
+        asked.append(known[lengths])
+    latencies = CoreLatencies.of(units)
+    return ModelOnCore(
+        cycles=tuple(each.cycles for each in asked),
+        predicted_cycles=tuple(
+            timeline(each.commands, config, dram, latencies).total_cycles for each in asked
+        ),
+        operator_cycles=dict(sum((Counter(each.operator_cycles) for each in asked), Counter())),
+        traffic=sum((traffic(each.commands, config) for each in asked), Traffic()),
+        compared_tensors=tensors,
+        compared_values=values,
+        engine=engine.name,
     )
 
 
-def _check_outputs(trace: LinearTrace, y: np.ndarray) -> None:
-    different = np.argwhere(y != trace.y_q)
+@dataclass(frozen=True)
+class _Lowered:
+    """The programs of questions of some lengths, and how long the plain one takes."""
+
+    traced: Program
+    commands: Sequence[AnyCommand]
+    cycles: int
+    operator_cycles: Mapping[str, int]
+
+
+def _lowered(network: Network, inputs: Inputs, config: CoreConfig, engine: Engine) -> _Lowered:
+    program = lower(network, inputs, config)
+    after, completed, cycles = engine.run(program)
+    hold_answer(network, inputs, program, after)
+    by_kind: dict[str, int] = {}
+    shares = completed_cycles(program, network, completed)
+    for operator, share in zip(network.operators, shares, strict=True):
+        by_kind[kind(operator)] = by_kind.get(kind(operator), 0) + share
+    traced = lower(network, inputs, config, trace=True)
+    return _Lowered(traced, program.commands, cycles, by_kind)
+
+
+def hold_to_model(
+    network: Network, inputs: Inputs, traced: Program, engine: Engine
+) -> tuple[int, ...]:
+    """Compares every tensor of one inference with the integer model.
+
+    Args:
+        network: The integer model.
+        inputs: The question's tensors.
+        traced: The program that stores every tensor, of a question of the same lengths.
+        engine: Runs it.
+
+    Returns:
+        The number of values of each tensor, all equal.
+
+    Raises:
+        NotBitExact: A value differs, or a tensor is not stored.
+    """
+    program = replace(traced, dram=with_inputs(traced, inputs))
+    after, _, _ = engine.run(program)
+    expected = twin.results(network, inputs)
+    stored = {result.name for result in program.results} | {network.logits}
+    if missing := {operator.y for operator in network.operators} - stored:
+        raise NotBitExact(f"the program stores no tensor {', '.join(sorted(missing))} to compare")
+    for result in program.results:
+        found = unpack_result(program, result, after)
+        _hold(result.name, found, expected[result.operator])
+    hold_answer(network, inputs, program, after)
+    return tuple(expected[result.operator].size for result in program.results)
+
+
+def hold_answer(network: Network, inputs: Inputs, program: Program, after: Bytes) -> None:
+    """Holds logits and token in the DRAM after a program to the integer model's.
+
+    Raises:
+        NotBitExact: A logit or the token is another one.
+    """
+    if program.logits is None:
+        return
+    name = program.logits.name
+    logits = twin.tensors(network, inputs)[name]
+    _hold(name, unpack(program, after)[name], logits)
+    answer = int(np.argmax(logits[-1]))
+    if token(program, after) != answer:
+        raise NotBitExact(
+            f"the core's token is {token(program, after)}, the integer model's {answer}"
+        )
+
+
+def _hold(name: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
+    different = np.argwhere(found != expected)
     if len(different):
         row, channel = (int(index) for index in different[0])
         raise NotBitExact(
-            f"layer {trace.name}: the RTL gives {y[row, channel]} at row {row}, channel {channel}, "
-            f"the integer model {trace.y_q[row, channel]}; "
-            f"{len(different)} of {y.size} outputs differ"
+            f"tensor {name}: the core gives {found[row, channel]} at token {row}, channel "
+            f"{channel}, the integer model {expected[row, channel]}; {len(different)} of "
+            f"{found.size} values differ"
         )
-
-
-def _check_cycles(
-    trace: LinearTrace,
-    commands: Sequence[Command],
-    result: SimulationResult,
-    config: AcceleratorConfig,
-    timings: Timings,
-) -> None:
-    for index, (command, cycles) in enumerate(zip(commands, result.cycles, strict=True)):
-        formula = command_cycles(command, config, timings)
-        if cycles != formula:
-            raise CyclesDiffer(
-                f"layer {trace.name}: command {index}, {command.kind}, took {cycles} cycles "
-                f"on the RTL and {formula} by the formula"
-            )
-
-
-def _on_core(trace: LinearTrace, cycles: int) -> LayerOnCore:
-    rows, depth = trace.x_q.shape
-    return LayerOnCore(
-        name=trace.name,
-        question=trace.question,
-        rows=rows,
-        depth=depth,
-        channels=trace.y_q.shape[1],
-        weight_bits=packed_bits(trace.layer.weight_bits),
-        cycles=cycles,
-    )

@@ -62,18 +62,16 @@ METRICS: tuple[Metric, ...] = (
         least_tolerance=0.02,
     ),
     Metric(name="model_bytes", direction="none", doc="bytes of the packed linear weights"),
-    Metric(
-        name="cycles", direction="none", doc="cycles of the covered operators per question, RTL"
-    ),
+    Metric(name="cycles", direction="none", doc="cycles of a question's whole inference, RTL"),
     Metric(
         name="clock_hz",
         direction="none",
-        doc="fastest clock of the netlist and of the DRAM link, typical corner, before layout",
+        doc="the netlist's fastest clock, or the target's; typical corner, before layout",
     ),
     Metric(
         name="latency_s",
         direction="minimize",
-        doc="cycles of the covered operators per answered question over the clock",
+        doc="cycles of a question's whole inference over the clock; no less than DRAM takes",
     ),
     Metric(name="area_um2", direction="none", doc="area of logic cells and SRAM macros"),
     Metric(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 from pydantic import Field
@@ -19,7 +19,7 @@ from evaluators.design import DesignPoint
 from evaluators.energy import Energy, modelled_energy
 from evaluators.metrics import Evaluation, Provenance, Stage, Status, Verdict
 from evaluators.target import Target
-from hwlib.cycles import SHIPPED_TIMINGS, Timings
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from evaluators.latency import ModelOnCore
     from evaluators.silicon.cost import SiliconCost
     from hwlib.elaborate import UnitNetlist
-    from swopt.compressed import CompressedModel
+    from swopt.compiler.integer_model import IntegerModel
     from swopt.workloads.workload import Workload
 
 Value = TypeVar("Value", bound=Frozen)
@@ -40,9 +40,6 @@ class ModelScore(Frozen):
     metrics: dict[str, float]
     """NLL and accuracy by metric name, and the bytes of the packed weights."""
 
-    float_operators: tuple[str, ...]
-    """What ran in float."""
-
 
 class Scores(Frozen):
     """A model's log-probabilities over the answer set."""
@@ -51,15 +48,22 @@ class Scores(Frozen):
     """One row a question, one column an answer."""
 
 
+class Lowered(Frozen):
+    """That a model fits a core."""
+
+    commands: int
+    """Commands of the program of one question."""
+
+
 class Netlist(Frozen):
     """A linked core."""
 
     rtlil: str
-    """RTLIL text, top module `accelerator`."""
+    """RTLIL text, top module `core`."""
 
 
 class Pipeline(Frozen):
-    """Accuracy, RTL simulation, synthesis and timing, energy."""
+    """Accuracy, lowering, synthesis and timing, RTL simulation, energy."""
 
     name: str = "pipeline"
     """Name in evaluations."""
@@ -99,14 +103,31 @@ class Pipeline(Frozen):
     def test(self, design: DesignPoint) -> dict[str, dict[str, float]]:
         """Scores design, baseline and float model on the test questions, by image set."""
         from evaluators.accuracy import answer, figures_by_set
-        from swopt.plan import CompressionPlan, compress
+        from swopt.compiler.integer_model import integer_model
 
         workload = self._workload()
         ours, baseline = (
-            answer(workload, compress(workload, plan), "test")
-            for plan in (design.compression, CompressionPlan())
+            answer(
+                workload,
+                integer_model(workload, each.compression, each.hardware.exponential_entries),
+                "test",
+            )
+            for each in (design, DesignPoint())
         )
         return figures_by_set(ours, baseline, answer(workload, None, "test"))
+
+    def units(self, design: DesignPoint) -> "dict[UnitName, UnitNetlist]":
+        """Netlists of the design's edits, by unit.
+
+        Raises:
+            ValueError: The gate refuses one.
+        """
+        units = {}
+        for edit, verdict in zip(design.edits, self._judged(design), strict=True):
+            if verdict.netlist is None:
+                raise ValueError(f"edit of {edit.unit} refused: {verdict.reason}")
+            units[edit.unit] = verdict.netlist
+        return units
 
     def _judged(self, design: DesignPoint) -> "list[Judgement]":
         from evaluators.gate.check import Judgement
@@ -117,13 +138,17 @@ class Pipeline(Frozen):
             return [
                 Judgement(unit=edit.unit, accepted=False, reason=reason) for edit in design.edits
             ]
-        return [self._judgement(edit) for edit in design.edits]
+        return [self._judgement(edit, design.hardware) for edit in design.edits]
 
-    def _judgement(self, edit: RtlEdit) -> "Judgement":
+    def _judgement(self, edit: RtlEdit, config: CoreConfig) -> "Judgement":
         from evaluators.gate.check import Judgement, judge
+        from hwlib.contracts.table import contract_of, units_of
 
+        # A verdict hangs on what the core gives to the unit's class, not on its other knobs.
+        there = edit.unit in units_of(config)
         inputs = {
             "edit": edit.model_dump_json(),
+            "arguments": str(contract_of(edit.unit, config).class_arguments) if there else "none",
             "playbook": " ".join(sorted(self.playbook)),
             "code": cache.code_sha256(),
             "tools": str(_versions("amaranth", "verilator", "pyosys")),
@@ -133,7 +158,7 @@ class Pipeline(Frozen):
             "gate",
             cache.key(inputs),
             Judgement,
-            lambda: judge(edit, self.playbook, self.cache_dir / "simulators"),
+            lambda: judge(edit, config, self.playbook, self.cache_dir / "simulators"),
         )
 
     def _workload(self) -> "Workload":
@@ -154,7 +179,7 @@ class _Bench:
         self.details: dict[str, str | float | int] = {}
         self.provenance: list[Provenance] = []
         self._pipeline, self._design, self._target = pipeline, design, target
-        self._compressed: CompressedModel | None = None
+        self._integer: IntegerModel | None = None
 
     def measure(self, on_stage: Stage) -> None:
         """Every stage in turn; what one raises ends the measurement."""
@@ -162,19 +187,22 @@ class _Bench:
         workload = self._pipeline._workload()
         model = {
             "compression": self._design.compression.model_dump_json(),
+            "exponential_entries": str(self._design.hardware.exponential_entries),
             "workload": str(sorted(workload.data_sha256.items())),
         }
         score = self._score(workload, model)
+        on_stage("lowering")
+        self._lower(workload, model)
         on_stage("elaboration")
-        units = self._units()
-        timings = SHIPPED_TIMINGS | {unit: netlist.timing for unit, netlist in units.items()}
+        units = self._pipeline.units(self._design)
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
-        on_stage("RTL simulation")
-        on_core = self._run_on_core(workload, rtlil, timings, model | netlist)
         on_stage("synthesis")
         silicon = self._silicon(rtlil, netlist)
-        self._fill(score, on_core, silicon)
+        clock_hz = self._clock_hz(silicon)
+        on_stage("RTL simulation")
+        on_core = self._run_on_core(workload, rtlil, units, clock_hz, model | netlist)
+        self._fill(score, on_core, silicon, clock_hz)
 
     def _score(self, workload: "Workload", inputs: dict[str, str]) -> ModelScore:
         from evaluators.accuracy import Answered, answer, validation_metrics
@@ -190,8 +218,7 @@ class _Bench:
             kept = self._kept("uncompressed", data, tools, Scores, uncompressed)
             theirs = Answered(np.array(kept.log_probabilities), ours.labels, ours.sets)
             return ModelScore(
-                metrics=validation_metrics(ours, theirs) | {"model_bytes": model.model_bytes},
-                float_operators=model.float_operators,
+                metrics=validation_metrics(ours, theirs) | {"model_bytes": model.model_bytes}
             )
 
         check(self._design.compression, workload.layers)
@@ -199,24 +226,36 @@ class _Bench:
         data = {"workload": inputs["workload"]}
         return self._stage("accuracy", inputs, tools, ModelScore, measure)
 
-    def _model(self, workload: "Workload") -> "CompressedModel":
-        """The compressed model, made once and only if a stage has to be measured."""
-        from swopt.plan import compress
+    def _model(self, workload: "Workload") -> "IntegerModel":
+        """The integer model, made once and only if a stage has to be measured."""
+        from swopt.compiler.integer_model import integer_model
 
-        if self._compressed is None:
-            self._compressed = compress(workload, self._design.compression)
-        return self._compressed
+        if self._integer is None:
+            self._integer = integer_model(
+                workload, self._design.compression, self._design.hardware.exponential_entries
+            )
+        return self._integer
 
-    def _units(self) -> "dict[UnitName, UnitNetlist]":
-        units = {}
-        for judged in self._pipeline._judged(self._design):
-            if judged.netlist is None:
-                raise ValueError(f"edit of {judged.unit} refused: {judged.reason}")
-            units[judged.netlist.unit] = judged.netlist
-        return units
+    def _lower(self, workload: "Workload", inputs: dict[str, str]) -> None:
+        """Finds out early whether the model fits the core.
+
+        Raises:
+            ValueError: It does not.
+        """
+        from evaluators.latency import one_question_a_set
+        from swopt.compiler.program import lower
+
+        def measure() -> Lowered:
+            model = self._model(workload)
+            question = model.host.inputs(one_question_a_set(workload))[0]
+            program = lower(model.network, question, self._design.hardware)
+            return Lowered(commands=len(program.commands))
+
+        inputs = inputs | {"hardware": self._design.hardware.model_dump_json()}
+        self._kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
 
     def _netlist(self, units: "Mapping[UnitName, UnitNetlist]") -> str:
-        from hwlib.elaborate import elaborate
+        from hwlib.elaborate import elaborate_core
 
         inputs = {"hardware": self._design.hardware.model_dump_json()}
         inputs |= {unit: netlist.model_dump_json() for unit, netlist in units.items()}
@@ -226,34 +265,9 @@ class _Bench:
             inputs,
             ("amaranth",),
             Netlist,
-            lambda: Netlist(rtlil=elaborate(config, units)),
+            lambda: Netlist(rtlil=elaborate_core(config, units)),
         )
         return kept.rtlil
-
-    def _run_on_core(
-        self, workload: "Workload", rtlil: str, timings: Timings, inputs: dict[str, str]
-    ) -> "ModelOnCore":
-        from evaluators.latency import (
-            ModelOnCore,
-            one_question_a_set,
-            run_on_core,
-            sample_on_core,
-        )
-        from evaluators.silicon import verilator
-
-        missing = verilator.available()
-
-        def measure() -> ModelOnCore:
-            model, config = self._model(workload), self._design.hardware
-            questions = one_question_a_set(workload)
-            if missing:
-                return sample_on_core(model, questions, config)
-            simulators = self._pipeline.cache_dir / "simulators"
-            return run_on_core(model, questions, rtlil, config, timings, simulators)
-
-        tools = ("amaranth", "verilator", "pyosys", "torch", "transformers")
-        inputs = inputs | {"engine": "amaranth" if missing else "verilator"}
-        return self._stage("rtl_simulation", inputs, tools, ModelOnCore, measure)
 
     def _silicon(self, rtlil: str, inputs: dict[str, str]) -> "SiliconCost":
         from evaluators.silicon.cost import SiliconCost, silicon_cost
@@ -265,6 +279,55 @@ class _Bench:
             SiliconCost,
             lambda: silicon_cost(rtlil, self._pipeline.cache_dir / "silicon"),
         )
+
+    def _clock_hz(self, silicon: "SiliconCost") -> float:
+        """The clock that the design runs at.
+
+        Raises:
+            ValueError: The target asks for one that the netlist does not reach.
+        """
+        fastest_hz, wanted_hz = 1 / silicon.worst_path_s, self._target.clock_hz
+        if wanted_hz is None:
+            return fastest_hz
+        if wanted_hz > fastest_hz:
+            raise ValueError(
+                f"the netlist reaches {fastest_hz / 1e6:.0f} MHz, not the target's clock_hz of "
+                f"{wanted_hz / 1e6:.0f} MHz; its worst path is in {silicon.worst_path_module}"
+            )
+        return wanted_hz
+
+    def _run_on_core(
+        self,
+        workload: "Workload",
+        rtlil: str,
+        units: "Mapping[UnitName, UnitNetlist]",
+        clock_hz: float,
+        inputs: dict[str, str],
+    ) -> "ModelOnCore":
+        from evaluators import latency
+        from evaluators.silicon import verilator
+        from hwlib.cycles import CoreLatencies
+        from hwlib.elaborate import latencies_of
+
+        config = self._design.hardware
+        dram = latency.dram_of(self._target, config, clock_hz)
+        latencies = latencies_of(config, units)
+        engine: latency.Engine
+        if verilator.available():
+            engine = latency.Predicted(config, dram, CoreLatencies.of(latencies))
+        else:
+            simulators = self._pipeline.cache_dir / "simulators"
+            engine = latency.Rtl(rtlil, config, dram, simulators)
+
+        def measure() -> latency.ModelOnCore:
+            questions = latency.one_question_a_set(workload)
+            return latency.run_on_core(
+                self._model(workload), questions, config, engine, dram, latencies
+            )
+
+        tools = ("amaranth", "verilator", "pyosys", "torch", "transformers")
+        inputs = inputs | {"engine": engine.name, "dram": dram.model_dump_json()}
+        return self._stage("rtl_simulation", inputs, tools, latency.ModelOnCore, measure)
 
     def _stage(
         self,
@@ -298,13 +361,14 @@ class _Bench:
         key = cache.key(inputs | {"tools": versions, "code": cache.code_sha256()})
         return cache.remembered(self._pipeline.cache_dir, room, key, kind, measure)
 
-    def _fill(self, score: ModelScore, on_core: "ModelOnCore", silicon: "SiliconCost") -> None:
+    def _fill(
+        self, score: ModelScore, on_core: "ModelOnCore", silicon: "SiliconCost", clock_hz: float
+    ) -> None:
         """The figures of the design from those of its stages."""
-        config, target = self._design.hardware, self._target
-        fastest_hz = 1 / silicon.worst_path_s
-        link_hz = target.dram_bytes_per_s / config.dma.bytes_per_cycle
-        clock_hz = min(fastest_hz, link_hz)
-        latency_s = on_core.cycles_per_question / clock_hz
+        config, target, moved = self._design.hardware, self._target, on_core.traffic.dram_bytes
+        core_s = on_core.cycles_per_question / clock_hz
+        dram_s = moved / on_core.questions / target.dram_bytes_per_s
+        latency_s = max(core_s, dram_s)
         energy = modelled_energy(
             on_core.traffic,
             config,
@@ -319,23 +383,28 @@ class _Bench:
             "area_um2": silicon.area_um2,
             "energy_j": energy.total_j / on_core.questions,
         }
+        busy = on_core.traffic.element_cycles / (config.rows * config.columns)
         self.details |= {
             "worst_path_unit": silicon.worst_path_module,
             "worst_path": silicon.worst_path,
-            "clock_limited_by": "DRAM link" if link_hz < fastest_hz else "netlist",
-            "netlist_clock_hz": fastest_hz,
+            "netlist_clock_hz": 1 / silicon.worst_path_s,
+            "latency_limited_by": "DRAM bandwidth" if dram_s > core_s else "core",
+            "utilization_array": busy / sum(on_core.cycles),
             "sram_area_um2": silicon.sram_area_um2,
             "rtl_engine": on_core.engine,
             "rtl_questions": on_core.questions,
-            "rtl_outputs_compared": on_core.compared_values,
-            "float_operators": ", ".join(score.float_operators),
+            "rtl_tensors_compared": on_core.compared_tensors,
+            "rtl_values_compared": on_core.compared_values,
+            "cycles_predicted": sum(on_core.predicted_cycles) / on_core.questions,
         }
         self.details |= _energy_shares(energy)
+        self.details |= _cycle_shares(on_core)
+        self.details |= _unit_areas(silicon)
 
 
 def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
     """Runs `measure`; a fault of the design or of a tool on it as status and reason."""
-    from evaluators.latency import CyclesDiffer, NotBitExact
+    from evaluators.latency import NotBitExact
     from evaluators.silicon.assembly import AssemblyError
     from evaluators.silicon.simulation import SimulationError
     from evaluators.silicon.sta import TimingError
@@ -344,7 +413,6 @@ def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
 
     tool_faults = (
         NotBitExact,
-        CyclesDiffer,
         SimulationError,
         ToolFailed,
         ToolMissing,
@@ -368,6 +436,17 @@ def _energy_shares(energy: Energy) -> dict[str, float]:
         f"energy_share_{name.removesuffix('_j')}": value / energy.total_j
         for name, value in energy.model_dump().items()
     }
+
+
+def _cycle_shares(on_core: "ModelOnCore") -> dict[str, float]:
+    whole = sum(on_core.operator_cycles.values())
+    return {f"cycles_share_{kind}": n / whole for kind, n in on_core.operator_cycles.items() if n}
+
+
+def _unit_areas(silicon: "SiliconCost") -> dict[str, float]:
+    """Cell area of each unit that an edit may replace, all its instances together."""
+    areas = silicon.area_by_module_um2
+    return {f"area_um2_of_{unit}": areas[unit] for unit in get_args(UnitName) if unit in areas}
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Per operator: products, memory accesses and DRAM bytes of a program, beside the least there are.
 
 Everything is counted from the commands; nothing is simulated. Each engine is taken at the rate that
-docs/core.md gives it without conflicts, so the roof of an operator is a bound on its cycles, not a
-forecast: the drain, the vector engine and waits come on top.
+docs/accelerator.md gives it without conflicts, so the roof of an operator is a bound on its cycles,
+not a forecast: the drain, the vector engine and waits come on top.
 """
 
 from bisect import bisect_right
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Self
 
+from evaluators.traffic import array_cycles
 from hwlib.commands import (
     CHANNEL_BYTES,
     QUEUES,
@@ -24,7 +25,7 @@ from hwlib.commands import (
     reads,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.linear_program import form_of, packed_bits
 from swopt.compiler.network import read_by
@@ -173,7 +174,7 @@ def completed_cycles(
 
     for command, operator, end in zip(program.commands, program.operators, ended, strict=True):
         if isinstance(command, Matmul) and end > clock:
-            give(end - _array_cycles_of(command))
+            give(end - array_cycles(command))
             shares[operator] += end - clock
             clock = end
     give(max(cycles, default=0))
@@ -183,13 +184,13 @@ def completed_cycles(
 def _of_command(command: AnyCommand, config: CoreConfig) -> Work:
     read = _words(reads(command))
     written = _words(writes(command))
-    array_cycles = array_products = 0
+    busy_cycles = array_products = 0
     moved = {"read": (0, 0), "written": (0, 0)}
     match command:
         case Matmul():
-            array_cycles = _array_cycles_of(command)
+            busy_cycles = array_cycles(command)
             elements = config.rows * config.columns
-            array_products = array_cycles * elements * PRODUCTS[command.precision]
+            array_products = busy_cycles * elements * PRODUCTS[command.precision]
         case Load() | Store():
             count = beats(command, config)
             stream = "read" if isinstance(command, Load) else "written"
@@ -198,7 +199,7 @@ def _of_command(command: AnyCommand, config: CoreConfig) -> Work:
             pass
     return Work(
         array_products=array_products,
-        array_cycles=array_cycles,
+        array_cycles=busy_cycles,
         read_bytes=moved["read"][0],
         read_cycles=moved["read"][1],
         written_bytes=moved["written"][0],
@@ -208,12 +209,6 @@ def _of_command(command: AnyCommand, config: CoreConfig) -> Work:
         weight_reads=read.get("weights", 0),
         weight_writes=written.get("weights", 0),
     )
-
-
-def _array_cycles_of(command: Matmul) -> int:
-    """Cycles in which the array fetches for a matmul."""
-    # A word of activations holds two channels, which 8x8 takes one after the other.
-    return command.depth * (2 if command.precision == "8x8" else 1)
 
 
 def _words(spans: Sequence[tuple[str, int, int]]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The search space, read off the types of a design: one declaration for every reader.
 
 A knob is a leaf of the models under `DesignPoint.hardware` and `DesignPoint.compression`, named by
-its path (`hardware.array.rows`). What Optuna samples, what `--set` accepts, what `dovetail knobs`
+its path (`hardware.rows`). What Optuna samples, what `--set` accepts, what `dovetail knobs`
 prints and what an agent may answer all come from here. RTL edits are no knobs: a role of its own
 writes them, and `set_knob` refuses them.
 
@@ -38,7 +38,7 @@ class Knob(Frozen):
     """One knob of a design."""
 
     path: str
-    """Where it stands in a design, e.g. `hardware.array.rows`."""
+    """Where it stands in a design, e.g. `hardware.rows`."""
 
     kind: Literal["choice", "integer", "number", "indices", "table"]
     """`indices`: an ascending tuple; `table`: values by name, for agents only."""
@@ -292,8 +292,8 @@ def _check(k: Knob, value: Any) -> None:
                 isinstance(name, str) and v in k.choices for name, v in value.items()
             )
     if not ok:
-        shown = json.dumps(value, default=repr)[:60]
-        raise ValueError(f"{k.path}: {shown} is not {k.type} (the default is {k.default})")
+        shown, default = json.dumps(value, default=repr)[:60], json.dumps(k.default)
+        raise ValueError(f"{k.path}: {shown} is not {k.type} (the default is {default})")
 
 
 def _knobs_of(model: type[BaseModel], path: str) -> list[Knob]:

@@ -18,11 +18,17 @@ class Target(Frozen):
     name: Technology = "nangate45"
     """Name of the technology."""
 
-    area_limit_um2: Positive = 400_000.0
+    area_limit_um2: Positive = 1_000_000.0
     """Largest area of a feasible design: logic and SRAM macros, before layout."""
 
+    clock_hz: Positive | None = None
+    """Clock that every design has to reach and runs at; None takes the fastest of each netlist."""
+
     dram_bytes_per_s: Positive = 12.8e9
-    """Bandwidth of the DRAM (LPDDR4-3200, 32 bits); no clock is faster than this link."""
+    """Bandwidth of the DRAM (LPDDR4-3200, 32 bits), reads and writes together."""
+
+    dram_latency_s: Annotated[float, Field(ge=0, le=1e-3)] = 100e-9
+    """From a request that the core sends to the first byte of its answer."""
 
     dram_energy_j_per_byte: Positive = 40e-12
     """Energy of one byte over the DRAM interface (LPDDR4, about 5 pJ a bit)."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from evaluators.accuracy import Answered, answer, figures, validation_metrics
-from swopt.plan import CompressionPlan, compress
+from swopt.compiler.integer_model import integer_model
+from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.tiny_vlm import blocks
@@ -49,7 +50,7 @@ def look_at_validation(workload: Workload) -> list[str]:
         "|---|---|---|---|",
     ]
     for name, plan in plans(workload).items():
-        model = compress(workload, plan)
+        model = integer_model(workload, plan)
         seen = validation_metrics(answer(workload, model, "val"), uncompressed)
         rows.append(
             f"| {name} | {model.model_bytes} | {seen['nll_increase_nats']:+.4f} ± "
@@ -60,7 +61,7 @@ def look_at_validation(workload: Workload) -> list[str]:
 
 def look_at_test(workload: Workload) -> list[str]:
     """Figures of the uncompressed model and of the baseline on each set's test questions."""
-    baseline = compress(workload, CompressionPlan())
+    baseline = integer_model(workload, CompressionPlan())
     models = {
         "float32": answer(workload, None, "test"),
         "w8a8 integers": answer(workload, baseline, "test"),

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.frozen import Frozen
 
 COMMAND_BITS = 256

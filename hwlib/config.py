@@ -1,68 +1,113 @@
-"""The knobs of the accelerator."""
+"""The knobs of the core that runs a whole model."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hwlib.frozen import Frozen
 
-Bytes = Literal[8192, 16384, 32768, 65536]
+LANE_BYTES = 2
+"""Bytes of one lane in a word of a memory: one int16, or two int8 that follow one another."""
+
+WEIGHT_BANKS = 2
+"""Banks of the weight memory: one is filled while the other is read."""
+
+ENTRY_BITS = 64
+"""One entry of a channel table: bias 32, multiplier 16, shift 6, and 10 bits that are ignored."""
+
+CHANNEL_TABLES = 2
+"""That of the drain and that of the vector engine."""
+
+Side = Literal[4, 8, 16, 32]
+
+MemoryBytes = Literal[
+    8192, 16384, 32768, 49152, 65536, 98304, 131072, 163840, 196608, 229376, 262144
+]
 
 
-class ArrayConfig(Frozen):
-    """The output-stationary systolic array of int8 elements with 32-bit accumulators."""
+class Banks(NamedTuple):
+    """The equal SRAMs of one memory."""
 
-    rows: Literal[4, 8, 16] = 8
-    """Elements along the activation side: output rows computed at once."""
+    banks: int
+    """How many there are."""
+    words: int
+    """Words of each."""
+    bits: int
+    """Bits of a word."""
 
-    columns: Literal[4, 8, 16] = 8
+
+class CoreConfig(Frozen):
+    """One core: an outer-product array between two memories, a vector engine, and DMA."""
+
+    rows: Side = 8
+    """Elements along the activation side, and vector lanes: tokens computed at once."""
+
+    columns: Side = 8
     """Elements along the weight side: output channels computed at once."""
 
+    activation_bytes: MemoryBytes = 65536
+    """Capacity of the activation memory; a word holds `LANE_BYTES` for each row."""
 
-class DmaConfig(Frozen):
-    """The link to DRAM, one beat a cycle in each direction."""
+    activation_banks: Literal[2, 4, 8] = 4
+    """Single-port banks of the activation memory; words that follow one another lie in turn in
+    each."""
 
-    bytes_per_cycle: Literal[4, 8, 16] = 8
-    """Width of the load and of the store stream, in bytes."""
+    weight_bytes: MemoryBytes = 16384
+    """Capacity of the weight memory; a word holds `LANE_BYTES` for each column."""
 
+    channel_entries: Literal[256, 512, 1024, 2048] = 512
+    """Entries of each of the two channel tables: of the drain and of the vector engine."""
 
-class ScratchpadConfig(Frozen):
-    """On-chip SRAM, one bank for each operand."""
+    dma_bytes: Literal[4, 8, 16, 32] = 8
+    """Width of the read and of the write stream to DRAM, in bytes a cycle."""
 
-    activation_bytes: Bytes = 16384
-    """Capacity of the activation bank; a word holds one int8 for each array row."""
+    exponential_entries: Literal[4, 8, 16, 32] = 16
+    """Entries of the exponential's table over one octave."""
 
-    weight_bytes: Bytes = 16384
-    """Capacity of the weight bank; a word holds one int8 for each array column."""
+    mac_stages: Literal[2, 3] = 2
+    """Cycles from operands at an element to their sum: 3 with a register behind the products."""
 
+    accumulator_bits: Literal[20, 24, 28, 32] = 32
+    """Bits of an element's sum, which wraps; lowering proves that no model's sum does."""
 
-class AcceleratorConfig(Frozen):
-    """One accelerator, as the hardware architect would order it."""
+    queue_depth: Annotated[int, Field(ge=1, le=16)] = 4
+    """Commands that each queue holds."""
 
-    array: ArrayConfig = ArrayConfig()
-    """The systolic array."""
-
-    dma: DmaConfig = DmaConfig()
-    """The link to DRAM."""
-
-    scratchpad: ScratchpadConfig = ScratchpadConfig()
-    """The operand banks."""
+    composable: bool = False
+    """Whether the elements are composed of 4-bit products: two products a cycle at 4-bit weights,
+    four where activations have 4 bits too."""
 
     @property
     def activation_words(self) -> int:
-        """Words of the activation bank."""
-        return self.scratchpad.activation_bytes // self.array.rows
+        """Words of the activation memory."""
+        return self.activation_bytes // (LANE_BYTES * self.rows)
 
     @property
     def weight_words(self) -> int:
-        """Words of the weight bank."""
-        return self.scratchpad.weight_bytes // self.array.columns
+        """Words of the weight memory."""
+        return self.weight_bytes // (LANE_BYTES * self.columns)
+
+    @property
+    def activation_memory(self) -> Banks:
+        """The SRAMs of the activation memory."""
+        banks = self.activation_banks
+        return Banks(banks, self.activation_words // banks, 8 * LANE_BYTES * self.rows)
+
+    @property
+    def weight_memory(self) -> Banks:
+        """The SRAMs of the weight memory."""
+        words = self.weight_words // WEIGHT_BANKS
+        return Banks(WEIGHT_BANKS, words, 8 * LANE_BYTES * self.columns)
+
+    @property
+    def channel_tables(self) -> Banks:
+        """The SRAMs of the two channel tables."""
+        return Banks(CHANNEL_TABLES, self.channel_entries, ENTRY_BITS)
 
     @model_validator(mode="after")
-    def _array_is_not_too_oblong(self) -> Self:
-        if max(self.array.rows, self.array.columns) > 4 * min(self.array.rows, self.array.columns):
+    def _lawful(self) -> Self:
+        if max(self.rows, self.columns) > 4 * min(self.rows, self.columns):
             raise ValueError(
-                f"array of {self.array.rows} x {self.array.columns}: "
-                "one side may be at most 4 times the other"
+                f"array of {self.rows} x {self.columns}: one side may be at most 4 times the other"
             )
         return self

@@ -8,17 +8,13 @@ from hwlib.blocks.banked_memory import BankedMemory
 from hwlib.blocks.cells import Cells, sram_name
 from hwlib.blocks.dispatcher import Dispatcher
 from hwlib.blocks.dma import BEATS_BITS, DRAM_ADDRESS_BITS, LoadUnit, StoreUnit
-from hwlib.blocks.drain_lane import ENTRY_BITS
 from hwlib.blocks.drain_unit import DrainUnit
 from hwlib.blocks.operand_fetch import OperandFetch
 from hwlib.blocks.outer_product import OuterProductArray
 from hwlib.blocks.vector_engine import VectorEngine
 from hwlib.commands import COMMAND_BITS, QUEUES
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import ENTRY_BITS, LANE_BYTES, WEIGHT_BANKS, CoreConfig
 from hwlib.unit_latencies import UnitLatencies
-
-WEIGHT_BANKS = 2
-"""Banks of the weight memory: one is filled while the other is read."""
 
 
 class Core(wiring.Component):

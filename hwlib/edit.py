@@ -6,8 +6,16 @@ from pydantic import Field
 
 from hwlib.frozen import Frozen
 
-UnitName = Literal["element", "requantizer"]
-"""The units that an edit may replace: the files of `hwlib/units/`."""
+UnitName = Literal[
+    "mac",
+    "composable_mac",
+    "rescaler",
+    "activation",
+    "exponential",
+    "inverse_sqrt",
+    "reciprocal",
+]
+"""The units that an edit may replace: files of `hwlib/units/`. A core has one of the first two."""
 
 
 class UnitTiming(Frozen):
@@ -24,7 +32,8 @@ class RtlEdit(Frozen):
     """The unit that is replaced."""
 
     source: Annotated[str, Field(min_length=1, max_length=65536)]
-    """The new file: a Python module that defines the class which the unit's contract names."""
+    """The new file: a Python module that defines the class which the unit's contract names, with
+    the arguments of the shipped one."""
 
     latency: Annotated[int, Field(ge=1, le=8)]
     """The latency in cycles that the author claims; the gate holds the netlist to it."""

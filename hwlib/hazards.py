@@ -25,7 +25,7 @@ from hwlib.commands import (
     reads,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 
 Counts = npt.NDArray[np.int64]
 """Completed commands of each queue, in the order of `QUEUES`, `[4]`."""

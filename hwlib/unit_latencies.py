@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.frozen import Frozen
 
 UpTo4 = Annotated[int, Field(ge=1, le=4)]

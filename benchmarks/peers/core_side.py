@@ -23,10 +23,10 @@ from gemms import GEMMS, name_of
 
 from evaluators import cache
 from evaluators.analytic import Analytic
-from evaluators.silicon.core_simulation import Dram, simulate_core
+from evaluators.silicon.simulation import Dram, simulate_core
 from hwlib.commands import AnyCommand, Load, Matmul, Store, Waits
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import costs, mapping
 from swopt.compiler import network as net
 from swopt.compiler.memory_map import Layout, Placed, place

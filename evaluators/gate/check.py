@@ -12,8 +12,10 @@ from evaluators.gate.netlist import check_netlist
 from evaluators.gate.vectors import first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
-from hwlib.contracts.table import CONTRACTS
-from hwlib.edit import RtlEdit, UnitTiming
+from hwlib.config import CoreConfig
+from hwlib.contracts.contract import UnitContract
+from hwlib.contracts.table import contract_of
+from hwlib.edit import RtlEdit
 from hwlib.elaborate import UnitNetlist
 
 
@@ -21,7 +23,7 @@ class Judgement(Verdict):
     """A verdict, with the netlist where it is favourable."""
 
     netlist: UnitNetlist | None = None
-    """What `hwlib.elaborate.elaborate` takes; None unless accepted."""
+    """What `hwlib.elaborate.elaborate_core` takes; None unless accepted."""
 
 
 def source_sha256(source: str) -> str:
@@ -29,8 +31,11 @@ def source_sha256(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def judge(edit: RtlEdit, allowed: frozenset[str], cache_dir: Path) -> Judgement:
-    """Judges an edit. A unit has no parameters, so the verdict holds for every config.
+def judge(edit: RtlEdit, config: CoreConfig, allowed: frozenset[str], cache_dir: Path) -> Judgement:
+    """Judges an edit as a unit of one core.
+
+    The verdict holds for the arguments that the core gives to the unit's class, which are those of
+    the unit's contract, and for no others.
 
     Source outside `allowed` is refused and never executed. Otherwise it is elaborated alone, its
     text validated, its ports held to the contract, and the netlist simulated against the
@@ -39,6 +44,7 @@ def judge(edit: RtlEdit, allowed: frozenset[str], cache_dir: Path) -> Judgement:
 
     Args:
         edit: The edit.
+        config: The core that it is for.
         allowed: SHA-256 in hex of every source that may be executed.
         cache_dir: Where built simulators are kept.
 
@@ -46,20 +52,37 @@ def judge(edit: RtlEdit, allowed: frozenset[str], cache_dir: Path) -> Judgement:
         verilator.ToolMissing: There is no C++ compiler, so nothing can be judged.
     """
     try:
-        netlist = _judged(edit, allowed, cache_dir)
+        contract = contract_of(edit.unit, config)
+        netlist = _judged(edit, contract, config, allowed, cache_dir)
     except (ElaborationError, ValueError, verilator.ToolFailed) as error:
         return Judgement(unit=edit.unit, accepted=False, reason=str(error))
     return Judgement(
         unit=edit.unit,
         accepted=True,
-        reason=f"equal to the reference on all vectors, latency {edit.latency} as claimed",
+        reason=(
+            f"equal to the reference on all vectors, latency {edit.latency} as claimed"
+            f"{_parameters(contract)}"
+        ),
         netlist=netlist,
     )
 
 
-def _judged(edit: RtlEdit, allowed: frozenset[str], cache_dir: Path) -> UnitNetlist:
+def _parameters(contract: UnitContract) -> str:
+    """What limits a verdict to this core's parameters; nothing where the unit has none."""
+    if not contract.class_arguments:
+        return ""
+    arguments = ", ".join(map(str, contract.class_arguments))
+    return f"; judged as {contract.class_name}({arguments}), and for these arguments only"
+
+
+def _judged(
+    edit: RtlEdit,
+    contract: UnitContract,
+    config: CoreConfig,
+    allowed: frozenset[str],
+    cache_dir: Path,
+) -> UnitNetlist:
     """The netlist of an edit that passes; a ValueError says why it does not."""
-    contract = CONTRACTS[edit.unit]
     if source_sha256(edit.source) not in allowed:
         raise ValueError(
             "the source is not byte-equal to a file of the playbook; other edits are refused "
@@ -70,8 +93,8 @@ def _judged(edit: RtlEdit, allowed: frozenset[str], cache_dir: Path) -> UnitNetl
         raise ValueError(
             f"unit {edit.unit} can have a latency of {low} to {high} cycles, not {edit.latency}"
         )
-    text = elaborate_alone(edit.unit, edit.source)
-    check_netlist(edit.unit, text)
+    text = elaborate_alone(edit.unit, edit.source, config)
+    check_netlist(edit.unit, config, text)
 
     def mismatch_at(latency: int) -> str:
         return first_mismatch(contract, text, latency, cache_dir)
@@ -88,4 +111,4 @@ def _judged(edit: RtlEdit, allowed: frozenset[str], cache_dir: Path) -> UnitNetl
             f"unit {edit.unit} is faster than the claimed latency of {edit.latency}; claim what "
             "it has"
         )
-    return UnitNetlist(unit=edit.unit, rtlil=text, timing=UnitTiming(latency=edit.latency))
+    return UnitNetlist(rtlil=text, latency=edit.latency)

@@ -13,7 +13,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import hwlib
+from hwlib.config import CoreConfig
 from hwlib.edit import UnitName
 
 DEADLINE_S = 30.0
@@ -21,6 +24,10 @@ DEADLINE_S = 30.0
 
 OUTPUT_LIMIT_BYTES = 4 << 20
 """Longest netlist that is read."""
+
+_ROOT = Path(hwlib.__file__).parents[1]
+"""Where the child finds the same hwlib as this process: it looks neither at `PYTHONPATH` nor at
+the working directory."""
 
 _CHILD = """
 import os, resource, sys
@@ -31,9 +38,13 @@ for name, limit in limits.items():
 answer = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 source = sys.stdin.buffer.read().decode()
-from hwlib.elaborate import source_to_rtlil
+sys.path.insert(0, sys.argv[3])
+from hwlib.config import CoreConfig
+from hwlib.unit_source import source_to_rtlil
 try:
-    text = "netlist\\n" + source_to_rtlil(sys.argv[1], source)
+    text = "netlist\\n" + source_to_rtlil(
+        sys.argv[1], source, CoreConfig.model_validate_json(sys.argv[2])
+    )
 except BaseException as error:
     text = f"error\\n{type(error).__name__}: {error}"
 with os.fdopen(answer, "w") as stream:
@@ -47,18 +58,19 @@ class ElaborationError(Exception):
     """The source gave no netlist; the message says why in one line."""
 
 
-def elaborate_alone(unit: UnitName, source: str) -> str:
+def elaborate_alone(unit: UnitName, source: str, config: CoreConfig) -> str:
     """The RTLIL text of an edit's source, which stays untrusted.
 
     Args:
         unit: The unit that the source replaces.
         source: Text of its file. It is executed, in the other process.
+        config: The core whose unit it is: it chooses the arguments of the unit's class.
 
     Raises:
         ElaborationError: It failed, took longer than `DEADLINE_S`, or said too much.
     """
     process = subprocess.Popen(
-        [sys.executable, "-I", "-c", _CHILD, unit],
+        [sys.executable, "-I", "-c", _CHILD, unit, config.model_dump_json(), str(_ROOT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -6,8 +6,9 @@ cells of known types, processes. Amaranth does not escape names, so a name is ch
 
 import re
 
+from hwlib.config import CoreConfig
 from hwlib.edit import UnitName
-from hwlib.elaborate import check_interface
+from hwlib.unit_source import check_interface
 
 CELLS = frozenset(
     f"${name}"
@@ -29,7 +30,7 @@ _INSIDE = re.compile(
 )
 
 
-def check_netlist(unit: UnitName, text: str) -> None:
+def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
     """Holds the text to the grammar above and to the ports of the unit's contract.
 
     Raises:
@@ -41,7 +42,7 @@ def check_netlist(unit: UnitName, text: str) -> None:
             raise ValueError(f"netlist of {unit}, line {number}: {reason}")
     if text.count("\nmodule ") + text.startswith("module ") != len(own) or not own:
         raise ValueError(f"netlist of {unit}: a module is defined twice or not at all")
-    check_interface(unit, text)
+    check_interface(unit, config, text)
 
 
 def _objection(line: str, own: set[str]) -> str:

@@ -174,21 +174,18 @@ class _Builder:
     def _template(self, module: MappedModule) -> _Template:
         number: dict[Bit, int] = {}
 
+        def net_of(bit: Bit) -> int:
+            return CONSTANT if isinstance(bit, str) else number.setdefault(bit, len(number) + 1)
+
         def nets_of(bits: tuple[Bit, ...]) -> Ints:
-            return np.array(
-                [
-                    CONSTANT if isinstance(bit, str) else number.setdefault(bit, len(number) + 1)
-                    for bit in bits
-                ],
-                dtype=np.int64,
-            )
+            return np.array([net_of(bit) for bit in bits], dtype=np.int64)
 
         ports = {port.name: nets_of(port.bits) for port in module.ports}
         pin_net: list[int] = []
         by_type: dict[str, list[tuple[int, int, list[int]]]] = {}  # cell, first pin, output nets
         for index, cell in enumerate(module.cells):
             timing = self.tables.cells[cell.type]
-            connected = {pin: int(nets_of(bits)[0]) for pin, bits in cell.connections.items()}
+            connected = {pin: net_of(bits[0]) for pin, bits in cell.connections.items()}
             if missing := set(timing.inputs) - set(connected):
                 raise AssemblyError(f"{module.name}: pin {min(missing)} of {cell.name} is open")
             outputs = [connected.get(name, OPEN) for name in timing.outputs]

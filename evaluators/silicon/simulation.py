@@ -1,31 +1,50 @@
-"""Runs a program on the netlist, cycle by cycle."""
+"""Runs a program on the netlist of the core, cycle by cycle, beside a DRAM."""
 
 import ctypes
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from evaluators.silicon import verilator
-from hwlib import rtlil as rtlil_text
+from hwlib.commands import QUEUES, AnyCommand, Load, Queue, Store, beats, queue_of
+from hwlib.config import CoreConfig
 from hwlib.frozen import Frozen
-from hwlib.isa import Command, encode
+from hwlib.hazards import assemble
 
-TOP = "accelerator"
+TOP = "core"
 """Top module of a linked netlist."""
 
 PATIENCE = 100_000
-"""Cycles without a handshake on any stream after which the watchdog gives up; the longest
-command of any core takes less than half."""
+"""Cycles without a handshake or a completion after which the watchdog gives up."""
 
-Chance = Annotated[float, Field(ge=0, lt=1)]
+Chance = Annotated[float, Field(ge=0, le=0.99)]
+Cycles = Annotated[int, Field(ge=0, lt=1 << 32)]
 
 
-class Stalls(Frozen):
-    """A seeded pattern of stalls on the three streams."""
+class SimulationError(Exception):
+    """The core hung, or broke its protocol; the message says where it stood."""
+
+
+class Dram(Frozen):
+    """How the DRAM answers."""
+
+    latency_cycles: Cycles = 20
+    """From a request to its first beat."""
+
+    burst_beats: Cycles = 0
+    """Beats of a burst; 0 for no bursts."""
+
+    gap_cycles: Cycles = 0
+    """Idle cycles after each burst of a request."""
+
+
+class Disturbance(Frozen):
+    """A seeded pattern of stalls on the core's streams, and a reset."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Seed of the pattern."""
@@ -33,94 +52,102 @@ class Stalls(Frozen):
     command: Chance = 0.0
     """Chance that no new command is offered in a cycle."""
 
-    load: Chance = 0.0
+    read: Chance = 0.0
     """Chance that no new beat is offered in a cycle."""
 
-    store: Chance = 0.0
+    write: Chance = 0.0
     """Chance that a beat is not taken in a cycle."""
 
     reset_cycle: Annotated[int, Field(ge=0)] = 0
     """Cycle in which the core is reset and the program begins anew; 0 for never."""
 
 
-class SimulationResult(Frozen):
+class CoreRun(Frozen):
     """What the netlist did with a program."""
 
-    store: bytes
-    """The store stream."""
-
-    cycles: tuple[int, ...]
-    """Cycles of each command, counted as in `hwlib.cycles`."""
+    dram: bytes
+    """The DRAM afterwards."""
 
     total_cycles: int
-    """Cycles from the first command taken until the core was idle and its last beat out: the sum of
-    `cycles`, and one more where the last beat was still in the store buffer."""
+    """Cycles from the first command taken until all commands were complete."""
 
-    engine: Literal["verilator", "amaranth"]
-    """What simulated."""
-
-
-class SimulationError(Exception):
-    """The netlist did not run the program to its end as the streams' protocol asks."""
+    completed: dict[Queue, tuple[int, ...]]
+    """Cycle in which each command was complete, by queue, counted from the first one taken."""
 
 
-def simulate(
+def simulate_core(
     rtlil: str,
-    commands: Sequence[Command],
-    load: bytes,
-    store_bytes: int,
+    commands: Sequence[AnyCommand],
+    dram: npt.NDArray[np.uint8],
+    config: CoreConfig,
     cache_dir: Path,
-    stalls: Stalls = Stalls(),  # noqa: B008 - a frozen value
-) -> SimulationResult:
+    timing: Dram = Dram(),  # noqa: B008 - a frozen value
+    disturbance: Disturbance = Disturbance(),  # noqa: B008 - a frozen value
+) -> CoreRun:
     """Runs a program on a linked netlist with Verilator, from reset.
 
     Args:
-        rtlil: Linked netlist, as `hwlib.elaborate.elaborate` gives it.
-        commands: The program, checked against the netlist's config by the caller
-            (`hwlib.isa.encode_program`, `swopt.compiler.lowering`).
-        load: The whole load stream, whole beats.
-        store_bytes: Bytes that the program sends, whole beats.
+        rtlil: Linked netlist of `config`, as `hwlib.elaborate.elaborate_core` gives it.
+        commands: The program.
+        dram: What DRAM holds, bytes; left as it is.
+        config: The core's knobs.
         cache_dir: Where built simulators are kept.
-        stalls: Stall pattern; none by default.
+        timing: How the DRAM answers.
+        disturbance: Stalls; none by default.
 
     Raises:
-        SimulationError: The watchdog gave up, or load or store stream do not add up.
+        SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
         verilator.ToolMissing: There is no C++ compiler.
         verilator.ToolFailed: The netlist could not be built.
-        ValueError: `load` or `store_bytes` is not in whole beats.
+        ValueError: A command breaks a law of the core, does not wait for what it needs, or reaches
+            beyond the DRAM.
     """
-    beat_bytes = rtlil_text.ports(rtlil, TOP)["load__payload"][1] // 8
-    for name, size in (("load", len(load)), ("store", store_bytes)):
-        if size % beat_bytes:
-            raise ValueError(f"{name} stream of {size} bytes is not in beats of {beat_bytes}")
+    words = np.ascontiguousarray(assemble(commands, config))
+    _check_dram(commands, dram, config)
     library = verilator.build(rtlil, TOP, _driver(), cache_dir)
-    words = np.array([encode(command) for command in commands], dtype=np.uint64)
-    cycles = np.zeros(len(words), dtype=np.uint64)
-    store = np.zeros(store_bytes, dtype=np.uint8)
-    loaded = np.frombuffer(load, dtype=np.uint8)
+    memory = np.array(dram, dtype=np.uint8)
+    ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
     run = _Run(
         commands=words.ctypes.data,
         command_count=len(words),
-        load=loaded.ctypes.data,
-        load_beats=len(load) // beat_bytes,
-        store=store.ctypes.data,
-        store_beats=store_bytes // beat_bytes,
-        cycles=cycles.ctypes.data,
-        seed=stalls.seed,
-        stall_command=round(256 * stalls.command),
-        stall_load=round(256 * stalls.load),
-        stall_store=round(256 * stalls.store),
-        reset_at=stalls.reset_cycle,
-        patience=PATIENCE,
+        dram=memory.ctypes.data,
+        dram_bytes=len(memory),
+        completed=ends.ctypes.data,
+        latency=timing.latency_cycles,
+        burst_beats=timing.burst_beats,
+        gap=timing.gap_cycles,
+        seed=disturbance.seed,
+        stall_command=round(256 * disturbance.command),
+        stall_read=round(256 * disturbance.read),
+        stall_write=round(256 * disturbance.write),
+        reset_at=disturbance.reset_cycle,
+        patience=PATIENCE + timing.latency_cycles + timing.gap_cycles,
     )
     status = _entry(library)(ctypes.byref(run))
     _check(run, status, commands)
-    return SimulationResult(
-        store=store.tobytes(),
-        cycles=tuple(int(count) for count in cycles),
+    return CoreRun(
+        dram=memory.tobytes(),
         total_cycles=run.total_cycles,
-        engine="verilator",
+        completed={
+            queue: tuple(int(cycle) for cycle in ends[at, : run.done[at]])
+            for at, queue in enumerate(QUEUES)
+        },
     )
+
+
+def _check_dram(
+    commands: Sequence[AnyCommand], dram: npt.NDArray[np.uint8], config: CoreConfig
+) -> None:
+    if not isinstance(dram, np.ndarray) or dram.dtype != np.uint8 or dram.ndim != 1:
+        raise ValueError("the DRAM image must be a numpy array of uint8, [bytes]")
+    for index, command in enumerate(commands):
+        if isinstance(command, Load | Store):
+            end = command.dram_address + beats(command, config) * config.dma_bytes
+            if end > len(dram):
+                raise ValueError(
+                    f"command {index}, {command.kind}: bytes {command.dram_address} to {end - 1} "
+                    f"reach beyond the DRAM image of {len(dram)} bytes; make it longer"
+                )
 
 
 class _Run(ctypes.Structure):
@@ -129,38 +156,50 @@ class _Run(ctypes.Structure):
     _fields_ = [
         ("commands", ctypes.c_void_p),
         ("command_count", ctypes.c_uint64),
-        ("load", ctypes.c_void_p),
-        ("load_beats", ctypes.c_uint64),
-        ("store", ctypes.c_void_p),
-        ("store_beats", ctypes.c_uint64),
-        ("cycles", ctypes.c_void_p),
+        ("dram", ctypes.c_void_p),
+        ("dram_bytes", ctypes.c_uint64),
+        ("completed", ctypes.c_void_p),
+        ("latency", ctypes.c_uint64),
+        ("burst_beats", ctypes.c_uint64),
+        ("gap", ctypes.c_uint64),
         ("seed", ctypes.c_uint64),
         ("stall_command", ctypes.c_uint32),
-        ("stall_load", ctypes.c_uint32),
-        ("stall_store", ctypes.c_uint32),
+        ("stall_read", ctypes.c_uint32),
+        ("stall_write", ctypes.c_uint32),
         ("reset_at", ctypes.c_uint64),
         ("patience", ctypes.c_uint64),
         ("total_cycles", ctypes.c_uint64),
-        ("commands_done", ctypes.c_uint64),
-        ("loaded", ctypes.c_uint64),
-        ("stored", ctypes.c_uint64),
-        ("surplus", ctypes.c_uint64),
+        ("issued", ctypes.c_uint64),
+        ("done", ctypes.c_uint64 * len(QUEUES)),
+        ("beats_read", ctypes.c_uint64),
+        ("beats_written", ctypes.c_uint64),
+        ("stray", ctypes.c_uint64),
+        ("wrong_busy", ctypes.c_uint64),
     ]
 
 
-def _check(run: _Run, status: int, commands: Sequence[Command]) -> None:
-    progress = (
-        f"{run.loaded} of {run.load_beats} load beats taken, "
-        f"{run.stored} of {run.store_beats} store beats sent"
-    )
+def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
     if status != 0:
-        at = run.commands_done
-        where = f"command {at}, {commands[at]!r}" if at < len(commands) else "the end"
-        raise SimulationError(f"no handshake in {PATIENCE} cycles at {where}: {progress}")
-    if run.surplus:
-        raise SimulationError(f"the core sent {run.surplus} beats too many: {progress}")
-    if run.loaded != run.load_beats:
-        raise SimulationError(f"the core left load beats behind: {progress}")
+        raise SimulationError(
+            f"no handshake in {PATIENCE} cycles: the core stood at {_standing(run, commands)}; "
+            f"{run.issued} of {run.command_count} commands taken, {run.beats_read} beats read, "
+            f"{run.beats_written} written"
+        )
+    if run.stray:
+        raise SimulationError(f"the core went {run.stray} times beyond the DRAM of its program")
+    if run.wrong_busy:
+        raise SimulationError("busy must be high while commands are under way, and low afterwards")
+
+
+def _standing(run: _Run, commands: Sequence[AnyCommand]) -> str:
+    """The first command of each queue that is not complete."""
+    heads = []
+    for at, queue in enumerate(QUEUES):
+        mine = [index for index, command in enumerate(commands) if queue_of(command) == queue]
+        if run.done[at] < len(mine):
+            index = mine[run.done[at]]
+            heads.append(f"command {index} ({commands[index].kind})")
+    return ", ".join(heads)
 
 
 @cache
@@ -170,7 +209,7 @@ def _driver() -> str:
 
 @cache
 def _entry(library: Path) -> "ctypes._NamedFuncPointer":
-    entry = ctypes.CDLL(str(library)).dovetail_run
+    entry = ctypes.CDLL(str(library)).dovetail_run_core
     entry.argtypes = [ctypes.POINTER(_Run)]
     entry.restype = ctypes.c_int
     return entry

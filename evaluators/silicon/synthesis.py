@@ -159,7 +159,7 @@ def synthesize(
     library: Library,
     liberty: Path,
     cache_dir: Path,
-    top: str = "accelerator",
+    top: str = "core",
     deadline_s: float = 120.0,
 ) -> Synthesis:
     """Maps a linked design.

@@ -17,7 +17,7 @@ from hwlib.commands import (
     layout,
     queue_of_kind,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 
 
 class Dispatcher(wiring.Component):

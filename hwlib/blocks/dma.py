@@ -10,7 +10,7 @@ from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
 from hwlib.blocks.fields import field
 from hwlib.blocks.queue import RegisterQueue
 from hwlib.commands import CHANNEL_BYTES, LoadTarget
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
 
 DRAM_ADDRESS_BITS = 32
 

@@ -7,12 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
+from hwlib.config import ENTRY_BITS
 
 DRAIN_LANE = "drain_lane"
 """Module name of a lane, which is elaborated once."""
-
-ENTRY_BITS = 64
-"""One entry of a channel table: bias 32, multiplier 16, shift 6, and 10 bits that are ignored."""
 
 FORM_BITS = 3
 """Width of a choice of form."""

@@ -9,10 +9,10 @@ from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
 from hwlib.blocks.cells import Cells, shared
-from hwlib.blocks.drain_lane import DRAIN_LANE, ENTRY_BITS, FORM_BITS, Form
+from hwlib.blocks.drain_lane import DRAIN_LANE, FORM_BITS, Form
 from hwlib.blocks.fields import field, lanes_chosen
 from hwlib.commands import MatmulOutput, ScaleBy
-from hwlib.core_config import CoreConfig
+from hwlib.config import ENTRY_BITS, CoreConfig
 from hwlib.unit_latencies import UnitLatencies
 
 

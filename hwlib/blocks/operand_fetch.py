@@ -11,7 +11,7 @@ from hwlib.blocks.fields import field
 from hwlib.blocks.outer_product import MODE_BITS, operand_bits
 from hwlib.blocks.queue import RegisterQueue
 from hwlib.commands import Precision
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 
 TILES_AHEAD = 2
 """Commands whose operands are read before their tile ends."""

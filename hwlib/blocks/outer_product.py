@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 
 MODE_BITS = 2
 """Width of a composable element's mode."""

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
 from hwlib.blocks.cells import Cells, shared
-from hwlib.blocks.drain_lane import ENTRY_BITS
 from hwlib.blocks.fields import field, lanes_chosen
 from hwlib.blocks.lane_results import FORM_BITS, Form
 from hwlib.blocks.lane_setup import LaneSetup, Setup
@@ -34,7 +33,7 @@ from hwlib.commands import (
     Rotate,
     Softmax,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import ENTRY_BITS, CoreConfig
 from hwlib.reference.vector import ROTARY_BITS
 from hwlib.unit_latencies import UnitLatencies
 

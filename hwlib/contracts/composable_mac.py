@@ -10,9 +10,11 @@ is 0 and the others are anything.
     2     two int8               an int4, the same, another int4, the same
     3     four int4              four int4
 
-The sum grows by a * w, by the two products of a byte and an int4, or by the four of two int4.
+The sum grows by a * w, by the two products of a byte and an int4, or by the four of two int4. Width
+and construction are as in `mac`.
 """
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -36,7 +38,33 @@ RANDOM_TILES = 800
 """Random tiles after the corners."""
 
 
-def stimulus(latency: int, seed: int) -> Trace:
+def contract(bits: int, stages: int) -> UnitContract:
+    """The contract of the element of a composable core.
+
+    Args:
+        bits: Of the sum, 20 to 32.
+        stages: Handed to the class and nothing else.
+    """
+    return UnitContract(
+        unit="composable_mac",
+        class_name="ComposableMac",
+        class_arguments=(bits, stages),
+        ports=(
+            Port("a", "input", 16),
+            Port("w", "input", 16),
+            Port("mode", "input", 2),
+            Port("capture", "input", 1),
+            Port("shift", "input", 1),
+            Port("drain_in", "input", 32, signed=True),
+            Port("drain_out", "output", 32, signed=True),
+        ),
+        latency_bounds=(1, 4),
+        stimulus=partial(stimulus, bits),
+        expected=partial(expected, bits),
+    )
+
+
+def stimulus(bits: int, latency: int, seed: int) -> Trace:
     """Tiles of all modes one right after the other, while the chain of the tile before moves.
 
     Every pair of corners is a tile of its own, at each place of a word; then come two tiles so deep
@@ -44,6 +72,7 @@ def stimulus(latency: int, seed: int) -> Trace:
     mode. It ends amid a tile, so that a reset finds a sum to forget.
 
     Args:
+        bits: Of the sum.
         latency: Cycles of the unit under test.
         seed: Seed of the random values.
 
@@ -81,7 +110,7 @@ def stimulus(latency: int, seed: int) -> Trace:
         "a": np.ascontiguousarray(operands[:, 0]),
         "w": np.ascontiguousarray(operands[:, 1]),
         "mode": np.ascontiguousarray(operands[:, 2]),
-        **drained_tiles(lengths, always_seen, len(operands), latency, rng),
+        **drained_tiles(lengths, always_seen, len(operands), bits, latency, rng),
     }
 
 
@@ -111,10 +140,11 @@ def _tile(mode: int, a: npt.ArrayLike, w: npt.ArrayLike) -> Wide:
     return np.stack([word, nibbles, np.full(len(activations), mode)], axis=1)
 
 
-def expected(inputs: Trace, latency: int) -> Expected:
-    """The integer reference: exact sums of products modulo 2^32, between captures.
+def expected(bits: int, inputs: Trace, latency: int) -> Expected:
+    """The integer reference: exact sums of products modulo 2^bits, between captures.
 
     Args:
+        bits: Of the sum.
         inputs: As `stimulus` gives them.
         latency: Cycles from operands to the `capture` that can take them.
 
@@ -133,28 +163,10 @@ def expected(inputs: Trace, latency: int) -> Expected:
         ],
         sum(_signed(a >> at, 4) * _signed(w >> at, 4) for at in (0, 4, 8, 12)),
     )
-    return drained(products, inputs, latency)
+    return drained(products, inputs, bits, latency)
 
 
 def _signed(values: Wide, bits: int) -> Wide:
     """The low bits of each value in two's complement."""
     half = 1 << (bits - 1)
     return (values + half) % (2 * half) - half
-
-
-CONTRACT = UnitContract(
-    unit="composable_mac",
-    class_name="ComposableMac",
-    ports=(
-        Port("a", "input", 16),
-        Port("w", "input", 16),
-        Port("mode", "input", 2),
-        Port("capture", "input", 1),
-        Port("shift", "input", 1),
-        Port("drain_in", "input", 32, signed=True),
-        Port("drain_out", "output", 32, signed=True),
-    ),
-    latency_bounds=(1, 4),
-    stimulus=stimulus,
-    expected=expected,
-)

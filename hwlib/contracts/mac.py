@@ -6,9 +6,14 @@ sum begins with the operands after them. `shift` moves the drain chain by one; i
 after a `capture` at the earliest, never with one, and not before the first. `drain_out` is read
 while `shift` is high, by the neighbour's `drain_in` or at the end of the chain; it holds while
 neither is high. After reset the sum is 0, and operands that stood at the ports are forgotten.
+
+The sum wraps at `bits`, and a chain moves sums of that width alone: `drain_in` and `drain_out` are
+sign-extended. The class is constructed with `bits` and `stages`, as the shipped one; what it makes
+of `stages` is its own affair, as the core takes the latency of the unit that stands in it.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +33,32 @@ DEEPEST = 24
 """Cycles of the longest random tile."""
 
 
-def stimulus(latency: int, seed: int) -> Trace:
+def contract(bits: int, stages: int) -> UnitContract:
+    """The contract of the element of a core.
+
+    Args:
+        bits: Of the sum, 20 to 32.
+        stages: Handed to the class and nothing else.
+    """
+    return UnitContract(
+        unit="mac",
+        class_name="Mac",
+        class_arguments=(bits, stages),
+        ports=(
+            Port("a", "input", 9, signed=True),
+            Port("w", "input", 8, signed=True),
+            Port("capture", "input", 1),
+            Port("shift", "input", 1),
+            Port("drain_in", "input", 32, signed=True),
+            Port("drain_out", "output", 32, signed=True),
+        ),
+        latency_bounds=(1, 4),
+        stimulus=partial(stimulus, bits),
+        expected=partial(expected, bits),
+    )
+
+
+def stimulus(bits: int, latency: int, seed: int) -> Trace:
     """Tiles one right after the other, while the chain of the tile before moves with gaps.
 
     Every pair of corners is a tile of its own; then come two tiles so deep that their sums pass
@@ -36,6 +66,7 @@ def stimulus(latency: int, seed: int) -> Trace:
     cycle after cycle and never leave. It ends amid a tile, so that a reset finds a sum to forget.
 
     Args:
+        bits: Of the sum.
         latency: Cycles of the unit under test.
         seed: Seed of the random values.
 
@@ -56,12 +87,19 @@ def stimulus(latency: int, seed: int) -> Trace:
     return {
         "a": np.ascontiguousarray(operands[:, 0]),
         "w": np.ascontiguousarray(operands[:, 1]),
-        **drained_tiles([len(tile) for tile in tiles], always_seen, len(operands), latency, rng),
+        **drained_tiles(
+            [len(tile) for tile in tiles], always_seen, len(operands), bits, latency, rng
+        ),
     }
 
 
 def drained_tiles(
-    lengths: Sequence[int], always_seen: int, cycles: int, latency: int, rng: np.random.Generator
+    lengths: Sequence[int],
+    always_seen: int,
+    cycles: int,
+    bits: int,
+    latency: int,
+    rng: np.random.Generator,
 ) -> Trace:
     """What takes the sums of tiles one right after the other away.
 
@@ -70,6 +108,7 @@ def drained_tiles(
         always_seen: First tiles whose chain moves in every cycle; each tile after them has its own
             share of shifts, from none to all cycles.
         cycles: Cycles of the whole trace.
+        bits: Of the sum.
         latency: Cycles of the unit under test.
         rng: Draws the shares and what the neighbour sends.
 
@@ -87,29 +126,31 @@ def drained_tiles(
     return {
         "capture": capture,
         "shift": shift,
-        "drain_in": rng.integers(-(2**31), 2**31, cycles),
+        "drain_in": rng.integers(-(1 << bits - 1), 1 << bits - 1, cycles),
     }
 
 
-def expected(inputs: Trace, latency: int) -> Expected:
-    """The integer reference: exact sums of products modulo 2^32, between captures.
+def expected(bits: int, inputs: Trace, latency: int) -> Expected:
+    """The integer reference: exact sums of products modulo 2^bits, between captures.
 
     Args:
+        bits: Of the sum.
         inputs: As `stimulus` gives them.
         latency: Cycles from operands to the `capture` that can take them.
 
     Returns:
         `drain_out`, compared while `shift` is high.
     """
-    return drained(inputs["a"] * inputs["w"], inputs, latency)
+    return drained(inputs["a"] * inputs["w"], inputs, bits, latency)
 
 
-def drained(products: npt.NDArray[np.int64], inputs: Trace, latency: int) -> Expected:
+def drained(products: npt.NDArray[np.int64], inputs: Trace, bits: int, latency: int) -> Expected:
     """What an element's drain chain gives.
 
     Args:
         products: What each cycle's operands add to the sum, int64 [cycles].
         inputs: `capture`, `shift` and `drain_in`.
+        bits: Of the sum.
         latency: Cycles from operands to the `capture` that can take them.
 
     Returns:
@@ -121,7 +162,8 @@ def drained(products: npt.NDArray[np.int64], inputs: Trace, latency: int) -> Exp
     captures = inputs["capture"] == 1
     sums = np.zeros(cycles, dtype=np.int64)
     sums[captures] = np.diff(running[captures], prepend=0)
-    wrapped = sums.astype(np.int32).astype(np.int64)
+    half = np.int64(1) << (bits - 1)
+    wrapped = (sums + half) % (2 * half) - half
 
     # The register holds what the last capture or shift before this cycle put there.
     shifts = inputs["shift"] == 1
@@ -132,20 +174,3 @@ def drained(products: npt.NDArray[np.int64], inputs: Trace, latency: int) -> Exp
     last = np.concatenate([[-1], last[:-1]])
     drain_out = np.where(last >= 0, loaded[np.maximum(last, 0)], 0)
     return Expected(values={"drain_out": drain_out}, checked={"drain_out": shifts})
-
-
-CONTRACT = UnitContract(
-    unit="mac",
-    class_name="Mac",
-    ports=(
-        Port("a", "input", 9, signed=True),
-        Port("w", "input", 8, signed=True),
-        Port("capture", "input", 1),
-        Port("shift", "input", 1),
-        Port("drain_in", "input", 32, signed=True),
-        Port("drain_out", "output", 32, signed=True),
-    ),
-    latency_bounds=(1, 4),
-    stimulus=stimulus,
-    expected=expected,
-)

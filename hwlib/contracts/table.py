@@ -1,11 +1,74 @@
-"""The contracts of all units, by name."""
+"""The contracts of the core's units, with the latencies of the shipped ones."""
 
-from hwlib.contracts import element, requantizer
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+from hwlib.config import CoreConfig
+from hwlib.contracts import activation, composable_mac, exponential, mac, mantissa, rescaler
 from hwlib.contracts.contract import UnitContract
 from hwlib.edit import UnitName
 
-CONTRACTS: dict[UnitName, UnitContract] = {
-    "element": element.CONTRACT,
-    "requantizer": requantizer.CONTRACT,
+
+@dataclass(frozen=True)
+class CoreUnit:
+    """One unit of the core."""
+
+    contract: UnitContract
+    """What it must do."""
+
+    latency: int
+    """Cycles of the shipped unit."""
+
+
+EXPONENTIAL_ENTRIES: tuple[int, ...] = get_args(
+    CoreConfig.model_fields["exponential_entries"].annotation
+)
+"""Sizes of the exponential's table: each is a unit of its own."""
+
+CORE_UNITS: dict[str, CoreUnit] = {
+    "mac": CoreUnit(mac.contract(bits=32, stages=2), latency=2),
+    "composable_mac": CoreUnit(composable_mac.contract(bits=32, stages=2), latency=2),
+    "rescaler": CoreUnit(rescaler.CONTRACT, latency=4),
+    "activation": CoreUnit(activation.CONTRACT, latency=1),
+    "inverse_sqrt": CoreUnit(mantissa.INVERSE_SQRT, latency=2),
+    "reciprocal": CoreUnit(mantissa.RECIPROCAL, latency=2),
+    **{
+        f"exponential_{entries}": CoreUnit(exponential.contract(entries), latency=1)
+        for entries in EXPONENTIAL_ENTRIES
+    },
 }
-"""One contract a unit."""
+"""One row a unit and parameter; elements with the default ones."""
+
+_CONTRACTS: dict[UnitName, Callable[[CoreConfig], UnitContract]] = {
+    "mac": lambda config: mac.contract(config.accumulator_bits, config.mac_stages),
+    "composable_mac": lambda config: composable_mac.contract(
+        config.accumulator_bits, config.mac_stages
+    ),
+    "rescaler": lambda config: rescaler.CONTRACT,
+    "activation": lambda config: activation.CONTRACT,
+    "exponential": lambda config: exponential.contract(config.exponential_entries),
+    "inverse_sqrt": lambda config: mantissa.INVERSE_SQRT,
+    "reciprocal": lambda config: mantissa.RECIPROCAL,
+}
+
+
+def units_of(config: CoreConfig) -> tuple[UnitName, ...]:
+    """Names of the units that a core has: elements first, either fixed or composable."""
+    absent = "mac" if config.composable else "composable_mac"
+    return tuple(unit for unit in _CONTRACTS if unit != absent)
+
+
+def contract_of(unit: UnitName, config: CoreConfig) -> UnitContract:
+    """The contract of a core's unit, with the parameters that the core's knobs give it.
+
+    Raises:
+        ValueError: The core has no such unit.
+    """
+    units = units_of(config)
+    if unit not in units:
+        raise ValueError(
+            f"this core has no unit {unit}; it has {', '.join(units)}: name one of these, or "
+            "change `composable`, which chooses between mac and composable_mac"
+        )
+    return _CONTRACTS[unit](config)

@@ -29,10 +29,10 @@ from hwlib.commands import (
     weight_depth,
     word_bytes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference import softmax, vector
-from hwlib.reference.execute import CHANNEL, unpack_weights
-from hwlib.reference.requantize import SHIFT_MAX
+from hwlib.reference.packing import CHANNEL, unpack_weights
+from hwlib.reference.vector import SHIFT_MAX
 
 Integers = npt.NDArray[np.integer[Any]]
 Wide = npt.NDArray[np.int64]

@@ -17,6 +17,9 @@ Wide = npt.NDArray[np.int64]
 ROTARY_BITS = 14
 """Fraction bits of the cosines and sines: Q1.14."""
 
+SHIFT_MAX = 47
+"""Largest shift of a factor: from 48 bits on every product rounds to 0."""
+
 
 def saturate(value: Integers, bits: int) -> Wide:
     """`value` clipped to two's complement of `bits` bits."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwlib.commands import Divide, Matmul, Softmax, Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
 from swopt.compiler.lowering import LoweringError
@@ -15,21 +15,18 @@ from swopt.compiler.site import Site, lanes
 STATE_WORDS = 4
 """Words of the state of a softmax; the last is alpha."""
 
-
-def places_of(ways: int) -> int:
-    """Blocks of keys that a thread has under way: two where it is alone, so that one is in the
-    vector engine while the array works on the other."""
-    return 2 if ways == 1 else 1
+PLACES = 2
+"""Blocks of keys that a thread has under way: one is in the vector engine while the array works on
+the other."""
 
 
-def attention(site: Site, operator: net.Attention, block: int, places: int) -> Iterator[Atom]:
+def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]:
     """All heads of one attention.
 
     Args:
         site: Where.
         operator: The attention.
         block: Keys of one block.
-        places: Blocks of keys that are under way at once.
 
     Raises:
         LoweringError: The block or the head's width is odd, or the scores have a zero point.
@@ -44,14 +41,12 @@ def attention(site: Site, operator: net.Attention, block: int, places: int) -> I
     for name in (operator.q, operator.k):
         site.take(name, "int8")
     site.take(operator.v, "values")
-    return _Attention(site, operator, block, places).atoms()
+    return _Attention(site, operator, block).atoms()
 
 
-def attention_words(
-    operator: net.Attention, keys: int, block: int, places: int, config: CoreConfig
-) -> int:
+def attention_words(operator: net.Attention, keys: int, block: int, config: CoreConfig) -> int:
     """Words that an attention over so many keys needs beside its tensors."""
-    return places * _place_words(operator, min(keys + keys % 2, block), block, config)
+    return PLACES * _place_words(operator, min(keys + keys % 2, block), block, config)
 
 
 def _place_words(operator: net.Attention, held: int, block: int, config: CoreConfig) -> int:
@@ -105,9 +100,8 @@ class _Work:
 class _Attention:
     """The atoms of one attention on one block of tokens."""
 
-    def __init__(self, site: Site, operator: net.Attention, block: int, places: int) -> None:
+    def __init__(self, site: Site, operator: net.Attention, block: int) -> None:
         self.site = site
-        self.places = places
         self.operator = operator
         self.block = block
         self.rows = site.e.config.rows
@@ -120,12 +114,6 @@ class _Attention:
         A division waits for the array, so the next softmax goes before it.
         """
         works = list(self._works())
-        if self.places == 1:
-            for work in works:
-                yield from (self._scores(work), self._softmax(work), self._weigh(work))
-                if work.last:
-                    yield self._divide(work)
-            return
         weighed: list[_Work] = []
         yield self._scores(works[0])
         for index, work in enumerate(works):
@@ -143,9 +131,9 @@ class _Attention:
         held = min(keys + keys % 2, self.block)
         words = _place_words(self.operator, held, self.block, config)
         first = self.site.scratch + _slack(self.block, config)
-        places = [_Place(first + at * words, held) for at in range(self.places)]
+        places = [_Place(first + at * words, held) for at in range(PLACES)]
         pairs = [(head, group) for group in self.site.groups for head in range(self.operator.heads)]
-        for at in range(0, len(pairs), self.places):
+        for at in range(0, len(pairs), PLACES):
             turns = [
                 list(self._blocks(head, group, place))
                 for (head, group), place in zip(pairs[at:], places, strict=False)

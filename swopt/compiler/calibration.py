@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from swopt.compiler.integer import Calibration, Observer
+from swopt.compiler.ranges import Calibration, Observer
 
 
 @dataclass(frozen=True)

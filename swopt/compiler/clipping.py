@@ -8,7 +8,7 @@ distribution, here it is searched on the observed one).
 
 import numpy as np
 
-from swopt.compiler.integer import Calibration, Range
+from swopt.compiler.ranges import Calibration, Range
 
 SHARES = np.geomspace(1.0, 0.02, 48)
 """What is tried at each end, as shares of the range that was seen on that side of 0."""

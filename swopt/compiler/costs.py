@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.linear_program import form_of
 from swopt.compiler.memory_map import Placed

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hwlib.commands import AnyCommand, Load, Queue, Span, Store
-from hwlib.core_config import LANE_BYTES, CoreConfig
-from hwlib.reference.execute import CHANNEL
+from hwlib.config import LANE_BYTES, CoreConfig
+from hwlib.reference.packing import CHANNEL
 from swopt.compiler.dram import DramImage
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import ActivationMemory, Ring

@@ -7,7 +7,7 @@ DRAM goes from one to the other with the keys and values in it.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import kv_cache
 from swopt.compiler import network as net
 from swopt.compiler.dram import Bytes, DramImage

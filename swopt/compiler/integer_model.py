@@ -1,18 +1,21 @@
 """A workload's model after a plan, wholly in integers: compressed, written down, ready to score."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 
+from hwlib.config import CoreConfig
 from swopt import plan as plans
 from swopt.compiler import twin
-from swopt.compiler.calibration import observe
+from swopt.compiler.calibration import Seen, observe
 from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
-from swopt.compiler.network import ActivationBits, Network
+from swopt.compiler.network import Linear, Network
 from swopt.plan import CompressionPlan
 from swopt.techniques import pruning, quantization
+from swopt.techniques.quantization import QuantizedWeight
 from swopt.workloads import tiny_vlm
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
@@ -32,6 +35,15 @@ class IntegerModel:
     network: Network
     host: Host
 
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the packed weights of the linear layers."""
+        return sum(
+            layer.weight.size * quantization.packed_bits(layer.weight_bits) // 8
+            for layer in self.network.operators
+            if isinstance(layer, Linear)
+        )
+
     def logits(self, questions: Questions) -> torch.Tensor:
         """Logits of the answer's token in steps of `network.logit_scale`, int32 `[n, words]`."""
         return twin.logits(self.network, self.host.inputs(questions))
@@ -47,9 +59,7 @@ class IntegerModel:
 def integer_model(
     workload: Workload,
     plan: CompressionPlan,
-    attention_block: int,
-    exponential_entries: int,
-    activation_bits: ActivationBits = 8,
+    exponential_entries: int = CoreConfig().exponential_entries,
 ) -> IntegerModel:
     """Applies `plan` to a copy of the workload's model and writes what is left in integers.
 
@@ -58,13 +68,59 @@ def integer_model(
     Args:
         workload: The model and its questions.
         plan: What is done to it.
-        attention_block: Keys of one block of the online softmax: 1 or more, for the core even.
-        exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
-        activation_bits: Of what linear layers read whose weights have 4 bits or fewer.
+        exponential_entries: Entries of the core's table of the exponential: 4, 8, 16 or 32.
 
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
     """
+    compressed = _compress(workload, plan)
+    network, host = integerize(
+        compressed.model,
+        compressed.layers,
+        compressed.weights,
+        compressed.seen,
+        workload.vlm.tokenizer,
+        plan.attention.block,
+        exponential_entries,
+        plan.quantization.activation_bits,
+    )
+    return IntegerModel(workload, network, host)
+
+
+def weight_only_model(workload: Workload, plan: CompressionPlan) -> torch.nn.Module:
+    """The float model after `plan`, with its weights rounded and nothing else in integers.
+
+    What quantizing the weights alone costs: the integer model is compared with it.
+
+    Raises:
+        ValueError: The plan breaks a law of the model.
+    """
+    compressed = _compress(workload, plan)
+    for name, layer in compressed.layers.items():
+        weight = compressed.weights[name]
+        rounded = torch.from_numpy(weight.values * weight.scale[:, None])
+        layer.weight.data = rounded.to(layer.weight.dtype)
+    return compressed.model
+
+
+@dataclass(frozen=True)
+class _Compressed:
+    """A copy of the workload's model after a plan, with its weights in integers beside it.
+
+    Attributes:
+        model: The pruned model in float.
+        layers: Its linear layers by name; removed ones are missing.
+        weights: Their weights in integers.
+        seen: What calibration saw of it.
+    """
+
+    model: torch.nn.Module
+    layers: Mapping[str, torch.nn.Linear]
+    weights: Mapping[str, QuantizedWeight]
+    seen: Seen
+
+
+def _compress(workload: Workload, plan: CompressionPlan) -> _Compressed:
     plans.check(plan, workload.layers)
     questions = workload.calibration()
     model = deepcopy(workload.vlm.model)
@@ -82,14 +138,4 @@ def integer_model(
         {name: each.input_power for name, each in seen.layers.items()},
         plan.quantization,
     )
-    network, host = integerize(
-        model,
-        layers,
-        weights,
-        seen,
-        workload.vlm.tokenizer,
-        attention_block,
-        exponential_entries,
-        activation_bits,
-    )
-    return IntegerModel(workload, network, host)
+    return _Compressed(model, layers, weights, seen)

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from hwlib.reference.tables import OCTAVE
-from hwlib.reference.vector import ROTARY_BITS
+from hwlib.reference.vector import ROTARY_BITS, SHIFT_MAX
 from swopt.compiler import host
 from swopt.compiler.calibration import Seen, rotary_table
 from swopt.compiler.clipping import clipped_range
+from swopt.compiler.factors import requantizers
 from swopt.compiler.host import Host
-from swopt.compiler.integer import SHIFT_MAX, Range, requantizers
 from swopt.compiler.network import (
     Activate,
     ActivationBits,
@@ -40,6 +40,7 @@ from swopt.compiler.network import (
     Scale,
     Shuffle,
 )
+from swopt.compiler.ranges import Range
 from swopt.techniques.quantization import QuantizedWeight
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ the group's earlier tokens the same numbers again, and takes everything before i
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.dram import DramImage
 from swopt.compiler.lowering import LoweringError

@@ -7,11 +7,12 @@ from typing import Literal
 import numpy as np
 
 from hwlib.commands import Matmul, MatmulOutput, Precision, Span, Store
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
+from hwlib.reference.packing import pack_weights
 from swopt.compiler import network as net
 from swopt.compiler import vector_program
 from swopt.compiler.emitter import Atom, Entries, PackedBits
-from swopt.compiler.lowering import LoweringError, pack_weights
+from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Tensor
 from swopt.compiler.passes import Step, chunk_channels
 from swopt.compiler.site import Site

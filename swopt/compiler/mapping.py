@@ -9,13 +9,12 @@ over the cuts).
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Table
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import costs
 from swopt.compiler import network as net
-from swopt.compiler.attention_program import places_of
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Placed
 from swopt.compiler.network import read_by
@@ -112,18 +111,15 @@ class Candidates:
         total = max(groups_of(operator, self.placed) for operator in operators)
         beside = self._beside(Pass(first, end, total))
         for groups in _sizes(total):
+            taken = Pass(first, end, groups)
+            try:
+                check_pass(self.network, taken, self.placed)
+            except LoweringError:
+                continue
+            words = room(self.network, taken, self.placed, self.config).words
             blocks = -(-total // groups)
-            words = {}
             for ways in range(1, min(WAYS, blocks) + 1):
-                taken = Pass(first, end, groups, ways)
-                try:
-                    check_pass(self.network, taken, self.placed)
-                except LoweringError:
-                    break
-                places = places_of(ways)
-                if places not in words:
-                    words[places] = room(self.network, taken, self.placed, self.config).words
-                yield taken, beside + ways * words[places]
+                yield replace(taken, ways=ways), beside + ways * words
 
     def _beside(self, taken: Pass) -> int:
         """Words of the tensors that lie in the memory beside the blocks of a pass."""

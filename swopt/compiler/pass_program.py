@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from hwlib.commands import Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.tables import PROBABILITY_MAX
 from swopt.compiler import attention_program, linear_program, values_program, vector_program
 from swopt.compiler import network as net
@@ -105,8 +105,7 @@ def _scratch_words(
         case net.Attention():
             keys = operator.past + placed[operator.k].layout.tokens
             block = network.attention_block
-            places = attention_program.places_of(taken.ways)
-            return attention_program.attention_words(operator, keys, block, places, config)
+            return attention_program.attention_words(operator, keys, block, config)
         case net.Linear() if operator.across:
             groups = min(taken.groups, groups_of(operator, placed))
             return values_program.values_words(operator, groups, config)
@@ -197,7 +196,6 @@ class PassProgram:
                 _check_attention(operator, self.placed, self.network, self.e.config)
         self.steps = steps(self.network, taken)
         self.own = local(self.network, taken, self.placed)
-        self.places = attention_program.places_of(taken.ways)
         self.room = room(self.network, taken, self.placed, self.e.config)
         total = max(
             groups_of(operator, self.placed)
@@ -297,7 +295,7 @@ class PassProgram:
                 yield from vector_program.rotate(site, operator, table)
             case net.Attention():
                 block = self.network.attention_block
-                yield from attention_program.attention(site, operator, block, self.places)
+                yield from attention_program.attention(site, operator, block)
             case net.Linear() if operator.across:
                 yield from values_program.values(site, operator)
             case net.Linear() if operator.output == "logits":

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwlib.commands import QUEUES, AnyCommand, check, queue_of
-from hwlib.core_config import LANE_BYTES, CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.dram import DramImage
 from swopt.compiler.emitter import Emitter

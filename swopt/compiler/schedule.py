@@ -11,40 +11,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwlib.commands import (
-    QUEUES,
-    AnyCommand,
-    Divide,
-    Gate,
-    Load,
-    Matmul,
-    Norm,
-    Queue,
-    Rotate,
-    Softmax,
-    Span,
-    Store,
-    Waits,
-    beats,
-    queue_of,
+from hwlib.commands import QUEUES, AnyCommand, Load, Matmul, Queue, Span, Waits, queue_of
+from hwlib.config import CoreConfig
+from hwlib.cycles import (
+    READ_CYCLES,
+    TAKE_CYCLES,
+    WAIT_CYCLES,
+    CoreLatencies,
+    command_cycles,
+    drain_cycles,
+    load_cycles,
+    operand_cycles,
 )
-from hwlib.core_config import CoreConfig
 from hwlib.hazards import Counts, Marks
 
-DRAM_LATENCY = 24
-"""Cycles from a load's request to its first beat; only the order depends on it."""
 
-REQUESTS_AHEAD = 2
-"""Loads whose beats may be on their way."""
+@dataclass(frozen=True)
+class _Dram:
+    """A DRAM as any other: only the order in which commands are sent depends on it."""
 
-DRAIN_OVERHEAD = 8
-"""Cycles of a tile's drain beside its columns; only the order depends on it."""
+    latency_cycles: int = 20
+    burst_beats: int = 0
+    gap_cycles: int = 0
 
-PASS_OVERHEAD = 18
-"""Cycles of one vector command beside its words; only the order depends on it."""
 
-DRAIN_CYCLES = {"int8": 1, "int16": 1, "residual": 3, "int32": 2, "accumulate": 6, "argmax": 1}
-"""Cycles of one column in the drain."""
+DRAM = _Dram()
 
 
 class Schedule:
@@ -59,6 +50,7 @@ class Schedule:
 
     def __init__(self, config: CoreConfig) -> None:
         self._config = config
+        self._latencies = CoreLatencies.shipped(config)
         self._marks = Marks(config)
         self._queues = {queue: _QueueState() for queue in QUEUES}
         self._placed: list[tuple[int, AnyCommand]] = []
@@ -74,7 +66,7 @@ class Schedule:
         for other, count in zip(QUEUES, needed.tolist(), strict=True):
             if count > known[QUEUES.index(other)]:
                 waits[other] = count
-                ready = max(ready, self._queues[other].ends[count - 1])
+                ready = max(ready, self._queues[other].ends[count - 1] + WAIT_CYCLES)
         implied = {other: self._queues[other].known[count - 1] for other, count in waits.items()}
         for other, count in waits.items():
             np.maximum(known, implied[other], out=known)
@@ -85,7 +77,7 @@ class Schedule:
             if all(counts[QUEUES.index(other)] < count for counts in implied.values())
         }
         state.known.append(known)
-        begin = state.take(command, ready, self._config)
+        begin = state.take(command, ready, self._config, self._latencies)
         self._placed.append((begin, command.model_copy(update={"waits": Waits(**waits)})))
 
     def begin(self, queue: Queue, read: Sequence[Span], written: Sequence[Span]) -> int:
@@ -94,7 +86,7 @@ class Schedule:
         ready = self._queues[queue].free
         for other, count in zip(QUEUES, needed.tolist(), strict=True):
             if count and other != queue:
-                ready = max(ready, self._queues[other].ends[count - 1])
+                ready = max(ready, self._queues[other].ends[count - 1] + WAIT_CYCLES)
         return ready
 
     def commands(self) -> tuple[AnyCommand, ...]:
@@ -122,44 +114,28 @@ class _QueueState:
     ends: list[int] = field(default_factory=list)
     free: int = 0
 
-    def take(self, command: AnyCommand, ready: int, config: CoreConfig) -> int:
+    def take(
+        self, command: AnyCommand, ready: int, config: CoreConfig, latencies: CoreLatencies
+    ) -> int:
         """Adds a command that could begin at `ready`; about when it does begin."""
         begin = max(self.free, ready)
         last = self.ends[-1] if self.ends else 0
         match command:
             case Load():
                 # The link is taken beat after beat; latencies hide behind the load before.
-                self.ends.append(max(last, begin + DRAM_LATENCY) + beats(command, config))
-                ahead = self.ends[-REQUESTS_AHEAD] if len(self.ends) >= REQUESTS_AHEAD else 0
-                self.free = max(begin + 1, ahead)
+                first = max(last, begin + 1 + DRAM.latency_cycles)
+                self.ends.append(first + load_cycles(command, config, DRAM))
+                ahead = latencies.requests_ahead
+                under_way = self.ends[-ahead] if len(self.ends) >= ahead else 0
+                self.free = max(begin, under_way) + 1
             case Matmul():
-                # The sums of a tile leave while the next tile is computed.
-                drain = DRAIN_OVERHEAD + command.columns * DRAIN_CYCLES[command.output]
-                computed = max(begin + 2 * command.depth, last)
-                self.ends.append(computed + drain)
-                self.free = computed
+                # A tile is fetched and computed while the one before leaves.
+                fetched = TAKE_CYCLES + READ_CYCLES
+                fed = begin + fetched + operand_cycles(command, config, latencies) - 1
+                fed = max(fed, last + 1)
+                self.ends.append(fed + drain_cycles(command, config, latencies))
+                self.free = fed + 1 - fetched
             case _:
-                self.ends.append(begin + _cycles(command, config))
-                self.free = self.ends[-1]
+                self.ends.append(begin + command_cycles(command, config, DRAM, latencies))
+                self.free = self.ends[-1] + 1
         return begin
-
-
-def _cycles(command: AnyCommand, config: CoreConfig) -> int:
-    """About how long a store or a vector command takes."""
-    match command:
-        case Load() | Store():
-            return DRAM_LATENCY + beats(command, config)
-        case Norm():
-            return round(2.5 * command.count) + 14 * config.rows + 2 * PASS_OVERHEAD
-        case Softmax():
-            return round(2.5 * command.count) + 6 * config.rows + 2 * PASS_OVERHEAD
-        case Divide():
-            return round(2.5 * command.count) + 7 * config.rows + 2 * PASS_OVERHEAD
-        case Rotate():
-            return 10 * command.count + PASS_OVERHEAD
-        case Gate():
-            return round(2.5 * command.count) + PASS_OVERHEAD
-        case Matmul():
-            raise AssertionError("a matmul has an array and a drain")
-        case _:
-            return 3 * command.count + PASS_OVERHEAD

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwlib.commands import Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.lowering import LoweringError

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hwlib.commands import Matmul, Span
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
 from swopt.compiler.linear_program import Tile, form_of, tiles
@@ -14,7 +14,11 @@ from swopt.compiler.memory_map import Layout, Tensor
 from swopt.compiler.site import Site, lanes
 
 BUFFERS = 2
-"""Pieces of values that are under way at once: one is loaded or computed beside the other."""
+"""Pieces of values that are under way at once: one is computed while the other is turned."""
+
+LOADED = 3
+"""Pieces of weights that lie in the activation memory: the array is at one, another still has its
+sums drained, and a third is loaded."""
 
 
 def values(site: Site, operator: net.Linear) -> Iterator[Atom]:
@@ -33,7 +37,7 @@ def values_words(operator: net.Linear, groups: int, config: CoreConfig) -> int:
     """Words that values need beside their tensors, for a block of so many token groups."""
     form = form_of(operator, config)
     if form.precision == "8x8":
-        return BUFFERS * form.depth
+        return LOADED * form.depth
     return (1 + BUFFERS * groups) * config.rows // 2
 
 
@@ -143,7 +147,7 @@ def _exchanged(site: Site, operator: net.Linear) -> Iterator[Atom]:
     first_token, tokens = _tokens(site, y.layout)
     for index, (head, group, span) in enumerate(_pieces(y.layout)):
         spare = (0, rows - (span.stop - span.start))
-        buffer = site.scratch + index % BUFFERS * layout.words
+        buffer = site.scratch + index % LOADED * layout.words
         entries = Entries(
             np.pad(operator.bias[span], spare),
             np.pad(operator.multiplier[span], spare),

@@ -1,4 +1,4 @@
-"""Weight quantization with the bits chosen level by level down the model's hierarchy."""
+"""Quantization with the bits chosen level by level down the model's hierarchy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pydantic import Field
 from hwlib.frozen import Frozen
 
 WeightBits = Literal[2, 3, 4, 5, 6, 7, 8]
-"""Bits of a weight; the scratchpad link packs it at the next of 2, 4 or 8."""
+"""Bits of a weight; in DRAM it takes the next of 2, 4 or 8."""
 
 LayerKind = Literal["attention", "mlp"]
 """The kinds of linear layers inside a block."""
@@ -50,6 +50,9 @@ class QuantizationKnobs(Frozen):
 
     head_bits: WeightBits | None = None
     """The language model's head; `None`: the model's `bits`."""
+
+    activation_bits: Literal[8, 4] = 8
+    """Bits of what linear layers read whose weights have 4 bits or fewer."""
 
     overrides: Annotated[dict[str, WeightBits], Field(max_length=64)] = {}
     """Bits of single blocks or layers by name, e.g. `vision.1` or `decoder.0.mlp.down`."""

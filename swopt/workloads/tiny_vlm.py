@@ -175,21 +175,6 @@ _BLOCK_LAYERS = {
 _TOWERS = {"vision": "model.vision_model.encoder.layers", "decoder": "model.text_model.layers"}
 _CONNECTOR, _HEAD = "model.connector.modality_projection.proj", "lm_head"
 
-FLOAT_OPERATORS: tuple[str, ...] = (
-    "patch embedding",
-    "position and token embeddings",
-    "layer norm",
-    "RMS norm",
-    "rotary embedding",
-    "attention scores and weighted sums",
-    "softmax",
-    "GELU",
-    "SiLU and gate product",
-    "residual sums",
-    "quantization of activations",
-)
-"""What the core does not compute yet, so that it runs in float beside the integer layers."""
-
 
 def blocks(model: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:
     """The list of blocks of each tower: `vision` and `decoder`."""

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from agents import rtl
 from agents.brief import SHOWN_METRICS
 from agents.crew import AgentProposer
 from agents.llm import ROLES, Answer, ChatDoor, Message, ReplayMiss, Silent
@@ -21,7 +22,7 @@ from hwlib.edit import RtlEdit
 from tests.agents import toy
 from tests.agents.scripted import OFFLINE, Calls, Meddler, offline_door, said, server
 
-SUGGESTION = space.with_changes(DesignPoint(), {"hardware.dma.bytes_per_cycle": 16})
+SUGGESTION = space.with_changes(DesignPoint(), {"hardware.dma_bytes": 16})
 START = toy.judged(0, toy.BAD_START)
 CONTEXT = toy.context(1, SUGGESTION, [START], seed=7)
 
@@ -50,7 +51,7 @@ def propose(model: Meddler, context: Context = CONTEXT) -> tuple[Proposal, Calls
 def test_a_design_grows_from_the_parent_by_all_three_proposals():
     proposal, calls = propose(
         Meddler(
-            hardware=[change("hardware.array.rows", 8)],
+            hardware=[change("hardware.rows", 8)],
             compression=[
                 '{"changes": [{"path": "compression.quantization.bits", "value": 4}],'
                 '"overrides": [{"name": "vision.1", "bits": 8}], "why": "cheap"}'
@@ -61,12 +62,12 @@ def test_a_design_grows_from_the_parent_by_all_three_proposals():
     expected = space.with_changes(
         toy.BAD_START,
         {
-            "hardware.array.rows": 8,
+            "hardware.rows": 8,
             "compression.quantization.bits": 4,
             "compression.quantization.overrides": {"vision.1": 8},
         },
     )
-    edit = RtlEdit(unit="element", source=toy.FAST_ELEMENT, latency=2)
+    edit = RtlEdit(unit="mac", source=toy.FAST_MAC, latency=3)
     assert proposal.design == expected.model_copy(update={"edits": (edit,)})
     assert sorted((t, c.role, c.call) for t, c, _ in calls) == sorted((1, r, 0) for r in ROLES)
 
@@ -74,9 +75,9 @@ def test_a_design_grows_from_the_parent_by_all_three_proposals():
 @pytest.mark.parametrize(
     ("role", "bad", "words"),
     [
-        ("hardware", change("hardware.array.rowz", 8), "no knob `hardware.array.rowz`"),
-        ("hardware", change("hardware.array.rows", 12), "12 is not one of 4, 8, 16"),
-        ("hardware", change("hardware.array.rows", "8"), '"8" is not one of'),
+        ("hardware", change("hardware.rowz", 8), "no knob `hardware.rowz`"),
+        ("hardware", change("hardware.rows", 12), "12 is not one of 4, 8, 16, 32"),
+        ("hardware", change("hardware.rows", "8"), '"8" is not one of'),
         ("hardware", change("compression.quantization.bits", 4), "no knob of yours"),
         ("hardware", "What a lovely array!", "not one JSON object"),
         ("hardware", "", "empty"),
@@ -93,12 +94,12 @@ def test_a_design_grows_from_the_parent_by_all_three_proposals():
         ),
         (
             "rtl",
-            '{"action": "replace", "unit": "element", "source": null, "latency": 2, "why": ""}',
+            '{"action": "replace", "unit": "mac", "source": null, "latency": 2, "why": ""}',
             "source and latency",
         ),
         (
             "rtl",
-            '{"action": "replace", "unit": "element", "source": "x", "latency": 99, "why": ""}',
+            '{"action": "replace", "unit": "mac", "source": "x", "latency": 99, "why": ""}',
             "less than or equal to 8",
         ),
         (
@@ -200,12 +201,12 @@ def test_a_design_under_measurement_is_refused_once_and_can_be_mended():
 
 def test_every_role_reads_what_is_under_measurement():
     model = Meddler()
-    pending = space.with_changes(DesignPoint(), {"hardware.array.rows": 16})
+    pending = space.with_changes(DesignPoint(), {"hardware.rows": 16})
     propose(model, toy.context(2, SUGGESTION, [START], 7, [pending]))
     assert len(model.prompts) == 5
     for _, messages in model.prompts:
         section = read_sections(messages[1]["content"])["under measurement now"]
-        assert section == [{"edits": [], "knobs": {"hardware.array.rows": 16}}]
+        assert section == [{"edits": [], "knobs": {"hardware.rows": 16}}]
 
 
 def test_a_plan_that_empties_a_tower_is_refused():
@@ -233,9 +234,7 @@ def test_half_a_surrogate_pair_in_a_reply_reaches_no_record(field: str):
 
 def test_an_escaped_surrogate_in_a_source_is_refused():
     """Inside the reply's JSON the escape is plain ASCII, which the door cannot see."""
-    source = (
-        '{"action": "replace", "unit": "element", "source": "x\\ud83d", "latency": 1, "why": ""}'
-    )
+    source = '{"action": "replace", "unit": "mac", "source": "x\\ud83d", "latency": 1, "why": ""}'
     proposal, _ = propose(Meddler(rtl=[source, source], critic=[TAKE_ALL]))
     assert [r.role for r in proposal.rejections] == ["rtl", "rtl"]
     proposal.model_dump_json().encode()
@@ -243,30 +242,101 @@ def test_an_escaped_surrogate_in_a_source_is_refused():
 
 def test_the_critic_may_change_drop_and_restore():
     parent = toy.BAD_START.model_copy(
-        update={"edits": (RtlEdit(unit="element", source=toy.FAST_ELEMENT, latency=2),)}
+        update={"edits": (RtlEdit(unit="mac", source=toy.FAST_MAC, latency=3),)}
     )
     context = toy.context(1, SUGGESTION, [toy.judged(0, parent)])
-    restore = '{"action": "restore", "unit": "element", "source": null, "latency": null, "why": ""}'
+    restore = '{"action": "restore", "unit": "mac", "source": null, "latency": null, "why": ""}'
     verdict = {
         "take": "proposals",
-        "hardware": {"verdict": "change", "changes": [{"path": "hardware.array.rows", "value": 8}]},
+        "hardware": {"verdict": "change", "changes": [{"path": "hardware.rows", "value": 8}]},
         "rtl": "accept",
         "compression": {"verdict": "drop", "changes": []},
         "rationale": "\u202esmaller\x1b[0m " + "and " * 999,
     }
     proposal, _ = propose(Meddler(rtl=[restore], critic=[json.dumps(verdict)]), context)
-    assert proposal.design == space.with_changes(toy.BAD_START, {"hardware.array.rows": 8})
+    assert proposal.design == space.with_changes(toy.BAD_START, {"hardware.rows": 8})
     assert proposal.rationale.startswith("smaller[0m and and")
     assert len(proposal.rationale) <= 600
 
 
 def test_the_parents_edits_are_inherited():
     parent = toy.BAD_START.model_copy(
-        update={"edits": (RtlEdit(unit="requantizer", source="# slow\n", latency=3),)}
+        update={"edits": (RtlEdit(unit="rescaler", source="# slow\n", latency=3),)}
     )
     context = toy.context(1, SUGGESTION, [toy.judged(0, parent)])
     proposal, _ = propose(Meddler(), context)
-    assert [e.unit for e in proposal.design.edits] == ["element", "requantizer"]
+    assert [e.unit for e in proposal.design.edits] == ["mac", "rescaler"]
+
+
+COMPOSE = change("hardware.composable", True)
+MAC_EDIT = RtlEdit(unit="mac", source=toy.FAST_MAC, latency=3)
+REPLACE_MAC = json.dumps(
+    {"action": "replace", "unit": "mac", "source": "# new\n", "latency": 3, "why": ""}
+)
+
+
+def edited(*edits: RtlEdit, **hardware: object) -> DesignPoint:
+    """The bad start with other knobs and with edits."""
+    knobs = {f"hardware.{name}": value for name, value in hardware.items()}
+    tree = space.with_changes(toy.BAD_START, knobs).model_dump(mode="json")
+    return space.design_of_tree({**tree, "edits": [e.model_dump() for e in edits]})
+
+
+def test_other_elements_drop_the_parents_edit_of_the_old_ones_alone():
+    parent = edited(MAC_EDIT, RtlEdit(unit="rescaler", source="# slow\n", latency=3))
+    context = toy.context(1, SUGGESTION, [toy.judged(0, parent)])
+    keep = {role: [KEEP_ALL[role]] for role in ("rtl", "compression")}
+    proposal, _ = propose(Meddler(hardware=[COMPOSE], critic=[TAKE_ALL], **keep), context)
+    assert proposal.design.hardware.composable
+    assert [e.unit for e in proposal.design.edits] == ["rescaler"]
+    assert not proposal.rejections
+
+
+def test_the_critic_reads_which_law_the_proposals_break_together():
+    """Each stands alone; an edit of elements that the hardware proposal takes away does not."""
+    roles = {"hardware": [COMPOSE], "rtl": [REPLACE_MAC], "compression": [KEEP_ALL["compression"]]}
+    model = Meddler(**roles, critic=[TAKE_ALL, None])
+    proposal, _ = propose(model)
+    shown = [read_sections(m[1]["content"]) for role, m in model.prompts if role == "critic"]
+    words = "an edit of `mac` does not go with hardware.composable true; drop the edit"
+    assert words in shown[0]["together"]["refused"]
+    assert [r.role for r in proposal.rejections] == ["critic"]
+    assert words in proposal.rejections[0].reason
+
+
+def test_the_offline_critic_drops_the_edit_of_elements_that_go():
+    roles = {"hardware": [COMPOSE], "rtl": [REPLACE_MAC], "compression": [KEEP_ALL["compression"]]}
+    proposal, _ = propose(Meddler(**roles))
+    assert proposal.design == space.with_changes(toy.BAD_START, {"hardware.composable": True})
+    assert (proposal.author, proposal.rejections) == ("agents", ())
+
+
+def test_proposals_that_break_a_law_together_end_with_the_suggestion_where_the_critic_is_mute():
+    roles = {"hardware": [COMPOSE], "rtl": [REPLACE_MAC], "compression": [KEEP_ALL["compression"]]}
+    proposal, _ = propose(Meddler(**roles, critic=["prose", "prose"]))
+    assert (proposal.design, proposal.author) == (SUGGESTION, "optuna")
+    assert "an edit of `mac` does not go with" in proposal.rationale
+
+
+@pytest.mark.parametrize(
+    ("details", "hardware", "edits", "unit"),
+    [
+        ({"worst_path_unit": "mac", "area_um2_of_rescaler": 9.0}, {}, (), "mac"),
+        ({"worst_path_unit": "core.drain", "area_um2_of_mac": 9.0}, {}, (), "mac"),
+        ({"area_um2_of_rescaler": 9.0, "area_um2_of_mac": 8.0}, {}, (), "rescaler"),
+        # Nothing is left in the playbook for the unit on the worst path.
+        ({"worst_path_unit": "mac"}, {}, (MAC_EDIT,), "rescaler"),
+        # The figures are of another trial's core, whose elements the parent does not have.
+        ({"worst_path_unit": "mac", "area_um2_of_mac": 9.0}, {"composable": True}, (), "rescaler"),
+    ],
+)
+def test_the_unit_that_is_shown(
+    details: dict[str, str | float], hardware: dict[str, object], edits: Any, unit: str
+):
+    rewrite = Rewrite(name="rescaler_small", unit="rescaler", latency=3, helps=("area",),
+                      source="# small\n")  # fmt: skip
+    library = toy.LIBRARY.model_copy(update={"rewrites": (*toy.LIBRARY.rewrites, rewrite)})
+    assert rtl.unit_shown(details, library, edited(*edits, **hardware)) == unit
 
 
 def test_the_same_context_gives_the_same_calls_bit_for_bit():
@@ -386,7 +456,7 @@ def test_no_unlisted_figure_reaches_a_prompt():
     evaluation = START.evaluation.model_copy(
         update={
             "metrics": {**START.evaluation.metrics, "test_accuracy": 0.9132},
-            "details": {"test_auc": 0.9132, "cycles_test": 0.9132, "worst_path_unit": "element"},
+            "details": {"test_auc": 0.9132, "cycles_test": 0.9132, "worst_path_unit": "mac"},
         }
     )
     planted = START.model_copy(update={"evaluation": evaluation})
@@ -452,12 +522,12 @@ def test_an_estimate_is_within_a_factor_of_two_of_what_the_offline_run_asks():
 
 
 def test_the_offline_model_improves_on_a_bad_start_more_than_chance_does():
-    """Twelve trials from a small, wrongly balanced core, over several seeds."""
+    """From a small core with too much memory, over several seeds."""
     start = START.evaluation.metrics
     volumes = []
     for seed in range(3):
-        guided = toy.run(AgentProposer(offline_door(), toy.LIBRARY), 12, seed)
-        chance = toy.run(SuggestionProposer(), 12, seed)
+        guided = toy.run(AgentProposer(offline_door(), toy.LIBRARY), 24, seed)
+        chance = toy.run(SuggestionProposer(), 24, seed)
         volumes.append((toy.hypervolume(guided), toy.hypervolume(chance)))
         good = [
             t.evaluation.metrics["latency_s"]
@@ -482,16 +552,16 @@ def test_the_offline_model_repeats_no_design_and_follows_optuna_at_most_once_in_
 
 
 def test_the_offline_model_rewrites_a_second_unit_once_the_worst_path_has_moved():
-    rewrite = Rewrite(name="requantizer_fast", unit="requantizer", latency=4, helps=("clock",),
+    rewrite = Rewrite(name="rescaler_fast", unit="rescaler", latency=4, helps=("clock",),
                       costs=("area",), source="# fast\n")  # fmt: skip
     library = toy.LIBRARY.model_copy(update={"rewrites": (*toy.LIBRARY.rewrites, rewrite)})
-    faster = space.with_changes(DesignPoint(), {"hardware.dma.bytes_per_cycle": 4})
-    edit = RtlEdit(unit="element", source=toy.FAST_ELEMENT, latency=2)
+    faster = space.with_changes(DesignPoint(), {"hardware.dma_bytes": 4})
+    edit = RtlEdit(unit="mac", source=toy.FAST_MAC, latency=3)
     parent = faster.model_copy(update={"edits": (edit,)})
     context = toy.context(2, SUGGESTION, [toy.judged(0, parent)])
     proposal = AgentProposer(offline_door(), library).propose(context)
     assert {e.unit: e.source for e in proposal.design.edits} == {
-        "element": toy.FAST_ELEMENT, "requantizer": rewrite.source,
+        "mac": toy.FAST_MAC, "rescaler": rewrite.source,
     }  # fmt: skip
 
 

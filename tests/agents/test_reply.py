@@ -6,7 +6,7 @@ from agents.hardware import HardwareReply
 from agents.reply import Refused, read_reply
 from agents.text import many_lines, one_line
 
-GOOD = '{"changes": [{"path": "hardware.array.rows", "value": 16}], "why": "faster"}'
+GOOD = '{"changes": [{"path": "hardware.rows", "value": 16}], "why": "faster"}'
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ GOOD = '{"changes": [{"path": "hardware.array.rows", "value": 16}], "why": "fast
 )
 def test_json_is_found_behind_thoughts_and_inside_a_fence(text: str):
     reply = read_reply(text, HardwareReply)
-    assert (reply.changes[0].path, reply.changes[0].value) == ("hardware.array.rows", 16)
+    assert (reply.changes[0].path, reply.changes[0].value) == ("hardware.rows", 16)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""An analytic stand-in for the evaluators: coarse formulas of a systolic array, no tool needed.
+"""An analytic stand-in for the evaluators: coarse formulas of a core, no tool needed.
 
 Only the tests of agents use it; its figures mean nothing outside them.
 """
 
+import contextlib
 import math
 import random
 from collections.abc import Sequence
@@ -27,25 +28,26 @@ LAYERS = (
     "head",
 )
 
-ELEMENT = '"""The shipped element."""\n\nclass Element:\n    pass\n'
-FAST_ELEMENT = (
-    '"""A pipelined element.\n\nunit: element\nlatency: 2\nhelps: clock\ncosts: area\n"""\n\n'
-    "class Element:\n    pipelined = True\n"
+MAC = '"""The shipped element."""\n\nclass Mac:\n    pass\n'
+FAST_MAC = (
+    '"""A pipelined element.\n\nunit: mac\nlatency: 3\nhelps: clock\ncosts: area\n"""\n\n'
+    "class Mac:\n    pipelined = True\n"
 )
 
 LIBRARY = Library(
     units=(
-        UnitText(unit="element", contract='"""Adds products."""\n', source=ELEMENT),
-        UnitText(unit="requantizer", contract='"""Rounds."""\n', source='"""Shipped."""\n'),
+        UnitText(unit="mac", contract='"""Adds products."""\n', source=MAC),
+        UnitText(unit="composable_mac", contract='"""Adds more."""\n', source='"""Shipped."""\n'),
+        UnitText(unit="rescaler", contract='"""Rounds."""\n', source='"""Shipped."""\n'),
     ),
     rewrites=(
         Rewrite(
-            name="element_fast",
-            unit="element",
-            latency=2,
+            name="mac_fast",
+            unit="mac",
+            latency=3,
             helps=("clock",),
             costs=("area",),
-            source=FAST_ELEMENT,
+            source=FAST_MAC,
         ),
     ),
 )
@@ -53,63 +55,106 @@ LIBRARY = Library(
 BAD_START = space.with_changes(
     DesignPoint(),
     {
-        "hardware.array.rows": 4,
-        "hardware.array.columns": 4,
-        "hardware.dma.bytes_per_cycle": 4,
-        "hardware.scratchpad.activation_bytes": 65536,
+        "hardware.rows": 4,
+        "hardware.columns": 4,
+        "hardware.dma_bytes": 4,
+        "hardware.activation_bytes": 131072,
     },
 )
+
+LEAST_ACTIVATION_BYTES = 32_768
+"""What the model needs of the activation memory."""
 
 
 def measure(design: DesignPoint) -> Evaluation:
     """A verdict on `design` by formula."""
     hardware, plan = design.hardware, design.compression
-    fast = any(edit.unit == "element" for edit in design.edits)
-    elements = hardware.array.rows * hardware.array.columns
-    sram = hardware.scratchpad.activation_bytes + hardware.scratchpad.weight_bytes
-    area = (
-        elements * (1150.0 if fast else 1000.0) + 3.2 * sram + 2500.0 * hardware.dma.bytes_per_cycle
-    )
-    netlist_hz = 9e8 if fast else 6e8
-    clock_hz = min(netlist_hz, Target().dram_bytes_per_s / hardware.dma.bytes_per_cycle)
-    cycles = energy = 0.0
-    nll = 0.5
-    for tower in ("vision", "decoder"):
-        pruning, bits = plan.pruning, plan.quantization
-        removed = len(getattr(pruning, f"{tower}_blocks"))
-        keep = getattr(pruning, f"{tower}_mlp_keep")
-        own = getattr(bits, tower)
-        for kind, share in (("attention", 1.0), ("mlp", 2.0 * keep)):
-            b = getattr(own, f"{kind}_bits") or own.bits or bits.bits
-            packed = next(size for size in (2, 4, 8) if size >= b)
-            work = share * max(0, 3 - removed) * 64 * 96 * 96
-            loads = share * max(0, 3 - removed) * 96 * 96 * packed / 8
-            reload = max(1.0, 24_000 / hardware.scratchpad.weight_bytes)
-            compute = work / elements * (1 + (hardware.array.rows + hardware.array.columns) / 96)
-            cycles += max(compute, loads * reload / hardware.dma.bytes_per_cycle)
-            energy += work * 0.4e-12 + loads * reload * 40e-12
-            nll += 0.6 * 2.0 ** (-(b - 1))
-        nll += 0.25 * removed**2 + 0.4 * (1 - keep) ** 3
+    refused = ""
     if 3 in (len(plan.pruning.vision_blocks), len(plan.pruning.decoder_blocks)):
-        reason = "a tower needs at least one block"
-        return Evaluation(design_id=design.id, evaluator="toy", status="invalid", reason=reason)
+        refused = "a tower needs at least one block"
+    if hardware.activation_bytes < LEAST_ACTIVATION_BYTES:
+        refused = "an operator takes more than the activation memory; use a larger one"
+    if refused:
+        return Evaluation(design_id=design.id, evaluator="toy", status="invalid", reason=refused)
+    fast = any(edit.unit == "mac" for edit in design.edits)
+    netlist_hz = 9e8 if fast else 6e8
+    areas = _areas_um2(design)
+    array, lanes, moved, energy, nll = _work(design)
+    cycles = max(array, moved / hardware.dma_bytes) + lanes
+    core_s, dram_s = cycles / netlist_hz, moved / Target().dram_bytes_per_s
+    energy += 1e-12 * sum(areas.values()) * cycles / 1e6
     metrics = {
-        "latency_s": cycles / clock_hz,
-        "energy_j": energy + 1e-12 * area * cycles / 1e6,
+        "latency_s": max(core_s, dram_s),
+        "energy_j": energy,
         "nll_nats": nll,
         "nll_increase_nats": nll - 0.5,
-        "area_um2": area,
+        "area_um2": sum(areas.values()),
         "cycles": cycles,
-        "clock_hz": clock_hz,
+        "clock_hz": netlist_hz,
     }
     details: dict[str, str | float | int] = {
-        "worst_path_unit": "requantizer" if fast else "element",
+        "worst_path_unit": (
+            "vector_lane" if hardware.composable else "rescaler" if fast else "mac"
+        ),
         "netlist_clock_hz": netlist_hz,
-        "clock_limited_by": "netlist" if clock_hz == netlist_hz else "DRAM link",
+        "latency_limited_by": "DRAM bandwidth" if dram_s > core_s else "core",
+        "utilization_array": array / cycles,
+        "energy_share_dram": moved * DRAM_J / energy,
+        "cycles_share_linear": array / cycles,
+        "sram_area_um2": areas["sram"],
     }
+    details |= {f"area_um2_of_{unit}": areas[unit] for unit in UNITS if unit in areas}
     return Evaluation(
         design_id=design.id, evaluator="toy", status="ok", metrics=metrics, details=details
     )
+
+
+DRAM_J = Target().dram_energy_j_per_byte
+UNITS = ("mac", "composable_mac", "rescaler")
+
+
+def _areas_um2(design: DesignPoint) -> dict[str, float]:
+    """Area by part: the units by their names, the SRAM, and the rest."""
+    hardware = design.hardware
+    fast = any(edit.unit == "mac" for edit in design.edits)
+    element = 2200.0 if hardware.composable else 1700.0 if fast else 1400.0
+    return {
+        "composable_mac" if hardware.composable else "mac": (
+            element * hardware.rows * hardware.columns
+        ),
+        "rescaler": 6500.0 * hardware.rows,
+        "sram": 3.4 * (hardware.activation_bytes + hardware.weight_bytes),
+        "rest": 80_000.0 + 17_000.0 * hardware.rows + 2_000.0 * (hardware.mac_stages == 3),
+    }
+
+
+def _work(design: DesignPoint) -> tuple[float, float, float, float, float]:
+    """Cycles of the array and of the lanes, DRAM bytes, joules of both, and the NLL."""
+    hardware, plan = design.hardware, design.compression
+    quantization, pruning = plan.quantization, plan.pruning
+    elements = hardware.rows * hardware.columns
+    array = lanes = moved = energy = 0.0
+    nll = 0.5
+    for tower in ("vision", "decoder"):
+        removed = len(getattr(pruning, f"{tower}_blocks"))
+        keep = getattr(pruning, f"{tower}_mlp_keep")
+        own = getattr(quantization, tower)
+        blocks = max(0, 3 - removed)
+        lanes += blocks * 64 * 96 * 4 / hardware.rows
+        for kind, share in (("attention", 1.0), ("mlp", 2.0 * keep)):
+            b = getattr(own, f"{kind}_bits") or own.bits or quantization.bits
+            packed = next(size for size in (2, 4, 8) if size >= b)
+            narrow = b <= 4 and quantization.activation_bits == 4
+            products = (4 if narrow else 2) if b <= 4 and hardware.composable else 1
+            work, bytes_of = blocks * share * 64 * 96 * 96, blocks * share * 96 * 96 * packed / 8
+            bytes_of *= max(1.0, 12_000 / hardware.weight_bytes)
+            padding = 1 + (hardware.rows + hardware.columns) / 96
+            array += work * padding / (elements * products)
+            moved += bytes_of
+            energy += work * 0.4e-12 / products + bytes_of * DRAM_J
+            nll += 0.6 * 4.0 ** (-(b - 1)) + 0.01 * narrow
+        nll += 0.25 * removed**2 + 0.4 * (1 - keep) ** 3
+    return array, lanes, moved, energy, nll
 
 
 def context(
@@ -133,7 +178,13 @@ def context(
 
 
 def random_design(chance: random.Random) -> DesignPoint:
-    """A design drawn evenly from the space that Optuna samples."""
+    """A lawful design drawn evenly from the space that Optuna samples."""
+    while True:
+        with contextlib.suppress(ValueError):  # knobs that break a law together: drawn again
+            return _drawn(chance)
+
+
+def _drawn(chance: random.Random) -> DesignPoint:
     counts = space.block_counts(LAYERS)
     params: dict[str, object] = {}
     for name, distribution in space.distributions(counts).items():

@@ -92,7 +92,7 @@ def test_a_run_says_first_what_it_measures_on(tmp_path: Path) -> None:
 def test_loaded_from_python_the_front_is_a_table(run: Path) -> None:
     front = dovetail.load(run).front
     assert front and all(set(row) == set(front[0]) for row in front)
-    assert {"trial", "design", "latency_s", "energy_j", "hardware.array.rows"} <= set(front[0])
+    assert {"trial", "design", "latency_s", "energy_j", "hardware.rows"} <= set(front[0])
     assert all(isinstance(v, str | int | float | None) for row in front for v in row.values())
 
 
@@ -152,9 +152,9 @@ def test_evaluate_tells_a_design_that_breaks_a_law_from_one_that_cannot_be_measu
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     design = tmp_path / "design.json"
-    design.write_text('{"edits": [{"unit": "element", "source": "print()", "latency": 1}]}')
+    design.write_text('{"edits": [{"unit": "mac", "source": "print()", "latency": 1}]}')
     assert call("evaluate", str(design)) == ExitCode.BAD_INPUT
-    assert "edit of element refused" in capsys.readouterr().out
+    assert "edit of mac refused" in capsys.readouterr().out
     design.write_text("{}", encoding="utf-8-sig")
     assert call("evaluate", str(design)) == 0
     assert call("evaluate", str(design), workshop=FailingWorkshop()) == ExitCode.EVALUATOR
@@ -171,7 +171,7 @@ def test_evaluate_takes_settings_and_no_knobs_from_set(
     design.write_text("{}")
     assert call("evaluate", str(design), "--set", "target.area_limit_um2=3e5") == 0
     capsys.readouterr()
-    for knob in ("hardware.array.rows=16", "base={}"):
+    for knob in ("hardware.rows=16", "base={}"):
         assert call("evaluate", str(design), "--set", knob) == ExitCode.BAD_INPUT
         assert f"change it in {design}" in capsys.readouterr().err
     assert call("evaluate", "--help") == 0
@@ -193,11 +193,11 @@ def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_dry_run_shows_every_setting_as_a_run_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("run", "--dry-run", "--seed", "7", "--set", "hardware.array.rows=16") == 0
+    assert call("run", "--dry-run", "--seed", "7", "--set", "hardware.rows=16") == 0
     path = tmp_path / "run.yaml"
     path.write_text(capsys.readouterr().out)
     made = settings.load(path)
-    assert made == settings.load(None, ["seed=7", "hardware.array.rows=16"])
+    assert made == settings.load(None, ["seed=7", "hardware.rows=16"])
     assert set(yaml.safe_load(path.read_text())) == set(Settings.model_fields)
 
 
@@ -293,7 +293,7 @@ def test_init_writes_a_file_once(tmp_path: Path) -> None:
 
 def test_knobs_lists_every_knob(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("knobs", "--json") == 0
-    assert "hardware.array.rows" in {k["path"] for k in json.loads(capsys.readouterr().out)}
+    assert "hardware.rows" in {k["path"] for k in json.loads(capsys.readouterr().out)}
     assert call("knobs") == 0
 
 

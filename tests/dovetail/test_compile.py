@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from dovetail.cli import main
 from dovetail.compiling import Case, Compiled, compile_case, hold_to_model
 from dovetail.errors import BadInput, Differs, ExitCode, FolderRefused
 from dovetail.testing import ToyWorkshop
-from evaluators.core_design import CoreDesign
+from evaluators.design import DesignPoint
 from evaluators.silicon import verilator
 from hwlib.commands import encode
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
-from swopt.compiler.host import Inputs
 from swopt.compiler.program import lower
 from tests.swopt.plain_network import evaluate, tiny_inputs, tiny_model
 
@@ -41,9 +40,9 @@ NAMES = [
 class ToyCompiler(ToyWorkshop):
     """Compiles the drawn model."""
 
-    def case(self, design: CoreDesign, question: int, data_dir: Path | None) -> Case:
+    def case(self, design: DesignPoint, question: int, data_dir: Path | None) -> Case:
         about = {"index": question, "text": "what?", "set": "drawn"}
-        return Case(design, "drawn integers", {}, about, tiny_model(3), tiny_inputs(3, 9))
+        return Case(design, "drawn integers", {}, about, tiny_model(3), tiny_inputs(3, 9), {})
 
 
 def call(*arguments: str) -> int:
@@ -54,7 +53,7 @@ def call(*arguments: str) -> int:
 
 def toy(config: CoreConfig = SMALL) -> Case:
     """A model of drawn integers."""
-    return ToyCompiler().case(CoreDesign(hardware=config, attention_block=8), 0, None)
+    return ToyCompiler().case(DesignPoint(hardware=config), 0, None)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +104,7 @@ def test_the_manifest_holds_the_hash_of_every_other_file(compiled: Compiled, man
             found = manifest["files"][name]
             assert found == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     assert manifest["design_id"] == toy().design.id
-    assert CoreDesign.model_validate(manifest["design"]) == toy().design
+    assert DesignPoint.model_validate(manifest["design"]) == toy().design
 
 
 def test_the_files_alone_give_the_models_answer(compiled: Compiled, manifest: Any) -> None:
@@ -142,8 +141,8 @@ def test_another_logit_or_token_on_the_rtl_is_refused() -> None:
     hold_to_model(case, program, dram)
     assert program.logits is not None
     for address, said in (
-        (program.logits.dram_address, "1 of 40 logits on the RTL are not the integer model's"),
-        (program.logits.token_address, r"the RTL's token is \d+, the integer model's \d+"),
+        (program.logits.dram_address, "tensor logits: the core gives .* 1 of 40 values differ"),
+        (program.logits.token_address, r"the core's token is \d+, the integer model's \d+"),
     ):
         other = dram.copy()
         other[address + 2 * program.logits.lane] ^= 1
@@ -204,9 +203,7 @@ def test_the_report_shows_the_picture_and_every_layer(compiled: Compiled) -> Non
 def test_a_model_that_does_not_fit_is_refused() -> None:
     words = np.zeros((600, 24), np.int16)
     case = toy(config=SMALL.model_copy(update={"activation_bytes": 8192}))
-    large = Case(case.design, "", {}, case.question, case.network, Inputs(
-        case.inputs.patches, case.inputs.positions, words
-    ))  # fmt: skip
+    large = replace(case, inputs=replace(case.inputs, words=words))
     with pytest.raises(BadInput, match=r"does not fit: .*; use a larger activation memory"):
         compile_case(large)
     other = CoreConfig(rows=4, columns=4, exponential_entries=8)
@@ -220,11 +217,14 @@ class TestRefuses:
         [
             ("{", "line 1: this is no JSON"),
             ("[]", "must hold keys|valid dictionary"),
-            ('{"edits": []}', "edits: there is no such knob"),
+            ('{"edit": []}', "edit: there is no such knob"),
             ('{"hardware": {"row": 4}}', "hardware.row: there is no such knob"),
             ('{"hardware": {"rows": 5}}', r"hardware.rows: must be 4, 8, 16 or 32"),
             ('{"hardware": {"rows": 4, "columns": 32}}', "may be at most 4 times the other"),
-            ('{"attention_block": 7}', "attention_block: .*multiple of 2"),
+            (
+                '{"compression": {"attention": {"block": 7}}}',
+                "block: must be 16, 32, 64, 128 or 256",
+            ),
             ('{"hardware": {"queue_depth": true}}', "queue_depth: must be a number, not true"),
         ],
     )

@@ -22,7 +22,7 @@ from evaluators.metrics import Evaluation, Stage, Verdict
 from evaluators.target import Target
 from hwlib.edit import RtlEdit
 
-DESIGN = DesignPoint(edits=(RtlEdit(unit="element", source="x", latency=1),))
+DESIGN = DesignPoint(edits=(RtlEdit(unit="mac", source="x", latency=1),))
 
 
 def crash() -> None:

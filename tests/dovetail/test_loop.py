@@ -31,7 +31,7 @@ def test_the_first_trial_is_the_baseline_and_counts(whole: Memory) -> None:
 
 def test_the_base_of_the_run_file_is_measured_second() -> None:
     record = Memory()
-    base = BASELINE.model_validate({"hardware": {"array": {"rows": 4}}})
+    base = BASELINE.model_validate({"hardware": {"rows": 4}})
     finish(record, Settings(seed=7, iterations=3, base=base))
     state = fold(record.events)
     assert state.trials[0].proposal.design == BASELINE

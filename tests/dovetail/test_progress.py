@@ -27,7 +27,7 @@ def sampled(events: list[RunEvent]) -> list[RunEvent]:
         event.model_copy(
             update={
                 "evaluation": event.evaluation.model_copy(
-                    update={"details": {"rtl_engine": "amaranth, one tile of each shape"}}
+                    update={"details": {"rtl_engine": "numpy model of the core, cycles predicted"}}
                 )
             }
         )
@@ -51,13 +51,13 @@ def shown(events: list[RunEvent]) -> str:
     return out.getvalue()
 
 
-def test_cycles_by_formula_are_said_with_every_figure_and_under_the_front(
+def test_predicted_cycles_are_said_with_every_figure_and_under_the_front(
     events: list[RunEvent],
 ) -> None:
     measured = sum(isinstance(e, Told) and e.values is not None for e in events)
-    assert told(sampled(events)).count("no g++, so Amaranth's simulator") == measured
-    assert "cycles by formula" in shown(sampled(events))
-    assert "formula" not in told(events) + shown(events)
+    assert told(sampled(events)).count("no g++, so no RTL was run") == measured
+    assert "cycles predicted" in shown(sampled(events))
+    assert "predicted" not in told(events) + shown(events)
 
 
 def test_the_baseline_stands_under_the_front_that_it_is_not_on(events: list[RunEvent]) -> None:

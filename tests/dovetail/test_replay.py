@@ -87,7 +87,7 @@ def test_a_suggestion_that_optuna_would_not_make_here_is_followed_and_noted() ->
         design, params = search.suggest(*question)
         if question[3] != 3:
             return design, params
-        return DesignPoint.model_validate({"hardware": {"array": {"rows": 4}}}), params
+        return DesignPoint.model_validate({"hardware": {"rows": 4}}), params
 
     record = Memory()
     ledger = Ledger(record, Unwatched())
@@ -101,7 +101,8 @@ def test_a_suggestion_that_optuna_would_not_make_here_is_followed_and_noted() ->
 
 def test_a_forged_suggestion_is_named_where_it_matters(events: list[RunEvent]) -> None:
     i = next(i for i, e in enumerate(events) if isinstance(e, Asked) and e.trial == 3)
-    changed = edited(events, i, {"suggestion.hardware": {"array": {"rows": 16, "columns": 16}}})
+    forged = {"rows": 16, "columns": 16, "composable": True}  # lawful for any compression
+    changed = edited(events, i, {"suggestion.hardware": forged})
     with pytest.raises(Differs, match="first event that differs: trial 3 "):
         replay(changed, ToyWorkshop())
 

@@ -47,7 +47,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("seed: !!timestamp x", "line 1: tags .* are refused"),
         ("llm: {base_url: 'http://user:secret@host'}", "llm.base_url: must begin with http:// or"),
         ("llm: {model: ''}", r"run\.yaml: llm\.model: is empty$"),
-        ("base: {hardware: {array: {rows: 5}}}", "base.hardware.array.rows: must be 4, 8 or 16"),
+        ("base: {hardware: {rows: 5}}", "base.hardware.rows: must be 4, 8, 16 or 32"),
         ("[a, b]: 1", "line 1: a key is one word, not a list or a mapping"),
         ("seed: 1\n? {a: b}\n: 1", "line 2: a key is one word, not a list or a mapping"),
         ("lag: yes", "lag: must be a number, not true or false"),
@@ -61,7 +61,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("target: {name: sky130}", "target.name: must be 'nangate45', not sky130"),
         (f"seed: {'1' * 5000}", "line 1: a number of 5000 digits; write at most 100$"),
         (f"seed: 0x{'1' * 5000}", "line 1: a number of 5002 digits"),
-        ("base: {hardware: {array: {rows: 16, columns: 4}}, edits: [1]}", "base.edits"),
+        ("base: {hardware: {rows: 16, columns: 4}, edits: [1]}", "base.edits"),
         ("[" * 500, "."),
     ],
 )
@@ -91,8 +91,8 @@ def test_set_changes_settings_and_knobs() -> None:
     ("change", "said"),
     [
         ("seed", "takes PATH=VALUE"),
-        ("hardware.array.rowz=8", "the nearest is `hardware.array.rows`"),
-        ("hardware.array.rows=5", "5 is not one of 4, 8, 16"),
+        ("hardware.rowz=8", "the nearest is `hardware.rows`"),
+        ("hardware.rows=5", "5 is not one of 4, 8, 16, 32"),
         ("seed.deeper.still=1", "seed: must be a whole number"),
         ("seed=[", "is no value"),
         ("seed=-1", "^--set seed: must be at least 0, not -1$"),
@@ -104,7 +104,7 @@ def test_set_changes_settings_and_knobs() -> None:
         ("target.name=sky130", "^--set target.name: must be 'nangate45', not sky130$"),
         ("lag=yes", "^--set lag: must be a number, not true or false"),
         (f"seed={'1' * 5000}", "a number of 5000 digits; write at most 100"),
-        (f"hardware.array.rows={'1' * 5000}", "rows: a number of 5000 digits"),
+        (f"hardware.rows={'1' * 5000}", "rows: a number of 5000 digits"),
     ],
 )
 def test_set_refuses_in_one_sentence(change: str, said: str) -> None:

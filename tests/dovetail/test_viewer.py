@@ -30,7 +30,7 @@ def events() -> list[RunEvent]:
     spoiled: list[RunEvent] = []
     for event in record.events:
         if isinstance(event, Proposed):
-            edit = RtlEdit(unit="element", source=f"amaranth {HOSTILE}", latency=1)
+            edit = RtlEdit(unit="rescaler", source=f"amaranth {HOSTILE}", latency=1)
             design = event.proposal.design.model_copy(update={"edits": (edit,)})
             proposal = event.proposal.model_copy(
                 update={"rationale": HOSTILE, "author": HOSTILE, "design": design}

@@ -16,7 +16,8 @@ from evaluators.accuracy import (
     paired,
     validation_metrics,
 )
-from swopt.plan import CompressionPlan, compress
+from swopt.compiler.integer_model import integer_model
+from swopt.plan import CompressionPlan
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.vqa import Labels
 from swopt.workloads.workload import load_workload
@@ -75,9 +76,9 @@ def test_a_coarser_model_answers_worse_than_the_baseline(tmp_path: Path) -> None
     torch.set_num_threads(1)
     workload = load_workload(tmp_path)
     uncompressed = answer(workload, None, "val")
-    baseline = answer(workload, compress(workload, CompressionPlan()), "val")
+    baseline = answer(workload, integer_model(workload, CompressionPlan()), "val")
     coarse_plan = CompressionPlan(quantization=QuantizationKnobs(bits=2))
-    coarse = answer(workload, compress(workload, coarse_plan), "val")
+    coarse = answer(workload, integer_model(workload, coarse_plan), "val")
     near = validation_metrics(baseline, uncompressed)
     far = validation_metrics(coarse, uncompressed)
     assert abs(near["nll_increase_nats"]) < 0.02 < far["nll_increase_nats"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluators.analytic import Analytic, block_cycles
-from hwlib.core_config import CoreConfig, MemoryBytes, Side
+from hwlib.config import CoreConfig, MemoryBytes, Side
 from swopt.compiler import costs, mapping
 from swopt.compiler.host import Inputs
 from swopt.compiler.lowering import LoweringError

@@ -1,18 +1,23 @@
-"""The whole-model core: its netlist computes what the reference says, whatever stalls."""
+"""The core: its netlist computes what the reference says, whatever stalls."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from evaluators.silicon import core_simulation, verilator
-from evaluators.silicon.core_simulation import CoreRun, Disturbance, Dram, simulate_core
-from evaluators.silicon.simulation import SimulationError
+from evaluators.silicon import simulation, verilator
+from evaluators.silicon.simulation import (
+    CoreRun,
+    Disturbance,
+    Dram,
+    SimulationError,
+    simulate_core,
+)
 from hwlib.commands import QUEUES, Load, Matmul, Store, Waits, queue_of
-from hwlib.contracts.core_table import CORE_UNITS
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import WAIT_CYCLES, CoreLatencies, command_cycles
-from hwlib.core_netlist import UnitNetlist, elaborate_core, latencies_of
+from hwlib.config import CoreConfig
+from hwlib.contracts.table import CORE_UNITS
+from hwlib.cycles import WAIT_CYCLES, CoreLatencies, command_cycles
+from hwlib.elaborate import UnitNetlist, elaborate_core, latencies_of
 from hwlib.reference.core import execute
 from swopt.compiler.program import lower
 from tests.hwlib.core_programs import (
@@ -270,7 +275,7 @@ def test_a_core_that_hangs_is_stopped_and_its_command_named(
     small: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A DRAM whose latency is not waited for looks like a core that hangs.
-    monkeypatch.setattr(core_simulation, "PATIENCE", -50_000)
+    monkeypatch.setattr(simulation, "PATIENCE", -50_000)
     program = [Load(target="activations", address=0, words=4, dram_address=0)]
     with pytest.raises(SimulationError, match=r"stood at command 0 \(load\)"):
         simulate_core(

@@ -1,4 +1,4 @@
-"""The cycle model of the whole-model core, held to its RTL.
+"""The cycle model of the core, held to its RTL.
 
 Commands that run alone take exactly the cycles of their formula; of whole programs, whose queues
 overlap, the prediction is near.
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import Dram, simulate_core
+from evaluators.silicon.simulation import Dram, simulate_core
 from hwlib import core_cycles
 from hwlib.blocks import dma, operand_fetch, vector_engine, vector_lane
 from hwlib.commands import (
@@ -36,10 +36,10 @@ from hwlib.commands import (
     Waits,
     queue_of,
 )
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
-from hwlib.core_netlist import elaborate_core
-from hwlib.core_timeline import timeline
+from hwlib.config import CoreConfig
+from hwlib.cycles import QUEUE_CYCLES, WAIT_CYCLES, command_cycles
+from hwlib.elaborate import elaborate_core
+from hwlib.timeline import timeline
 from hwlib.unit_latencies import UnitLatencies
 from swopt.compiler.program import lower
 from tests.evaluators.test_core import COMPOSABLE, SHAPES, SMALL, config_of
@@ -273,5 +273,5 @@ def test_a_slower_unit_makes_the_commands_that_use_it_longer() -> None:
 
 
 def test_formulas_need_no_amaranth() -> None:
-    program = "import sys, hwlib.core_timeline; sys.exit('amaranth' in sys.modules)"
+    program = "import sys, hwlib.timeline; sys.exit('amaranth' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -12,7 +12,7 @@ import pytest
 from evaluators import roofline
 from evaluators.roofline import Work
 from hwlib.commands import QUEUES, Divide, Load, Matmul, Queue, Store, queue_of
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import Core
 from swopt.compiler import network as net
 from swopt.compiler.generation import Generation, continuation

@@ -1,5 +1,6 @@
 """The search space, read off the types."""
 
+import contextlib
 import json
 import random
 import warnings
@@ -20,8 +21,8 @@ COUNTS = {"compression.pruning.vision_blocks": 2, "compression.pruning.decoder_b
 
 def test_every_leaf_is_a_knob_with_its_doc_and_default():
     found = {k.path: k for k in space.knobs()}
-    assert found["hardware.array.rows"].choices == (4, 8, 16)
-    assert found["hardware.array.rows"].default == 8
+    assert found["hardware.rows"].choices == (4, 8, 16, 32)
+    assert found["hardware.rows"].default == 8
     assert found["compression.quantization.vision.bits"].choices[0] is None
     keep = found["compression.pruning.vision_mlp_keep"]
     assert (keep.kind, keep.low, keep.high, keep.step) == ("number", 0.125, 1.0, 0.125)
@@ -52,13 +53,15 @@ def test_set_knob_reads_text_and_leaves_the_rest():
 @pytest.mark.parametrize(
     ("path", "text", "words"),
     [
-        ("hardware.array.rowz", "8", "the nearest is `hardware.array.rows`"),
-        ("hardware.array", "8", "there is no knob `hardware.array`"),
+        ("hardware.rowz", "8", "the nearest is `hardware.rows`"),
+        ("hardware", "8", "there is no knob `hardware`"),
         ("edits", "[]", "an RTL edit is proposed by an agent"),
-        ("hardware.array.rows", "12", "hardware.array.rows: 12 is not one of 4, 8, 16"),
-        ("hardware.array.rows", "8.0", "8.0 is not one of"),
-        ("hardware.array.rows", '"8"', '"8" is not one of'),
-        ("hardware.array.rows", "eight", "`eight` is not one of"),
+        ("hardware.rows", "12", "hardware.rows: 12 is not one of 4, 8, 16, 32"),
+        ("hardware.rows", "8.0", "8.0 is not one of"),
+        ("hardware.rows", '"8"', '"8" is not one of'),
+        ("hardware.rows", "eight", "`eight` is not one of"),
+        ("hardware.queue_depth", "17", "an integer from 1 to 16 (the default is 4)"),
+        ("hardware.composable", "1", "1 is not one of false, true (the default is false)"),
         ("compression.quantization.bits", "none", "null is not one of"),
         ("compression.quantization.bits", "true", "true is not one of"),
         ("compression.pruning.vision_mlp_keep", "0.3", "a multiple of 0.125"),
@@ -79,14 +82,37 @@ def test_what_is_outside_is_refused_and_never_clamped(path: str, text: str, word
     assert "\n" not in str(error.value)
 
 
-def test_laws_between_the_parts_of_a_design_hold():
-    with pytest.raises(ValueError, match="edits name a unit twice"):
-        space.design_of_tree({"edits": [{"unit": "element", "source": "a", "latency": 1}] * 2})
+@pytest.mark.parametrize(
+    ("hardware", "compression", "units", "words"),
+    [
+        ({}, {}, ["mac", "mac"], "edits name a unit twice"),
+        ({"rows": 4, "columns": 32}, {}, [], "one side may be at most 4 times the other"),
+        ({}, {}, ["composable_mac"], "drop the edit, or change hardware.composable"),
+        ({"composable": True}, {}, ["mac"], "does not go with hardware.composable true"),
+        ({}, {"quantization": {"activation_bits": 4}}, [], "set hardware.composable to true"),
+    ],
+)
+def test_laws_between_the_parts_of_a_design_hold(
+    hardware: dict[str, object], compression: dict[str, object], units: list[str], words: str
+):
+    edits = [{"unit": unit, "source": "a", "latency": 1} for unit in units]
+    with pytest.raises(ValueError) as error:
+        space.design_of_tree({"hardware": hardware, "compression": compression, "edits": edits})
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_elements_may_be_edited_and_read_four_bits_where_the_core_has_them():
+    edit = {"source": "a", "latency": 1}
+    space.design_of_tree({"edits": [{"unit": "mac", **edit}]})
+    tree = {"hardware": {"composable": True}, "edits": [{"unit": "composable_mac", **edit}]}
+    design = space.design_of_tree(tree)
+    space.with_changes(design, {"compression.quantization.activation_bits": 4})
 
 
 def test_distributions_follow_the_declarations():
     found = space.distributions(COUNTS)
-    assert found["hardware.array.rows"] == CategoricalDistribution((4, 8, 16))
+    assert found["hardware.rows"] == CategoricalDistribution((4, 8, 16, 32))
     assert found["compression.quantization.bits"] == IntDistribution(2, 8)
     optional = found["compression.quantization.head_bits"]
     assert optional == CategoricalDistribution((None, 2, 3, 4, 5, 6, 7, 8))
@@ -103,6 +129,15 @@ def test_block_counts_are_read_off_the_layers_names():
 
 
 def _sampled(chance: random.Random) -> dict[str, object]:
+    """Parameters of a lawful design."""
+    while True:
+        params = _drawn(chance)
+        with contextlib.suppress(ValueError):
+            space.design_of(params)
+            return params
+
+
+def _drawn(chance: random.Random) -> dict[str, object]:
     params: dict[str, object] = {}
     for name, d in space.distributions(COUNTS).items():
         if isinstance(d, CategoricalDistribution):
@@ -143,7 +178,7 @@ def test_a_change_is_described_knob_by_knob():
     paths = [c["properties"]["path"]["enum"][0] for c in schema["anyOf"]]
     assert paths == [k.path for k in space.knobs() if k.path.startswith("hardware.")]
     rows = schema["anyOf"][0]["properties"]["value"]
-    assert rows == {"type": ["integer"], "enum": [4, 8, 16]}
+    assert rows == {"type": ["integer"], "enum": [4, 8, 16, 32]}
 
 
 class _Odd(Frozen):

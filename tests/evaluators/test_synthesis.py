@@ -8,8 +8,8 @@ from evaluators.silicon.liberty import default_liberty_path, load_library
 from evaluators.silicon.linking import LinkError, link
 from evaluators.silicon.synthesis import SynthesisError, SynthesisTimeout, synthesize
 from evaluators.silicon.yosys import YosysError, run_yosys
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 
 pytestmark = pytest.mark.eda
 

@@ -12,8 +12,8 @@ from evaluators.gate.vectors import SEEDS, first_mismatch
 from evaluators.silicon import verilator
 from hwlib import rtlil
 from hwlib.contracts.contract import Port, Trace, UnitContract
-from hwlib.contracts.core_table import CORE_UNITS
-from hwlib.elaborate import convert
+from hwlib.contracts.table import CORE_UNITS
+from hwlib.convert import convert
 from hwlib.reference import tables
 from hwlib.unit_latencies import UnitLatencies
 from tests.hwlib.later_units import Later, component

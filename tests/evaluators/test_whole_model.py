@@ -2,20 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from evaluators.silicon import verilator
-from evaluators.silicon.core_simulation import simulate_core
-from hwlib.core_config import CoreConfig
-from hwlib.core_netlist import elaborate_core
+from evaluators.silicon.simulation import simulate_core
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from swopt.compiler import twin
 from swopt.compiler.generation import Generation
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import Program, lower, token, unpack, with_inputs
 from swopt.plan import CompressionPlan
+from swopt.techniques.attention import AttentionKnobs
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, TowerBits
 from swopt.workloads.vqa import Questions
@@ -30,8 +30,8 @@ SMALL = CoreConfig(rows=4, columns=4)
 COMPOSABLE = CoreConfig(composable=True)
 """The default core with elements of 4-bit products."""
 
-BLOCK = 32
-"""Keys of one block of the softmax: fewer than there are, so that rescaling happens."""
+BLOCKS = AttentionKnobs(block=32)
+"""Fewer keys than there are, so that sums are rescaled on the way."""
 
 MOST_TOKENS = 64
 """Room for a question with its image and the answer."""
@@ -47,13 +47,15 @@ PRUNED = PruningKnobs(vision_blocks=(2,), decoder_blocks=(1,), vision_mlp_keep=0
 
 FOUR = QuantizationKnobs(bits=4)
 
+ALL_FOUR = QuantizationKnobs(bits=4, activation_bits=4)
+
 PLANS = {
-    "w8a8": CompressionPlan(),
-    "w4a8": CompressionPlan(quantization=FOUR),
-    "w4a4": CompressionPlan(quantization=FOUR),
-    "w4a4 and pruned": CompressionPlan(pruning=PRUNED, quantization=FOUR),
-    "mixed": CompressionPlan(quantization=MIXED),
-    "mixed and pruned": CompressionPlan(pruning=PRUNED, quantization=MIXED),
+    "w8a8": CompressionPlan(attention=BLOCKS),
+    "w4a8": CompressionPlan(attention=BLOCKS, quantization=FOUR),
+    "w4a4": CompressionPlan(attention=BLOCKS, quantization=ALL_FOUR),
+    "w4a4 and pruned": CompressionPlan(attention=BLOCKS, pruning=PRUNED, quantization=ALL_FOUR),
+    "mixed": CompressionPlan(attention=BLOCKS, quantization=MIXED),
+    "mixed and pruned": CompressionPlan(attention=BLOCKS, pruning=PRUNED, quantization=MIXED),
 }
 
 pytestmark = [
@@ -73,8 +75,7 @@ def small() -> str:
 
 
 def compressed(workload: Workload, plan: str) -> IntegerModel:
-    bits: Any = 4 if plan.startswith("w4a4") else 8
-    return integer_model(workload, PLANS[plan], BLOCK, DEFAULT.exponential_entries, bits)
+    return integer_model(workload, PLANS[plan])
 
 
 def spread(workload: Workload, count: int) -> Questions:

@@ -1,4 +1,4 @@
-"""Seeded random programs for whole-model cores of any size, and the DRAM that they run on."""
+"""Seeded random programs for cores of any size, and the DRAM that they run on."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ from hwlib.commands import (
     beats,
     queue_of,
 )
-from hwlib.core_config import CoreConfig
-from hwlib.reference.execute import CHANNEL
+from hwlib.config import CoreConfig
+from hwlib.reference.packing import CHANNEL
 from swopt.compiler.schedule import Schedule
 
 STATES = 6

@@ -7,9 +7,9 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from hwlib.contracts.contract import UnitContract
-from hwlib.contracts.core_table import CORE_UNITS
-from hwlib.core_netlist import UnitNetlist
-from hwlib.elaborate import convert
+from hwlib.contracts.table import CORE_UNITS
+from hwlib.convert import convert
+from hwlib.elaborate import UnitNetlist
 
 CONTROLS = {
     "mac": ("capture", "shift", "drain_in"),

@@ -28,7 +28,7 @@ from hwlib.commands import (
     word_bytes,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import Core, execute
 from hwlib.reference.softmax import EMPTY
 from tests.hwlib.core_programs import random_program

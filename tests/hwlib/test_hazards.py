@@ -17,7 +17,7 @@ from hwlib.commands import (
     Waits,
     encode_program,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.hazards import assemble, check_hazards
 from tests.hwlib.core_programs import overlapping, random_program
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
 from swopt.compiler import twin

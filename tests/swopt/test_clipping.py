@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swopt.compiler.clipping import clipped_range
-from swopt.compiler.integer import Calibration, Observer, Range
+from swopt.compiler.ranges import Calibration, Observer, Range
 
 
 def _seen(inputs: np.ndarray) -> Calibration:

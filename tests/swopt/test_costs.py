@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler.costs import Cost
 
 CORE = CoreConfig(rows=8, columns=8, weight_bytes=16384, dma_bytes=8)

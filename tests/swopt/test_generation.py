@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hwlib.commands import Load
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
 from swopt.compiler import twin

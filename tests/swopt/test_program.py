@@ -20,7 +20,7 @@ from hwlib.commands import (
     reads,
     writes,
 )
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import Core, execute
 from swopt.compiler import network as net
 from swopt.compiler import twin
@@ -31,6 +31,7 @@ from swopt.compiler.mapping import Mapping, one_block
 from swopt.compiler.program import Program, lower, token, unpack, unpack_result
 from swopt.compiler.schedule import Schedule
 from swopt.plan import CompressionPlan
+from swopt.techniques.attention import AttentionKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.workload import Workload
 from tests.hwlib.core_programs import random_program
@@ -256,8 +257,10 @@ def test_without_trace_only_the_head_is_stored() -> None:
 
 @pytest.mark.parametrize("bits, side", [(8, 8), (4, 16)])
 def test_tiny_vlm_is_its_twin_tensor_by_tensor(workload: Workload, bits: Any, side: Any) -> None:
-    plan = CompressionPlan(quantization=QuantizationKnobs(bits=bits))
-    model = integer_model(workload, plan, attention_block=16, exponential_entries=16)
+    plan = CompressionPlan(
+        attention=AttentionKnobs(block=16), quantization=QuantizationKnobs(bits=bits)
+    )
+    model = integer_model(workload, plan)
     config = CoreConfig(rows=side, columns=side)
     questions = workload.validation().take([0])
     (inputs,) = model.host.inputs(questions)

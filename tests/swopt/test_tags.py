@@ -9,7 +9,7 @@ import pytest
 
 from hwlib import commands
 from hwlib.commands import Load, Matmul, Store
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
 from swopt.compiler.generation import Generation

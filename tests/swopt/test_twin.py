@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwlib.reference import softmax, tables, vector
-from hwlib.reference.matmul import add_wrapping, matmul
-from hwlib.reference.requantize import requantize
 from swopt.compiler import twin
 from swopt.compiler.network import Attention, Linear, LinearOutput, Network, Norm, Rotate, Scale
 from tests.swopt.plain_network import Drawer, evaluate, narrowed, tiny_inputs, tiny_model
@@ -123,9 +121,10 @@ def test_a_linear_layer_equals_the_reference(inputs: int, output: LinearOutput) 
 
 
 def _plain_linear(x: np.ndarray, op: Linear, stream: np.ndarray) -> np.ndarray:
-    sums = add_wrapping(matmul(x, op.weight), op.bias)
+    exact = x.astype(np.int64) @ op.weight.astype(np.int64).T + op.bias
+    sums = exact.astype(np.int32)  # wraps
     if op.output == "int8":
-        return requantize(sums, op.multiplier, op.shift, op.zero)
+        return vector.scale(sums.astype(np.int64), op.multiplier, op.shift, op.zero)
     scaled = vector.round_shift(sums.astype(np.int64) * op.multiplier, op.shift)
     if op.output == "logits":
         return vector.saturate(scaled, 32)
@@ -220,7 +219,7 @@ def _plain_attention(
         theirs = slice(other * op.head_dim, (other + 1) * op.head_dim)
         for row in range(len(q)):
             keys = row + 1 if op.causal else len(q)
-            sums = matmul(q[row : row + 1, mine], k[:, theirs])[0].astype(np.int64)
+            sums = k[:, theirs].astype(np.int64) @ q[row, mine]
             scores = vector.round_shift(sums * op.score.multiplier, op.score.shift)
             scores = vector.saturate(scores, 16)
             state, weighted = softmax.empty(()), np.zeros(op.head_dim, np.int64)

@@ -24,8 +24,8 @@ from hwlib.commands import (
     weight_depth,
     word_bytes,
 )
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import (
+from hwlib.config import CoreConfig
+from hwlib.cycles import (
     SAVE_CYCLES,
     VECTOR_TAKE_CYCLES,
     CoreLatencies,

@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import READ_CYCLES, VECTOR_TAKE_CYCLES, CoreLatencies, Pass, pass_cycles
-from hwlib.core_plan import LOAD, MATMUL, STORE, VECTOR, Passes, Planned, Tile, Transfer
+from hwlib.command_shapes import LOAD, MATMUL, STORE, VECTOR, Passes, Planned, Tile, Transfer
+from hwlib.config import CoreConfig
+from hwlib.cycles import READ_CYCLES, VECTOR_TAKE_CYCLES, CoreLatencies, Pass, pass_cycles
 
 SAMPLE = 64
 """Elements of a pass over which its losses are averaged."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dovetail.formatting import plain_number
 from evaluators.roofline import Work, by_kind, kind, total
-from hwlib.core_config import CoreConfig
+from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.listing import label
 

@@ -1,23 +1,24 @@
-"""Predicted cycles of a whole program on the whole-model core, whose queues overlap.
+"""Predicted cycles of a whole program on the core, whose queues overlap.
 
 Command after command in program order, not cycle by cycle: the dispatcher takes one a cycle while
 the queue of the next has room, each engine takes the head of its queue when its waits are reached,
-and a command takes the cycles of `hwlib.core_cycles`. Exact in structure are the dispatcher, the
+and a command takes the cycles of `hwlib.cycles`. Exact in structure are the dispatcher, the
 waits, the DRAM link, the vector engine, and the array beside its drain: one tile is fetched while
 the one before is drained, and where they meet in a bank the fetch waits.
 
-What the other engines lose in the banks is an expectation (`hwlib.core_banks`): a first run without
-it says which tiles each command meets, a second one has its commands that much longer. Nothing is
-fitted to a measurement.
+What the other engines lose in the banks is an expectation (`hwlib.bank_losses`): a first run
+without it says which tiles each command meets, a second one has its commands that much longer.
+Nothing is fitted to a measurement.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hwlib.bank_losses import Ran, last_fed, losses
+from hwlib.command_shapes import LOAD, Passes, Planned, Tile, Transfer, planned
 from hwlib.commands import AnyCommand
-from hwlib.core_banks import Ran, last_fed, losses
-from hwlib.core_config import CoreConfig
-from hwlib.core_cycles import (
+from hwlib.config import CoreConfig
+from hwlib.cycles import (
     QUEUE_CYCLES,
     READ_CYCLES,
     TAKE_CYCLES,
@@ -26,7 +27,6 @@ from hwlib.core_cycles import (
     DramTiming,
     operand_words_ahead,
 )
-from hwlib.core_plan import LOAD, Passes, Planned, Tile, Transfer, planned
 
 
 @dataclass(frozen=True)

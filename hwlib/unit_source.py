@@ -1,0 +1,74 @@
+"""From the source of a unit to its netlist in RTLIL.
+
+Converting runs the source in this process: only trusted sources may come here. That of an edit is
+converted in a process of its own (`evaluators.gate`).
+"""
+
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+from hwlib import rtlil
+from hwlib.config import CoreConfig
+from hwlib.contracts.contract import UnitContract
+from hwlib.contracts.table import contract_of
+from hwlib.convert import convert
+from hwlib.edit import UnitName
+
+_UNITS = Path(__file__).parent / "units"
+
+
+def shipped_source(unit: UnitName) -> str:
+    """The source of a shipped unit: what an edit replaces."""
+    return (_UNITS / f"{unit}.py").read_text(encoding="utf-8")
+
+
+def unit_class(contract: UnitContract, source: str) -> type[wiring.Component]:
+    """Runs `source` in this process and returns the class that the contract names.
+
+    Raises:
+        ValueError: The source does not define the class.
+    """
+    name = contract.class_name
+    namespace: dict[str, object] = {"__name__": f"unit_{contract.unit}"}
+    exec(compile(source, f"{contract.unit}.py", "exec"), namespace)
+    found = namespace.get(name)
+    if not (isinstance(found, type) and issubclass(found, wiring.Component)):
+        raise ValueError(f"unit {contract.unit} must define the class {name}, a wiring.Component")
+    return found
+
+
+def source_to_rtlil(unit: UnitName, source: str, config: CoreConfig) -> str:
+    """Runs `source` in this process and converts its class, constructed for a core.
+
+    Raises:
+        ValueError: The core has no such unit, or the source does not define its class.
+    """
+    contract = contract_of(unit, config)
+    return convert(unit_class(contract, source)(*contract.class_arguments), unit)
+
+
+def check_interface(unit: UnitName, config: CoreConfig, text: str) -> None:
+    """Holds a unit's netlist to the module names and ports of its contract.
+
+    Raises:
+        ValueError: A module name or a port differs, or the core has no such unit.
+    """
+    for name in rtlil.modules(text):
+        if name != unit and not name.startswith(f"{unit}."):
+            raise ValueError(
+                f"unit {unit} brings a module {name}; its modules must be named {unit} or {unit}.*"
+            )
+    wanted = {p.name: (p.direction, p.width) for p in contract_of(unit, config).ports}
+    wanted |= {"clk": ("input", 1), "rst": ("input", 1)}
+    found = rtlil.ports(text, unit)
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                f"unit {unit}: port {name} must be {_port(wanted.get(name))}, "
+                f"not {_port(found.get(name))}"
+            )
+
+
+def _port(port: tuple[str, int] | None) -> str:
+    return "absent" if port is None else f"an {port[0]} of {port[1]} bits"
