@@ -6,6 +6,7 @@ as they are. A net whose load is more than its driver may drive (the library's `
 gets a balanced tree of buffers, as any placer would insert; their area counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from evaluators.silicon.buffering import BUFFER_CELL, CONSTANT, BufferTrees
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.memory import SramFlavour, SramMacro, sram_macro
-from evaluators.silicon.synthesis import Bit, MappedModule, Synthesis
+from evaluators.silicon.synthesis import Bit, CellGroup, MappedModule, Synthesis
 from evaluators.silicon.tables import Floats, Ints, Tables, compile_tables
 
 PORT_DRIVER_CELL = "BUF_X2"
@@ -149,11 +150,16 @@ def _rows(*columns: Ints) -> Ints:
     return np.stack([part.ravel() for part in np.broadcast_arrays(*columns)], axis=1)
 
 
+def _numbers(bits: Sequence[Bit]) -> Ints:
+    """Nets by number; every constant is net 0."""
+    return np.array([CONSTANT if isinstance(bit, str) else bit for bit in bits], dtype=np.int64)
+
+
 class _Builder:
     def __init__(self, synthesis: Synthesis, library: Library, flavour: SramFlavour) -> None:
         self.synthesis = synthesis
         self.library = library
-        used = {cell.type for m in synthesis.modules.values() for cell in m.cells}
+        used = {group.type for m in synthesis.modules.values() for group in m.groups}
         self.tables = compile_tables(library, used | {BUFFER_CELL, PORT_DRIVER_CELL, REGISTER_CELL})
         self.macros = {name: sram_macro(name, flavour) for name in sorted(synthesis.macros)}
         self.types = [*self.tables.cells, *self.macros]
@@ -172,58 +178,59 @@ class _Builder:
     # ---- templates ----
 
     def _template(self, module: MappedModule) -> _Template:
-        number: dict[Bit, int] = {}
-
-        def net_of(bit: Bit) -> int:
-            return CONSTANT if isinstance(bit, str) else number.setdefault(bit, len(number) + 1)
-
-        def nets_of(bits: tuple[Bit, ...]) -> Ints:
-            return np.array([net_of(bit) for bit in bits], dtype=np.int64)
-
-        ports = {port.name: nets_of(port.bits) for port in module.ports}
-        pin_net: list[int] = []
-        by_type: dict[str, list[tuple[int, int, list[int]]]] = {}  # cell, first pin, output nets
-        for index, cell in enumerate(module.cells):
-            timing = self.tables.cells[cell.type]
-            connected = {pin: net_of(bits[0]) for pin, bits in cell.connections.items()}
-            if missing := set(timing.inputs) - set(connected):
-                raise AssemblyError(f"{module.name}: pin {min(missing)} of {cell.name} is open")
-            outputs = [connected.get(name, OPEN) for name in timing.outputs]
-            by_type.setdefault(cell.type, []).append((index, len(pin_net), outputs))
-            pin_net += [connected[name] for name in timing.inputs]
+        ports = {port.name: _numbers(port.bits) for port in module.ports}
         instances = [
-            (cell.name, cell.type, {pin: nets_of(b) for pin, b in cell.connections.items()})
+            (cell.name, cell.type, {pin: _numbers(b) for pin, b in cell.connections.items()})
             for cell in module.instances
         ]
+        columns = [
+            {pin: _numbers(nets) for pin, nets in group.nets.items()} for group in module.groups
+        ]
+        inputs = np.zeros(len(module.cell_names), dtype=np.int64)
+        for group, nets in zip(module.groups, columns, strict=True):
+            timing = self.tables.cells[group.type]
+            inputs[list(group.at)] = len(timing.inputs)
+            if missing := set(timing.inputs) - set(nets):
+                name = module.cell_names[group.at[0]]
+                raise AssemblyError(f"{module.name}: pin {min(missing)} of {name} is open")
+        pins = int(inputs.sum())
+        used = [ports, *columns, *(connections for _, _, connections in instances)]
+        highest = [nets.max(initial=0) for named in used for nets in named.values()]
         template = _Template(
-            nets=len(number) + 1,
+            nets=int(max(highest, default=0)) + 1,
             ports=ports,
-            pin_net=np.array(pin_net, dtype=np.int64),
-            pin_load=np.zeros((len(pin_net), 2)),
+            pin_net=np.zeros(pins, dtype=np.int64),
+            pin_load=np.zeros((pins, 2)),
             drivers=np.zeros(0, dtype=np.int64),
             limits=np.zeros(0),
-            cell_type=np.zeros(len(module.cells), dtype=np.int64),
+            cell_type=np.zeros(len(module.cell_names), dtype=np.int64),
             delays=np.zeros((0, 6), dtype=np.int64),
             launches=np.zeros((0, 4), dtype=np.int64),
             setups=np.zeros((0, 4), dtype=np.int64),
             instances=instances,
         )
-        self._fill(template, by_type)
+        self._fill(template, module.groups, columns, np.cumsum(inputs) - inputs)
         return template
 
     def _fill(
-        self, template: _Template, by_type: dict[str, list[tuple[int, int, list[int]]]]
+        self,
+        template: _Template,
+        groups: tuple[CellGroup, ...],
+        columns: list[dict[str, Ints]],
+        first_pin: Ints,
     ) -> None:
-        """Unfolds the edges of all cells, type by type."""
+        """Unfolds the edges of all cells, group by group."""
         drivers, limits = [template.drivers], [template.limits]
         delays, launches, setups = [template.delays], [template.launches], [template.setups]
-        for kind, found in sorted(by_type.items()):
-            timing = self.tables.cells[kind]
-            cell = np.array([index for index, _, _ in found])[:, None]
-            first = np.array([pin for _, pin, _ in found])[:, None]
-            outputs = np.array([nets for _, _, nets in found], dtype=np.int64)
-            template.cell_type[cell[:, 0]] = self.type_index[kind]
+        for group, nets in zip(groups, columns, strict=True):
+            timing = self.tables.cells[group.type]
+            cell = np.array(group.at)[:, None]
+            first = first_pin[cell]
+            open_pin = np.full(len(cell), OPEN)
+            outputs = np.stack([nets.get(name, open_pin) for name in timing.outputs], axis=1)
+            template.cell_type[cell[:, 0]] = self.type_index[group.type]
             for k, name in enumerate(timing.inputs):
+                template.pin_net[first[:, 0] + k] = nets[name]
                 # The clock is ideal: it has no load, no delay and no place in the netlist.
                 if name not in timing.clocks:
                     template.pin_load[first[:, 0] + k] = timing.capacitance_f[k]
@@ -354,10 +361,7 @@ class _Builder:
             names=Names(
                 self.starts,
                 self.instances,
-                {
-                    name: tuple(cell.name for cell in m.cells)
-                    for name, m in self.synthesis.modules.items()
-                }
+                {name: module.cell_names for name, module in self.synthesis.modules.items()}
                 | dict.fromkeys(self.macros, ("macro",)),
             ),
             buffers=tree.added,

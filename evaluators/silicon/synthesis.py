@@ -13,7 +13,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from evaluators.silicon.memory import is_sram
 from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys, yosys_version
 from hwlib.frozen import Frozen
 
-FORMAT = "mapped-3"
+FORMAT = "mapped-4"
 """Goes into the key of the cache: a change of the stored form makes old entries unreachable."""
 
 DRIVING_CELL, OUTPUT_LOAD_FF = "BUF_X2", 10.0
@@ -107,6 +107,23 @@ class MappedCell(Frozen):
     """Nets by pin."""
 
 
+class CellGroup(Frozen):
+    """Library cells of one type with the same pins connected, pin by pin.
+
+    A core has a hundred thousand cells, and every evaluation reads them: a column is read and
+    turned into an array at once.
+    """
+
+    type: str
+    """Name of the library cell."""
+
+    at: tuple[int, ...]
+    """Places of the cells among those of the module."""
+
+    nets: dict[str, tuple[Bit, ...]]
+    """By pin, the net of each."""
+
+
 class MappedModule(Frozen):
     """One distinct module after mapping."""
 
@@ -116,8 +133,11 @@ class MappedModule(Frozen):
     ports: tuple[MappedPort, ...]
     """Ports in order of declaration."""
 
-    cells: tuple[MappedCell, ...]
-    """Library cells, sorted by name."""
+    cell_names: tuple[str, ...]
+    """Names of the library cells, sorted."""
+
+    groups: tuple[CellGroup, ...]
+    """What they are and how they are connected."""
 
     instances: tuple[MappedCell, ...]
     """Instances of other modules and of macros, sorted by name."""
@@ -127,6 +147,51 @@ class MappedModule(Frozen):
 
     leakage_w: float
     """Leakage of the library cells of this module alone."""
+
+    @property
+    def cells(self) -> tuple[MappedCell, ...]:
+        """The library cells one by one, in the order of their names."""
+        found = {
+            at: MappedCell(
+                name=self.cell_names[at],
+                type=group.type,
+                connections={pin: (nets[k],) for pin, nets in group.nets.items()},
+            )
+            for group in self.groups
+            for k, at in enumerate(group.at)
+        }
+        return tuple(found[at] for at in range(len(self.cell_names)))
+
+
+class Netlist(Frozen):
+    """What is stored of a mapped module, whatever it and its children are called."""
+
+    ports: tuple[MappedPort, ...]
+    """Ports in order of declaration."""
+
+    cell_names: tuple[str, ...]
+    """Names of the library cells, sorted."""
+
+    groups: tuple[CellGroup, ...]
+    """What they are and how they are connected."""
+
+    instances: dict[str, dict[str, tuple[Bit, ...]]]
+    """Nets by pin of each instance of another module, sorted by name."""
+
+
+def grouped(cells: Iterable[tuple[str, Mapping[str, Sequence[Bit]]]]) -> tuple[CellGroup, ...]:
+    """Cells in order, each its type and the net at each pin, as groups."""
+    groups: dict[tuple[str, ...], list[tuple[int, Mapping[str, Sequence[Bit]]]]] = {}
+    for at, (kind, connections) in enumerate(cells):
+        groups.setdefault((kind, *sorted(connections)), []).append((at, connections))
+    return tuple(
+        CellGroup(
+            type=kind,
+            at=tuple(at for at, _ in found),
+            nets={pin: tuple(nets[pin][0] for _, nets in found) for pin in pins},
+        )
+        for (kind, *pins), found in sorted(groups.items())
+    )
 
 
 class Synthesis(Frozen):
@@ -246,11 +311,12 @@ def _map(
     key = "\n".join((yosys_version(), library.sha256, *settings(), text))
     kept = cache_dir / "mapped" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     try:
-        netlist = json.loads(kept.read_bytes())
+        netlist = Netlist.model_validate_json(kept.read_bytes())
     except (OSError, ValueError):  # absent, or torn: map again
         content = _run(module.name, text, liberty, cache_dir, library.sha256, deadline_s)
-        netlist = _essential(json.loads(content))
-        write_atomically(kept, json.dumps(netlist, separators=(",", ":")).encode())
+        instances = {_plain(name) for name in module.instances}
+        netlist = _essential(json.loads(content), instances)
+        write_atomically(kept, netlist.model_dump_json().encode())
     return _read(module, netlist, library)
 
 
@@ -306,33 +372,40 @@ def _run(
             ) from None
 
 
-def _essential(netlist: dict) -> dict:  # type: ignore[type-arg]
+def _essential(netlist: dict, instances: Container[str]) -> Netlist:  # type: ignore[type-arg]
     """What is kept of Yosys' JSON: ports and connections."""
     module = netlist["modules"]["module"]
-    return {
-        "ports": [[n, p["direction"], p["bits"]] for n, p in module["ports"].items()],
-        "cells": sorted([n, c["type"], c["connections"]] for n, c in module["cells"].items()),
-    }
+    cells = sorted((name, c["type"], c["connections"]) for name, c in module["cells"].items())
+    own = [cell for cell in cells if cell[0] not in instances]
+    return Netlist(
+        ports=tuple(
+            MappedPort(name=name, direction=port["direction"], bits=port["bits"])
+            for name, port in module["ports"].items()
+        ),
+        cell_names=tuple(name for name, _, _ in own),
+        groups=grouped((kind, connections) for _, kind, connections in own),
+        instances={name: connections for name, _, connections in cells if name in instances},
+    )
 
 
-def _read(module: SourceModule, netlist: dict, library: Library) -> MappedModule:  # type: ignore[type-arg]
-    instances = {_plain(name): _plain(child) for name, child in module.instances.items()}
-    cells, children = [], []
-    for name, kind, connections in netlist["cells"]:
-        if name in instances:
-            children.append(MappedCell(name=name, type=instances[name], connections=connections))
-        elif kind in library.cells:
-            cells.append(MappedCell(name=name, type=kind, connections=connections))
-        else:
+def _read(module: SourceModule, netlist: Netlist, library: Library) -> MappedModule:
+    for group in netlist.groups:
+        if group.type not in library.cells:
             raise SynthesisError(
-                f"module {_plain(module.name)}: cell {name} is a {kind}, "
-                f"which library {library.name} does not know"
+                f"module {_plain(module.name)}: cell {netlist.cell_names[group.at[0]]} is a "
+                f"{group.type}, which library {library.name} does not know"
             )
+    children = {_plain(name): _plain(child) for name, child in module.instances.items()}
+    kinds = [library.cells[group.type] for group in netlist.groups for _ in group.at]
     return MappedModule(
         name=_plain(module.name),
-        ports=tuple(MappedPort(name=n, direction=d, bits=b) for n, d, b in netlist["ports"]),
-        cells=tuple(cells),
-        instances=tuple(children),
-        area_um2=math.fsum(library.cells[cell.type].area_um2 for cell in cells),
-        leakage_w=math.fsum(library.cells[cell.type].leakage_w for cell in cells),
+        ports=netlist.ports,
+        cell_names=netlist.cell_names,
+        groups=netlist.groups,
+        instances=tuple(
+            MappedCell(name=name, type=children[name], connections=connections)
+            for name, connections in netlist.instances.items()
+        ),
+        area_um2=math.fsum(kind.area_um2 for kind in kinds),
+        leakage_w=math.fsum(kind.leakage_w for kind in kinds),
     )

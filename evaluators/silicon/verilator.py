@@ -139,11 +139,7 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
              "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
             work,
         )  # fmt: skip
-        sources = sorted(str(path.relative_to(work)) for path in (work / "obj").glob("*.cpp"))
-        (work / "all.cpp").write_text(
-            "".join(f'#include "{source}"\n' for source in [*sources, "driver.cpp"]),
-            encoding="utf-8",
-        )
+        (work / "all.cpp").write_text(_one_source(work), encoding="utf-8")
         _run(
             "g++",
             [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
@@ -168,6 +164,22 @@ def _configuration(rtlil: str, module: str) -> str:
     inputs = [name for name, (way, _) in ports(rtlil, module).items() if way == "input"]
     return f'no_inline -module "{module}"\n' + "".join(
         f'public_flat_rd -module "{module}" -var "{name}"\n' for name in inputs if name != "clk"
+    )
+
+
+def _one_source(work: Path) -> str:
+    """Driver and model as one source; what runs once, to settle the model, is not optimised."""
+    sources = sorted(str(path.relative_to(work)) for path in (work / "obj").glob("*.cpp"))
+    slow = [source for source in sources if "Slow" in source]
+    fast = [source for source in sources if source not in slow]
+    return "\n".join(
+        [
+            *(f'#include "{source}"' for source in [*fast, "driver.cpp"]),
+            "#pragma GCC push_options",
+            '#pragma GCC optimize ("O0")',
+            *(f'#include "{source}"' for source in slow),
+            "#pragma GCC pop_options\n",
+        ]
     )
 
 

@@ -10,7 +10,13 @@ from evaluators.silicon.buffering import BUFFER_CELL
 from evaluators.silicon.liberty import default_liberty_path, load_library
 from evaluators.silicon.linking import Port
 from evaluators.silicon.sta import INPUT_TRANSITION_S, TimingError, analyze
-from evaluators.silicon.synthesis import MappedCell, MappedModule, MappedPort, Synthesis
+from evaluators.silicon.synthesis import (
+    MappedCell,
+    MappedModule,
+    MappedPort,
+    Synthesis,
+    grouped,
+)
 
 # approx has a floor of 1e-12 of its own, which is larger than many a figure in SI units
 near = partial(pytest.approx, rel=1e-9, abs=0)
@@ -31,7 +37,8 @@ def module(name, inputs, outputs, cells, instances=()):
     return MappedModule(
         name=name,
         ports=tuple(ports),
-        cells=tuple(cells),
+        cell_names=tuple(c.name for c in cells),
+        groups=grouped((c.type, c.connections) for c in cells),
         instances=tuple(instances),
         area_um2=0.0,
         leakage_w=0.0,
