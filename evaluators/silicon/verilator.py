@@ -41,8 +41,8 @@ _VERILATOR_FLAGS = (
 
 _GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 
-_UNITS = ("element", "requantizer", "mac", "composable_mac", "rescaler", "activation")
-_REPEATED = ("systolic_row", "grid_row", "drain_lane", "vector_lane")
+_UNITS = ("mac", "composable_mac", "rescaler", "activation")
+_REPEATED = ("grid_row", "drain_lane", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
 minutes. What is repeated always does, and all its instances share one function: nothing from around
