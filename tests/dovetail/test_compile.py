@@ -18,9 +18,11 @@ from dovetail.compiling import Case, Compiled, compile_case, hold_to_model
 from dovetail.errors import BadInput, Differs, ExitCode, FolderRefused
 from dovetail.testing import ToyWorkshop
 from evaluators.design import DesignPoint
+from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
 from hwlib.commands import encode
 from hwlib.config import CoreConfig
+from hwlib.edit import RtlEdit
 from hwlib.reference.core import execute
 from swopt.compiler import network as net
 from swopt.compiler.program import lower
@@ -236,6 +238,11 @@ class TestRefuses:
         assert call("compile", str(design), "-o", str(tmp_path / "out")) == ExitCode.BAD_INPUT
         self.one_sentence(said, capsys)
         assert not (tmp_path / "out").exists()
+
+    def test_an_edit_that_the_gate_refuses(self, tmp_path: Path) -> None:
+        edit = RtlEdit(unit="mac", source="raise SystemExit('ran')", latency=2)
+        with pytest.raises(BadInput, match="edit of mac refused"):
+            compiling.case_of(DesignPoint(edits=(edit,)), 0, Pipeline(data_dir=tmp_path))
 
     def test_what_is_not_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = str(tmp_path / "out")
