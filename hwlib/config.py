@@ -46,14 +46,14 @@ class CoreConfig(Frozen):
     """Elements along the weight side: output channels computed at once."""
 
     activation_bytes: MemoryBytes = 65536
-    """Capacity of the activation memory; a word holds `LANE_BYTES` for each row."""
+    """Capacity of the activation memory; a word holds two bytes for each row."""
 
     activation_banks: Literal[2, 4, 8] = 4
     """Single-port banks of the activation memory; words that follow one another lie in turn in
     each."""
 
     weight_bytes: MemoryBytes = 16384
-    """Capacity of the weight memory; a word holds `LANE_BYTES` for each column."""
+    """Capacity of the weight memory; a word holds two bytes for each column."""
 
     channel_entries: Literal[256, 512, 1024, 2048] = 512
     """Entries of each of the two channel tables: of the drain and of the vector engine."""
