@@ -1,10 +1,12 @@
 """A content-addressed store of results, one for all runs of a user."""
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -72,6 +74,30 @@ def remembered(
     value = measure()
     write_atomically(path, value.model_dump_json().encode())
     return value
+
+
+@contextmanager
+def claimed(path: Path, wait: bool) -> Iterator[bool]:
+    """Whether it falls to the caller to make a file, which processes side by side may all need.
+
+    False where another is making it and `wait` is false. With `wait` the claim comes when the other
+    is done, or dead: whoever has one looks again whether the file is there. A claim saves work; two
+    makers of one file do no harm.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    claim = path.parent / f".making-{path.name}"
+    with claim.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield True
+        finally:
+            claim.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evaluators.cache import write_atomically
+from evaluators.cache import claimed, write_atomically
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.linking import LinkedDesign, LinkError, Port, SourceModule, link, stub
 from evaluators.silicon.memory import is_sram
@@ -289,14 +289,17 @@ def _map_all(
     cache_dir: Path,
     deadline_s: float,
 ) -> dict[str, MappedModule]:
-    def one(module: SourceModule) -> MappedModule:
-        return _map(module, design, library, liberty, cache_dir, deadline_s)
+    def attempt(module: SourceModule, wait: bool) -> MappedModule | None:
+        return _map(module, design, library, liberty, cache_dir, deadline_s, wait)
 
     # Largest first, so that the last one to end is a short one.
     ordered = sorted(modules, key=lambda module: -len(module.body))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = list(pool.map(one, ordered))
-    return {module.name: module for module in done}
+        done = list(pool.map(lambda module: attempt(module, False), ordered))
+        # What other processes are mapping meanwhile comes from them.
+        left = [module for module, mapped in zip(ordered, done, strict=True) if mapped is None]
+        done += pool.map(lambda module: attempt(module, True), left)
+    return {module.name: module for module in done if module is not None}
 
 
 def _map(
@@ -306,18 +309,31 @@ def _map(
     liberty: Path,
     cache_dir: Path,
     deadline_s: float,
-) -> MappedModule:
+    wait: bool,
+) -> MappedModule | None:
+    """The mapped module; None where another process is mapping it and `wait` is false."""
     text = _self_contained(module, design)
     key = "\n".join((yosys_version(), library.sha256, *settings(), text))
-    kept = cache_dir / "mapped" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-    try:
-        netlist = Netlist.model_validate_json(kept.read_bytes())
-    except (OSError, ValueError):  # absent, or torn: map again
-        content = _run(module.name, text, liberty, cache_dir, library.sha256, deadline_s)
-        instances = {_plain(name) for name in module.instances}
-        netlist = _essential(json.loads(content), instances)
-        write_atomically(kept, netlist.model_dump_json().encode())
+    path = cache_dir / "mapped" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    netlist = _stored(path)
+    if netlist is None:
+        with claimed(path, wait) as mine:
+            if not mine:
+                return None
+            netlist = _stored(path)
+            if netlist is None:
+                content = _run(module.name, text, liberty, cache_dir, library.sha256, deadline_s)
+                instances = {_plain(name) for name in module.instances}
+                netlist = _essential(json.loads(content), instances)
+                write_atomically(path, netlist.model_dump_json().encode())
     return _read(module, netlist, library)
+
+
+def _stored(path: Path) -> Netlist | None:
+    try:
+        return Netlist.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):  # absent, or torn: map again
+        return None
 
 
 def _self_contained(module: SourceModule, design: LinkedDesign) -> str:

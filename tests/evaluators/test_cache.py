@@ -1,5 +1,7 @@
 """The store answers with what was measured, and measures again what it cannot read."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,28 @@ def test_a_damaged_entry_is_measured_again(tmp_path: Path, damage: bytes) -> Non
     again = cache.remembered(tmp_path, "area", key, Figure, lambda: Figure(area_um2=2.0))
     assert again.area_um2 == 2.0
     assert Figure.model_validate_json(entry.read_bytes()).area_um2 == 2.0
+
+
+def test_of_several_makers_one_has_the_claim_until_it_is_done_or_fails(tmp_path: Path) -> None:
+    path = tmp_path / "room" / "file"
+    with cache.claimed(path, wait=False) as first, cache.claimed(path, wait=False) as second:
+        assert (first, second) == (True, False)
+    with pytest.raises(OSError, match="tool gone"), cache.claimed(path, wait=False):
+        raise OSError("tool gone")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: make_once(path), range(8)))
+    assert sum(made) == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+def make_once(path: Path) -> bool:
+    """Makes the file unless it is there; whether it was made here."""
+    with cache.claimed(path, wait=True):
+        if path.exists():
+            return False
+        time.sleep(0.01)
+        path.touch()
+        return True
 
 
 def test_a_failed_measurement_leaves_nothing(tmp_path: Path) -> None:
