@@ -2,8 +2,8 @@
 
 The formulas are those of `swopt.compiler.costs`, the candidates those of `swopt.compiler.mapping`;
 here they are costed in numpy over designs. What a pass asks of the engines and how many words it
-takes depend on rows, columns, composable elements and the attention's blocks alone, so they are
-worked out once for each of those (a shape); memories and the link then only weigh them.
+takes depend on rows, columns, the elements and the attention's blocks alone, so they are worked
+out once for each of those (a shape); memories and the link then only weigh them.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,8 @@ class Analytic:
         blocks = attention_blocks or [self.network.attention_block] * len(configs)
         members: dict[_Shape, list[int]] = {}
         for index, (config, block) in enumerate(zip(configs, blocks, strict=True)):
-            shape: _Shape = (config.rows, config.columns, config.composable, block)
+            elements = (config.composable, config.mac_stages)
+            shape: _Shape = (config.rows, config.columns, elements, block)
             members.setdefault(shape, []).append(index)
         cycles = np.full(len(configs), np.inf)
         for shape, indices in members.items():
@@ -103,8 +104,8 @@ class Analytic:
         return _Table(len(cuts) - 1, tuple(spans))
 
 
-_Shape = tuple[int, int, bool, int]
-"""Rows, columns, whether elements are composable, keys of an attention's block."""
+_Shape = tuple[int, int, tuple[bool, int], int]
+"""Rows, columns, whether elements are composable and their stages, keys of an attention's block."""
 
 
 @dataclass(frozen=True)

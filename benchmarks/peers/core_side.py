@@ -296,11 +296,8 @@ def deit_block(netlist: str, designs: int) -> tuple[dict[str, float], dict[str, 
 
     def cost() -> float:
         placed = place(made.network, made.inputs, CORE.rows)
-        passes = mapping.choose(made.network, placed, CORE).passes
-        return sum(
-            costs.of(made.network, taken, placed, CORE).cycles(CORE, taken.groups, taken.ways)
-            for taken in passes
-        )
+        passes = mapping.choose(made.network, placed, CORE)
+        return mapping.estimate(made.network, placed, CORE, passes)
 
     one, estimate = timed(cost)
     configs = random_configs(designs, seed=0)

@@ -15,6 +15,7 @@ from itertools import pairwise
 from hwlib.config import CoreConfig
 from swopt.compiler import costs
 from swopt.compiler import network as net
+from swopt.compiler.linear_program import form_of
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Placed
 from swopt.compiler.network import read_by
@@ -26,6 +27,9 @@ LONGEST = 3
 
 WAYS = 3
 """Most blocks under way at once."""
+
+NEAR = 1.03
+"""Estimates whose ratio is less say nothing of which is the less."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,58 @@ def cut_points(network: net.Network) -> list[int]:
         or isinstance(operator, net.Norm | net.Attention | net.Shuffle | net.Concatenate)
         or (isinstance(operator, net.Input) and not isinstance(operators[index - 1], net.Input))
     ]
+
+
+def alternatives(
+    network: net.Network, placed: Table[str, Placed], config: CoreConfig
+) -> list[Mapping]:
+    """What `choose` takes, and what it would take of weights that DRAM held in more bits.
+
+    The latter alone where it costs about as much: fewer bits then take no more cycles than more,
+    although the cost is an estimate.
+
+    Raises:
+        LoweringError: As for `choose`.
+    """
+    chosen = [choose(network, placed, config)]
+    least = estimate(network, placed, config, chosen[0])
+    for bits in _wider_packings(network, config):
+        other = choose(_packed(network, bits), placed, config)
+        if other not in chosen and estimate(network, placed, config, other) < NEAR * least:
+            chosen.append(other)
+    return chosen
+
+
+def _wider_packings(network: net.Network, config: CoreConfig) -> list[int]:
+    """Bits in which DRAM could hold the weights of the fewest bits, and the memory holds them."""
+    layers = [each for each in network.operators if isinstance(each, net.Linear)]
+    forms = [form_of(layer, config) for layer in layers]
+    fewest = min((form.packed_bits for form in forms), default=8)
+    most = max((form.memory_bits for form in forms if form.packed_bits == fewest), default=8)
+    return [bits for bits in (4, 8) if fewest < bits <= most]
+
+
+def _packed(network: net.Network, bits: int) -> net.Network:
+    """The same with weights of at least so many bits."""
+    return replace(
+        network,
+        operators=tuple(
+            replace(each, weight_bits=max(each.weight_bits, bits))
+            if isinstance(each, net.Linear)
+            else each
+            for each in network.operators
+        ),
+    )
+
+
+def estimate(
+    network: net.Network, placed: Table[str, Placed], config: CoreConfig, mapping: Mapping
+) -> float:
+    """About how many cycles the passes take, by `costs`."""
+    return sum(
+        costs.of(network, taken, placed, config).cycles(config, taken.groups, taken.ways)
+        for taken in mapping.passes
+    )
 
 
 def choose(network: net.Network, placed: Table[str, Placed], config: CoreConfig) -> Mapping:

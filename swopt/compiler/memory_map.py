@@ -220,12 +220,38 @@ class ActivationMemory:
         self.most = 0
         """The most words that were taken at once."""
         self._taken: dict[str, tuple[int, int]] = {}
+        self._kept: dict[str, int] = {}  # at the low end: until when
 
-    def allocate(self, name: str, words: int, *, top: bool = False) -> int:
-        """The first of `words` free words side by side, taken until `free`.
+    def keep(self, name: str, words: int, until: int) -> None:
+        """Takes words at the low end, or at the high one where others at the low end go before.
+
+        What is free then stays in one piece.
 
         Args:
             name: Of what is taken.
+            words: How many.
+            until: When it is given back, in what counts for all that is kept.
+
+        Raises:
+            LoweringError: There are none.
+        """
+        top = any(goes < until for goes in self._kept.values())
+        self.allocate(name, words, top=top)
+        if not top:
+            self._kept[name] = until
+
+    def allocate(self, name: str, words: int, *, top: bool = False) -> int:
+        """Takes words until `free`; the first of them. Arguments and errors as for `find`."""
+        at = self.find(name, words, top=top)
+        self._taken[name] = (at, words)
+        self.most = max(self.most, self._live())
+        return at
+
+    def find(self, name: str, words: int, *, top: bool = False) -> int:
+        """The first of `words` free words side by side.
+
+        Args:
+            name: Of what they are for.
             words: How many.
             top: The highest that fit; else the lowest.
 
@@ -233,16 +259,17 @@ class ActivationMemory:
             LoweringError: There are none.
         """
         gaps = [(first, end) for first, end in self._gaps() if end - first >= words]
-        live = sum(size for _, size in self._taken.values()) + words
         if not gaps:
             raise LoweringError(
-                f"{name} takes {words} words beside {live - words} that are in use, in all {live} "
-                f"words of an activation memory of {self.capacity}; use a larger activation memory"
+                f"{name} takes {words} words beside {self._live()} that are in use, in all "
+                f"{self._live() + words} words of an activation memory of {self.capacity}; use a "
+                "larger activation memory"
             )
-        at = gaps[-1][1] - words if top else gaps[0][0]
-        self._taken[name] = (at, words)
-        self.most = max(self.most, live)
-        return at
+        return gaps[-1][1] - words if top else gaps[0][0]
+
+    def _live(self) -> int:
+        """Words that are in use."""
+        return sum(size for _, size in self._taken.values())
 
     def __contains__(self, name: str) -> bool:
         return name in self._taken
@@ -254,6 +281,7 @@ class ActivationMemory:
     def free(self, name: str) -> None:
         """Gives words back."""
         del self._taken[name]
+        self._kept.pop(name, None)
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         """First word of what is free side by side, and the one behind the last."""

@@ -206,12 +206,28 @@ class PassProgram:
             for first in range(0, total, taken.groups)
         ]
         ways = min(taken.ways, len(blocks))
-        words = ways * self.room.words
-        first = self.e.memory.allocate(name, words, top=True) if words else 0
-        starts = [first + way * self.room.words for way in range(ways)]
+        starts = self._take(name, ways) if self.room.words else [0] * ways
         self.e.run([self._thread(blocks[way::ways], start) for way, start in enumerate(starts)])
-        if words:
+        if self.room.words:
             self.e.memory.free(name)
+
+    def _take(self, name: str, ways: int) -> list[int]:
+        """The first word of each block under way, those first that may be written first.
+
+        The pass before may still be at work on some of them.
+        """
+        size, memory = self.room.words, self.e.memory
+
+        def begin(start: int) -> int:
+            return self.e.schedule.begin("load", [], [("activations", start, size)])
+
+        first = {top: memory.find(name, ways * size, top=top) for top in (True, False)}
+        starts = {
+            top: sorted(range(at, at + ways * size, size), key=begin) for top, at in first.items()
+        }
+        top = min(starts, key=lambda end: [begin(start) for start in starts[end]])
+        memory.allocate(name, ways * size, top=top)
+        return starts[top]
 
     def fuses(self, taken: Pass, name: str) -> bool:
         """Whether a tensor goes through a step of a pass chunk by chunk and never exists whole."""

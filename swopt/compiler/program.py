@@ -13,16 +13,18 @@ import numpy.typing as npt
 
 from hwlib.commands import QUEUES, AnyCommand, check, queue_of
 from hwlib.config import LANE_BYTES, CoreConfig
+from hwlib.timeline import timeline
 from swopt.compiler import network as net
 from swopt.compiler.dram import DramImage
 from swopt.compiler.emitter import Emitter
 from swopt.compiler.kv_cache import KeyValueCache, Piece
 from swopt.compiler.linear_program import Logits
 from swopt.compiler.lowering import LoweringError
-from swopt.compiler.mapping import Mapping, choose
+from swopt.compiler.mapping import Mapping, alternatives
 from swopt.compiler.memory_map import Layout, Placed, last_readers, place
 from swopt.compiler.pass_program import PassProgram, Trace
 from swopt.compiler.passes import check_pass, local
+from swopt.compiler.schedule import DRAM
 
 if TYPE_CHECKING:
     from swopt.compiler.host import Inputs
@@ -75,6 +77,7 @@ class Program:
         inputs: Where the question's tensors lie.
         dram: The DRAM image before the program, uint8 `[bytes]`; results go into it.
         config: The core.
+        mapping: The passes.
         logits: The results of the head, if the model has one.
         results: With `trace`, every tensor, after each operator that made it or added to it.
         activation_words: The most words of the activation memory that are in use at once.
@@ -85,6 +88,7 @@ class Program:
     inputs: tuple[Brought, ...]
     dram: npt.NDArray[np.uint8]
     config: CoreConfig
+    mapping: Mapping
     logits: Logits | None
     results: tuple[Result, ...]
     activation_words: int
@@ -106,7 +110,7 @@ def lower(
         network: The model.
         inputs: The question's tensors.
         config: The core.
-        mapping: The passes; by default those that `mapping.choose` takes.
+        mapping: The passes; by default the best of those that `mapping.alternatives` takes.
         trace: Store every tensor to DRAM, so that each can be looked at.
         dram: The image that the program's constants and results are added to; by default its own.
         kept: Where keys and values are kept for programs to come; by default they are not.
@@ -120,7 +124,15 @@ def lower(
             f"core's has {config.exponential_entries}; they must be equal"
         )
     placed = place(network, inputs, config.rows)
-    passes = (mapping or choose(network, placed, config)).passes
+    if mapping is None:
+        mapping, *others = alternatives(network, placed, config)
+        # A program that continues others cannot be tried without what they kept.
+        if others and kept is None:
+            programs = [lower(network, inputs, config, each) for each in (mapping, *others)]
+            fastest = min(programs, key=_cycles)
+            if not trace and dram is None:
+                return fastest
+            mapping = fastest.mapping
     e = Emitter(config, dram or DramImage(config.dma_bytes))
     traced = Trace() if trace else None
     brought = _bring(network, inputs, placed, e)
@@ -128,14 +140,14 @@ def lower(
     logits = _logits(network, placed, e)
     program = PassProgram(e, network, placed, addresses, logits, traced, kept)
     last = last_readers(network, placed)
-    for number, taken in enumerate(passes):
+    for number, taken in enumerate(mapping.passes):
         check_pass(network, taken, placed)
         own = local(network, taken, placed)
         for operator in network.operators[taken.first : taken.end]:
             if operator.y in placed and operator.y not in own:
                 region = placed[operator.y].region
                 if region not in e.memory and not program.fuses(taken, operator.y):
-                    e.memory.allocate(region, placed[region].layout.words)
+                    e.memory.keep(region, placed[region].layout.words, last[region])
                     program.load_past(operator.y)
         program.emit(taken, f"pass {number} and its blocks")
         for region, reader in last.items():
@@ -149,10 +161,16 @@ def lower(
         inputs=brought,
         dram=e.dram.bytes(),
         config=config,
+        mapping=mapping,
         logits=logits,
         results=_results(traced, placed),
         activation_words=e.memory.most,
     )
+
+
+def _cycles(program: Program) -> int:
+    """Predicted cycles; of equal ones `min` takes the first."""
+    return timeline(program.commands, program.config, DRAM).total_cycles
 
 
 def with_inputs(program: Program, inputs: "Inputs") -> npt.NDArray[np.uint8]:

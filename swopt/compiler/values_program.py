@@ -37,7 +37,7 @@ def values_words(operator: net.Linear, groups: int, config: CoreConfig) -> int:
     """Words that values need beside their tensors, for a block of so many token groups."""
     form = form_of(operator, config)
     if form.precision == "8x8":
-        return LOADED * form.depth
+        return LOADED * form.depth + 1
     return (1 + BUFFERS * groups) * config.rows // 2
 
 
@@ -145,9 +145,12 @@ def _exchanged(site: Site, operator: net.Linear) -> Iterator[Atom]:
     x, y = site.operand(operator), site.tensors[operator.y]
     layout = Layout("int8", rows, x.layout.channels, rows)
     first_token, tokens = _tokens(site, y.layout)
+    # A word further on where the two operands would come out of the same bank.
+    apart = (site.scratch - x.group(site.groups[0])) % site.e.config.activation_banks
+    buffers = site.scratch + (apart == 0)
     for index, (head, group, span) in enumerate(_pieces(y.layout)):
         spare = (0, rows - (span.stop - span.start))
-        buffer = site.scratch + index % LOADED * layout.words
+        buffer = buffers + index % LOADED * layout.words
         entries = Entries(
             np.pad(operator.bias[span], spare),
             np.pad(operator.multiplier[span], spare),

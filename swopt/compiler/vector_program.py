@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 
 from hwlib import commands
-from hwlib.commands import AnyCommand
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
 from swopt.compiler.lowering import LoweringError
@@ -54,23 +53,27 @@ def norm(site: Site, operator: net.Norm) -> Iterator[Atom]:
     entries = Entries(operator.beta, operator.gamma, operator.shift)
 
     def emit(group: int) -> None:
-        site.e.emit(
-            commands.Norm(
-                source=x.group(group),
-                out=y.group(group),
-                count=x.layout.channels,
-                channel=site.e.entries("vector_channels", id(operator), entries),
-                multiplier=operator.multiplier,
-                shift=operator.mean_shift,
-                epsilon=operator.epsilon,
-                base=operator.base,
-                centred=operator.centred,
-                zero_point=operator.zero,
-                out_bits=operator.bits,
-            )
-        )
+        channel = site.e.entries("vector_channels", id(operator), entries)
+        site.e.emit(norm_command(operator, x.group(group), y.group(group), channel))
 
     return site.each_group({"x": x}, y, emit)
+
+
+def norm_command(operator: net.Norm, source: int, out: int, channel: int) -> commands.Norm:
+    """A norm of one token group."""
+    return commands.Norm(
+        source=source,
+        out=out,
+        count=len(operator.gamma),
+        channel=channel,
+        multiplier=operator.multiplier,
+        shift=operator.mean_shift,
+        epsilon=operator.epsilon,
+        base=operator.base,
+        centred=operator.centred,
+        zero_point=operator.zero,
+        out_bits=operator.bits,
+    )
 
 
 def pointwise(site: Site, operator: net.Activate | net.Gate) -> Iterator[Atom]:
@@ -89,7 +92,7 @@ def pointwise(site: Site, operator: net.Activate | net.Gate) -> Iterator[Atom]:
 
 def pointwise_command(
     operator: net.Activate | net.Gate, sources: list[int], out: int, count: int
-) -> AnyCommand:
+) -> commands.Activate | commands.Gate:
     """An activation, or a gate, of so many channels of one token group."""
     scale = operator.scale
     if isinstance(operator, net.Activate):
@@ -131,7 +134,7 @@ def rotate(site: Site, operator: net.Rotate, table: Tensor) -> Iterator[Atom]:
 
 def rotate_commands(
     operator: net.Rotate, source: int, table: int, out: int, heads: int
-) -> Iterator[AnyCommand]:
+) -> Iterator[commands.Rotate]:
     """The rotation of some heads of one token group."""
     for head in range(heads):
         yield commands.Rotate(

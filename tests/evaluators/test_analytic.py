@@ -9,7 +9,7 @@ import pytest
 
 from evaluators.analytic import Analytic, block_cycles
 from hwlib.config import CoreConfig, MemoryBytes, Side
-from swopt.compiler import costs, mapping
+from swopt.compiler import mapping
 from swopt.compiler.host import Inputs
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import place
@@ -37,6 +37,7 @@ def random_configs(count: int, seed: int) -> list[CoreConfig]:
                     weight_bytes=int(rng.choice(sizes)),
                     dma_bytes=int(rng.choice([4, 8, 16, 32])),
                     composable=bool(rng.integers(2)),
+                    mac_stages=int(rng.choice([2, 3])),
                 )
             )
     return configs
@@ -49,13 +50,10 @@ def one_by_one(
     model = replace(network, attention_block=attention_block)
     try:
         placed = place(model, inputs, config.rows)
-        passes = mapping.choose(model, placed, config).passes
+        passes = mapping.choose(model, placed, config)
     except LoweringError as error:
         return str(error)
-    return sum(
-        costs.of(model, taken, placed, config).cycles(config, taken.groups, taken.ways)
-        for taken in passes
-    )
+    return mapping.estimate(model, placed, config, passes)
 
 
 def assert_equal_one_by_one(

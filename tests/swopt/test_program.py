@@ -28,6 +28,7 @@ from swopt.compiler.host import Inputs
 from swopt.compiler.integer_model import integer_model
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.mapping import Mapping, one_block
+from swopt.compiler.memory_map import ActivationMemory
 from swopt.compiler.program import Program, lower, token, unpack, unpack_result
 from swopt.compiler.schedule import Schedule
 from swopt.plan import CompressionPlan
@@ -244,6 +245,37 @@ def test_words_are_given_back_after_their_last_use() -> None:
     )
     program = lower(model, brought(words=d.tensor(8, 8), patches=d.tensor(8, 30)), core())
     assert program.activation_words == 30
+
+
+def test_what_is_free_stays_in_one_piece() -> None:
+    """b goes before c, so c lies at the other end and leaves no hole behind b."""
+    memory = ActivationMemory(16)
+    memory.keep("a", 4, until=9)
+    memory.keep("b", 4, until=5)
+    memory.keep("c", 4, until=7)
+    assert [memory.address(name) for name in "abc"] == [0, 4, 12]
+    memory.free("b")
+    assert memory.allocate("rest", 8) == 4
+    assert memory.most == 16
+    with pytest.raises(LoweringError, match="d takes 1 words beside 16 that are in use"):
+        memory.keep("d", 1, until=8)
+
+
+def test_operands_of_values_come_out_of_two_banks() -> None:
+    d = Drawer(11)
+    model = network(
+        net.Input("stream", "words", 16),
+        d.norm("stream", "x", 16),
+        d.linear("x", "q", 16, 16),
+        d.linear("x", "k", 16, 16),
+        d.linear("x", "v", 16, 16, across=True),
+        d.attention("q", "k", "v", "y", 2, 2, 8, causal=False),
+    )
+    program = assert_equal_to_numpy(model, brought(words=d.tensor(20, 16)), core())
+    exchanged = [c for c in program.commands if isinstance(c, Matmul) and c.scale_by == "lane"]
+    assert exchanged
+    for command in exchanged:
+        assert (command.activation_address - command.weight_address) % core().activation_banks
 
 
 def test_without_trace_only_the_head_is_stored() -> None:
