@@ -108,7 +108,7 @@ CORES = [
 def models(workload: Workload) -> list[tuple[Network, Inputs]]:
     """`tiny-vlm` at 8, 4 and 2 bits, with the same question."""
     knobs = [QuantizationKnobs(), QuantizationKnobs(bits=4), QuantizationKnobs(bits=2)]
-    made = [integer_model(workload, CompressionPlan(quantization=each), 64, 16) for each in knobs]
+    made = [integer_model(workload, CompressionPlan(quantization=each)) for each in knobs]
     question = workload.validation().take([0])
     return [(each.network, each.host.inputs(question)[0]) for each in made]
 
