@@ -88,8 +88,8 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
     """Builds `driver` and the netlist into one shared library, or finds it in the cache.
 
     The key is the content: netlist, driver, flags and tool versions. The library is built beside
-    and renamed into place, so that processes may build at once and a killed one leaves nothing
-    half-written.
+    and renamed into place, so that a killed process leaves nothing half-written; of processes that
+    need one library, one builds it.
 
     Args:
         rtlil: The linked netlist.
@@ -117,9 +117,16 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
     library = cache_dir / f"{key}.so"
     if library.exists():
         return library
-    cache_dir.mkdir(parents=True, exist_ok=True)
     runtime = _runtime(cache_dir)
-    with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as folder:
+    with claimed(library, wait=True):
+        if not library.exists():
+            _build(rtlil, top, driver, runtime, library)
+    return library
+
+
+def _build(rtlil: str, top: str, driver: str, runtime: tuple[Path, ...], library: Path) -> None:
+    """Yosys writes Verilog, Verilator C++, and the compiler the library."""
+    with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:
         work = Path(folder)
         (work / "dut.il").write_text(rtlil, encoding="utf-8")
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
@@ -148,7 +155,6 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
             work,
         )  # fmt: skip
         (work / "dut.so").replace(library)
-    return library
 
 
 def _kept_apart(rtlil: str) -> list[str]:
