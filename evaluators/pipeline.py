@@ -292,7 +292,8 @@ class _Bench:
         if wanted_hz > fastest_hz:
             raise ValueError(
                 f"the netlist reaches {fastest_hz / 1e6:.0f} MHz, not the target's clock_hz of "
-                f"{wanted_hz / 1e6:.0f} MHz; its worst path is in {silicon.worst_path_module}"
+                f"{wanted_hz / 1e6:.0f} MHz; its worst path is in {silicon.worst_path_module}; ask "
+                f"for {fastest_hz / 1e6:.0f} MHz or less"
             )
         return wanted_hz
 

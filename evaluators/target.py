@@ -21,10 +21,10 @@ class Target(Frozen):
     area_limit_um2: Positive = 1_000_000.0
     """Largest area of a feasible design: logic and SRAM macros, before layout."""
 
-    clock_hz: Positive | None = None
+    clock_hz: Annotated[float, Field(ge=1e6, le=1e10)] | None = None
     """Clock that every design has to reach and runs at; None takes the fastest of each netlist."""
 
-    dram_bytes_per_s: Positive = 12.8e9
+    dram_bytes_per_s: Annotated[float, Field(ge=1e8, le=1e13)] = 12.8e9
     """Bandwidth of the DRAM (LPDDR4-3200, 32 bits), reads and writes together."""
 
     dram_latency_s: Annotated[float, Field(ge=0, le=1e-3)] = 100e-9

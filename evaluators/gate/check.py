@@ -85,8 +85,8 @@ def _judged(
     """The netlist of an edit that passes; a ValueError says why it does not."""
     if source_sha256(edit.source) not in allowed:
         raise ValueError(
-            "the source is not byte-equal to a file of the playbook; other edits are refused "
-            "until the sandbox stands"
+            "the source is not byte-equal to a file of the playbook (agents/playbook); other edits are "
+            "refused until the sandbox stands"
         )
     low, high = contract.latency_bounds
     if not low <= edit.latency <= high:
@@ -103,7 +103,8 @@ def _judged(
         for other in range(low, high + 1):
             if other != edit.latency and not mismatch_at(other):
                 raise ValueError(
-                    f"unit {edit.unit} has a latency of {other}, not the claimed {edit.latency}"
+                    f"unit {edit.unit} has a latency of {other}, not the claimed {edit.latency}; "
+                    f"claim {other}"
                 )
         raise ValueError(f"unit {edit.unit} differs from the reference: {mismatch}")
     if edit.latency > low and not mismatch_at(edit.latency - 1):
