@@ -21,13 +21,13 @@ class Target(Frozen):
     area_limit_um2: Positive = 1_000_000.0
     """Largest area of a feasible design: logic and SRAM macros, before layout."""
 
-    clock_hz: Annotated[float, Field(ge=1e6, le=1e10)] | None = None
+    clock_hz: Annotated[float, Field(ge=1e6, le=1e10, allow_inf_nan=False)] | None = None
     """Clock that every design has to reach and runs at; None takes the fastest of each netlist."""
 
-    dram_bytes_per_s: Annotated[float, Field(ge=1e8, le=1e13)] = 12.8e9
+    dram_bytes_per_s: Annotated[float, Field(ge=1e8, le=1e13, allow_inf_nan=False)] = 12.8e9
     """Bandwidth of the DRAM (LPDDR4-3200, 32 bits), reads and writes together."""
 
-    dram_latency_s: Annotated[float, Field(ge=0, le=1e-3)] = 100e-9
+    dram_latency_s: Annotated[float, Field(ge=0, le=1e-3, allow_inf_nan=False)] = 100e-9
     """From a request that the core sends to the first byte of its answer."""
 
     dram_energy_j_per_byte: Positive = 40e-12

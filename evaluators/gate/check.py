@@ -85,8 +85,8 @@ def _judged(
     """The netlist of an edit that passes; a ValueError says why it does not."""
     if source_sha256(edit.source) not in allowed:
         raise ValueError(
-            "the source is not byte-equal to a file of the playbook (agents/playbook); other edits are "
-            "refused until the sandbox stands"
+            "the source is not byte-equal to a file of the playbook (agents/playbook); other edits "
+            "are refused until the sandbox stands"
         )
     low, high = contract.latency_bounds
     if not low <= edit.latency <= high:
