@@ -33,7 +33,7 @@ from evaluators.silicon.yosys import YosysError
 from hwlib.commands import COMMAND_BITS, encode_program, queue_of
 from hwlib.edit import UnitName
 from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
-from swopt.compiler import listing
+from swopt.compiler import listing, twin
 from swopt.compiler.dram import Bytes
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import Network
@@ -263,7 +263,7 @@ def hold_to_model(case: Case, program: Program, dram: Bytes) -> None:
         Differs: A logit or the token is another one.
     """
     try:
-        hold_answer(case.network, case.inputs, program, dram)
+        hold_answer(twin.tensors(case.network, case.inputs), program, dram)
     except NotBitExact as error:
         raise Differs(str(error)) from None
 

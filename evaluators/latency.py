@@ -231,7 +231,7 @@ class _Lowered:
 def _lowered(network: Network, inputs: Inputs, config: CoreConfig, engine: Engine) -> _Lowered:
     program = lower(network, inputs, config)
     after, completed, cycles = engine.run(program)
-    hold_answer(network, inputs, program, after)
+    hold_answer(twin.tensors(network, inputs), program, after)
     by_kind: dict[str, int] = {}
     shares = completed_cycles(program, network, completed)
     for operator, share in zip(network.operators, shares, strict=True):
@@ -266,12 +266,18 @@ def hold_to_model(
     for result in program.results:
         found = unpack_result(program, result, after)
         _hold(result.name, found, expected[result.operator])
-    hold_answer(network, inputs, program, after)
+    names = (operator.y for operator in network.operators)
+    hold_answer(dict(zip(names, expected, strict=True)), program, after)
     return tuple(expected[result.operator].size for result in program.results)
 
 
-def hold_answer(network: Network, inputs: Inputs, program: Program, after: Bytes) -> None:
+def hold_answer(expected: Mapping[str, NDArray[Any]], program: Program, after: Bytes) -> None:
     """Holds logits and token in the DRAM after a program to the integer model's.
+
+    Args:
+        expected: The integer model's tensors by name, as `twin.tensors` gives them.
+        program: What ran.
+        after: The DRAM afterwards.
 
     Raises:
         NotBitExact: A logit or the token is another one.
@@ -279,7 +285,7 @@ def hold_answer(network: Network, inputs: Inputs, program: Program, after: Bytes
     if program.logits is None:
         return
     name = program.logits.name
-    logits = twin.tensors(network, inputs)[name]
+    logits = expected[name]
     _hold(name, unpack(program, after)[name], logits)
     answer = int(np.argmax(logits[-1]))
     if token(program, after) != answer:
