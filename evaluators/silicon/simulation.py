@@ -104,7 +104,7 @@ def simulate_core(
     """
     words = np.ascontiguousarray(assemble(commands, config))
     _check_dram(commands, dram, config)
-    library = verilator.build(rtlil, TOP, _driver(), cache_dir)
+    library = build_simulator(rtlil, cache_dir)
     memory = np.array(dram, dtype=np.uint8)
     ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
     run = _Run(
@@ -133,6 +133,16 @@ def simulate_core(
             for at, queue in enumerate(QUEUES)
         },
     )
+
+
+def build_simulator(rtlil: str, cache_dir: Path) -> Path:
+    """Builds the simulator of a linked netlist, or finds it in the cache: a shared library.
+
+    Raises:
+        verilator.ToolMissing: There is no C++ compiler.
+        verilator.ToolFailed: The netlist could not be built.
+    """
+    return verilator.build(rtlil, TOP, _driver(), cache_dir)
 
 
 def _check_dram(

@@ -11,6 +11,7 @@ from evaluators.latency import (
     ModelOnCore,
     NotBitExact,
     Predicted,
+    Programs,
     Rtl,
     dram_of,
     hold_to_model,
@@ -53,8 +54,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> IntegerModel:
 
 
 def run(model: IntegerModel, engine: Engine) -> ModelOnCore:
-    questions = one_question_a_set(model.workload)
-    return run_on_core(model, questions, CONFIG, engine, DRAM, shipped_latencies(CONFIG))
+    inputs = model.host.inputs(one_question_a_set(model.workload))
+    programs = Programs(model.network, CONFIG)
+    return run_on_core(inputs, programs, engine, DRAM, shipped_latencies(CONFIG))
 
 
 @compiled
