@@ -12,7 +12,7 @@ from agents.rewrites import Library
 from agents.text import one_line
 from agents.turn import Change, changes_of, reply_schema
 from evaluators import space
-from evaluators.design import DesignPoint, absent_element
+from evaluators.design import DesignPoint
 from hwlib.frozen import Frozen
 
 
@@ -44,6 +44,6 @@ def apply(reply: HardwareReply, parent: DesignPoint) -> DesignPoint:
     """
     bare = parent.model_copy(update={"edits": ()})
     changed = space.with_changes(bare, changes_of(reply.changes, "hardware"))
-    absent = absent_element(changed.hardware)
+    absent = changed.hardware.absent_element
     kept = tuple(edit for edit in parent.edits if edit.unit != absent)
     return changed.model_copy(update={"edits": kept})

@@ -10,7 +10,7 @@ from agents.proposer import Context
 from agents.rewrites import Library
 from agents.text import one_line
 from agents.turn import reply_schema
-from evaluators.design import DesignPoint, absent_element
+from evaluators.design import DesignPoint
 from evaluators.space import design_of_tree
 from hwlib.edit import UnitName
 from hwlib.frozen import Frozen
@@ -83,7 +83,7 @@ def unit_shown(details: Details, library: Library, parent: DesignPoint) -> str |
     areas = {
         unit.unit: float(details.get(f"{AREA_OF}{unit.unit}", 0.0))
         for unit in library.units
-        if unit.unit != absent_element(parent.hardware)
+        if unit.unit != parent.hardware.absent_element
     }
     had = {edit.source for edit in parent.edits}
     open_units = {r.unit for r in library.rewrites if r.source not in had}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from dovetail.doctor import Check
     from dovetail.settings import Settings
     from dovetail.workshop import Workshop
-    from evaluators.design import DesignPoint
 
 OUR_NAMES = ("agents", "evaluators", "hwlib", "swopt")
 """Import names that another distribution could own (`agents` is taken on PyPI)."""
@@ -244,12 +243,16 @@ def evaluate(
 ) -> None:
     """Measure one design, on validation images unless told otherwise."""
     from dovetail import session, trace
+    from dovetail.design_file import read_design
+    from evaluators.silicon import verilator
 
     desk = _desk(context)
-    point = _read_design(design)
+    point = read_design(design)
     _refuse_knobs(changes, design)
     settings = _settings(config, changes, {"--data-dir": ("data_dir", data_dir)})
     _check_data(settings)
+    if point.edits and (missing := verilator.available()):
+        raise Missing(f"{missing}; without it no RTL edit can be judged")
     bench = desk.open_workshop().bench(settings)
     desk.err.print(Text(f"measuring on {bench.data}"), soft_wrap=True)
     with session.isolated(settings, bench) as evaluator:
@@ -265,7 +268,7 @@ def evaluate(
     if as_json:
         _print_json(desk, evaluation.model_dump(mode="json"))
     else:
-        for line in trace.evaluation_lines(evaluation):
+        for line in trace.evaluation_lines(evaluation, settings.target):
             desk.out.print(line, soft_wrap=True)
     if evaluation.status != "ok":
         invalid = evaluation.status == "invalid"
@@ -289,11 +292,12 @@ def compile_command(
 ) -> None:
     """Write a design's program, DRAM image and Verilog, with its roofline and accesses."""
     from dovetail import compiling
+    from dovetail.design_file import read_design
     from evaluators import cache
     from evaluators.silicon import verilator
 
     desk, named = _desk(context), Path(data_dir).expanduser() if data_dir else None
-    point = compiling.read_design(design)
+    point = read_design(design)
     compiling.check_folder(out)
     _check_images(named)
     if check and (missing := verilator.available()):
@@ -456,7 +460,7 @@ def _exit_code(arguments: Sequence[str] | None, desk: Desk) -> int:
 
 def _interrupted(desk: Desk) -> int:
     # Typer turns Ctrl-C inside a command into this code by itself.
-    desk.err.print("dovetail: interrupted; no run was begun")
+    desk.err.print("dovetail: interrupted; no run or file was begun")
     return ExitCode.INTERRUPTED
 
 
@@ -588,17 +592,3 @@ def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> No
             f"about {about.calls} model calls, {about.input_tokens:,} tokens in and "
             f"{about.output_tokens:,} out (an estimate; at most {settings.llm.max_calls} calls)"
         )
-
-
-def _read_design(path: Path) -> "DesignPoint":
-    from dovetail.reading import read_json, truths_for_numbers
-    from evaluators import space
-
-    tree = read_json(path)
-    try:
-        made = space.design_of_tree(tree)
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
-    for where in truths_for_numbers(tree, made.model_dump()):
-        raise BadInput(f"{path}: {where}: must be a number, not true or false")
-    return made

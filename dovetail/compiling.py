@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from dovetail import reading
 from dovetail.errors import BadInput, Differs, EvaluatorBroken, FolderRefused, Missing, NoSpace
 from dovetail.journal import FULL
 from dovetail.viewer import compile_report
@@ -90,25 +88,6 @@ class Compiled:
 
     files: Mapping[str, bytes]
     summary: Sequence[str]
-
-
-def read_design(path: Path) -> DesignPoint:
-    """The design in a JSON file.
-
-    Raises:
-        BadInput: it cannot be read, or is none.
-    """
-    tree = reading.read_json(path)
-    try:
-        made = DesignPoint.model_validate(tree)
-    except ValidationError as error:
-        where, kind, law = reading.first_fault(error)
-        if kind == "extra_forbidden":
-            law = "there is no such knob; `dovetail knobs` lists them all"
-        raise BadInput(f"{path}: {where}: {law}" if where else f"{path}: {law}") from None
-    for where in reading.truths_for_numbers(tree, made.model_dump()):
-        raise BadInput(f"{path}: {where}: must be a number, not true or false")
-    return made
 
 
 def check_folder(folder: Path) -> None:

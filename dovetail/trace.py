@@ -69,11 +69,14 @@ def score_lines(results: Mapping[str, Mapping[str, float]]) -> Iterator[Text]:
         yield Text(f"    {cells[0]:20}" + "".join(f" {one_line(c, 17):>17}" for c in cells[1:]))
 
 
-def evaluation_lines(evaluation: Evaluation) -> Iterator[Text]:
-    """An evaluation's figures with units, or why it has none."""
+def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
+    """An evaluation's figures with units, or why it has none, and a limit that it breaks."""
     yield Text(f"{evaluation.design_id}: {evaluation.status}", style="bold")
     if evaluation.reason:
         yield Text(f"    {one_line(evaluation.reason, 600)}")
+    if evaluation.metrics.get("area_um2", 0) > target.area_limit_um2:
+        limit = figure("area_um2", target.area_limit_um2)
+        yield Text(f"    over the target's area limit of {limit}: no run puts it on its front")
     for known in METRICS:
         if known.name in evaluation.metrics:
             value = figure(known.name, evaluation.metrics[known.name])

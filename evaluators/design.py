@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hwlib.config import CoreConfig
-from hwlib.edit import RtlEdit, UnitName
+from hwlib.edit import RtlEdit
 from hwlib.frozen import Frozen
 from swopt.plan import CompressionPlan
 
@@ -35,7 +35,7 @@ class DesignPoint(Frozen):
     @model_validator(mode="after")
     def _elements_can(self) -> Self:
         composable = json.dumps(self.hardware.composable)
-        other = absent_element(self.hardware)
+        other = self.hardware.absent_element
         if any(edit.unit == other for edit in self.edits):
             raise ValueError(
                 f"an edit of `{other}` does not go with hardware.composable {composable}; "
@@ -63,8 +63,3 @@ class DesignPoint(Frozen):
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
-
-
-def absent_element(config: CoreConfig) -> UnitName:
-    """The array element that the core does not have, so that no edit may be of it."""
-    return "mac" if config.composable else "composable_mac"

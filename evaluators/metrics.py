@@ -62,7 +62,7 @@ METRICS: tuple[Metric, ...] = (
         least_tolerance=0.02,
     ),
     Metric(name="model_bytes", direction="none", doc="bytes of the packed linear weights"),
-    Metric(name="cycles", direction="none", doc="cycles of a question's whole inference, RTL"),
+    Metric(name="cycles", direction="none", doc="cycles of one question's whole inference"),
     Metric(
         name="clock_hz",
         direction="none",

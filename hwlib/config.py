@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from hwlib.edit import UnitName
 from hwlib.frozen import Frozen
 
 LANE_BYTES = 2
@@ -76,6 +77,11 @@ class CoreConfig(Frozen):
     composable: bool = False
     """Whether the elements are composed of 4-bit products: two products a cycle at 4-bit weights,
     four where activations have 4 bits too."""
+
+    @property
+    def absent_element(self) -> UnitName:
+        """The array element that the core does not have, so that no edit may be of it."""
+        return "mac" if self.composable else "composable_mac"
 
     @property
     def activation_words(self) -> int:

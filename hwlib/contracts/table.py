@@ -55,8 +55,7 @@ _CONTRACTS: dict[UnitName, Callable[[CoreConfig], UnitContract]] = {
 
 def units_of(config: CoreConfig) -> tuple[UnitName, ...]:
     """Names of the units that a core has: elements first, either fixed or composable."""
-    absent = "mac" if config.composable else "composable_mac"
-    return tuple(unit for unit in _CONTRACTS if unit != absent)
+    return tuple(unit for unit in _CONTRACTS if unit != config.absent_element)
 
 
 def contract_of(unit: UnitName, config: CoreConfig) -> UnitContract:

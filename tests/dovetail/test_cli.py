@@ -23,6 +23,7 @@ from dovetail.testing import ToyEvaluator, ToyWorkshop
 from dovetail.workshop import Bench, Workshop
 from evaluators.design import DesignPoint
 from evaluators.metrics import Evaluation, Stage
+from evaluators.silicon import verilator
 from evaluators.target import Target
 from tests.dovetail.runs import finish, ordered
 
@@ -149,10 +150,14 @@ class FailingWorkshop(ToyWorkshop):
 
 
 def test_evaluate_tells_a_design_that_breaks_a_law_from_one_that_cannot_be_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     design = tmp_path / "design.json"
     design.write_text('{"edits": [{"unit": "mac", "source": "print()", "latency": 1}]}')
+    monkeypatch.setattr(verilator, "available", lambda: "there is no C++ compiler")
+    assert call("evaluate", str(design)) == ExitCode.MISSING
+    assert "no C++ compiler; without it no RTL edit can be judged" in capsys.readouterr().err
+    monkeypatch.setattr(verilator, "available", lambda: "")
     assert call("evaluate", str(design)) == ExitCode.BAD_INPUT
     assert "edit of mac refused" in capsys.readouterr().out
     design.write_text("{}", encoding="utf-8-sig")
@@ -170,6 +175,9 @@ def test_evaluate_takes_settings_and_no_knobs_from_set(
     design = tmp_path / "design.json"
     design.write_text("{}")
     assert call("evaluate", str(design), "--set", "target.area_limit_um2=3e5") == 0
+    assert "over the target's area limit" not in capsys.readouterr().out
+    assert call("evaluate", str(design), "--set", "target.area_limit_um2=1") == 0
+    assert "over the target's area limit of 1 µm²" in capsys.readouterr().out
     capsys.readouterr()
     for knob in ("hardware.rows=16", "base={}"):
         assert call("evaluate", str(design), "--set", knob) == ExitCode.BAD_INPUT
@@ -317,6 +325,8 @@ def test_knobs_lists_every_knob(capsys: pytest.CaptureFixture[str]) -> None:
         (["trace", "absent"], ExitCode.FOLDER, "holds no run"),
         (["replay", "../../etc"], ExitCode.FOLDER, "holds no run"),
         (["evaluate", "absent.json"], ExitCode.BAD_INPUT, "cannot be read"),
+        (["evaluate", "list.json"], ExitCode.BAD_INPUT, "list.json: must hold keys"),
+        (["evaluate", "typo.json"], ExitCode.BAD_INPUT, "hardware.row: there is no such knob"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_its_code(
@@ -324,11 +334,15 @@ def test_a_mistake_is_one_sentence_and_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    given = {"list.json": "[]", "typo.json": '{"hardware": {"row": 8}}'}
+    for name, text in given.items():
+        Path(name).write_text(text)
     assert call(*arguments) == code
     captured = capsys.readouterr()
     assert re.search(said, captured.err)
     assert captured.err.count("\n") == 1 and "Traceback" not in captured.err
-    assert not list(tmp_path.iterdir()), "something half-written was left"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == set(given), "something half-written was left"
 
 
 def test_a_folder_that_is_a_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -429,7 +443,7 @@ def test_a_terminated_remeasurement_ends_with_the_documented_code(run: Path) -> 
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]
     assert process.returncode == ExitCode.INTERRUPTED
-    assert said == "dovetail: interrupted; no run was begun\n"
+    assert said == "dovetail: interrupted; no run or file was begun\n"
 
 
 def test_another_owner_of_our_names_is_refused(tmp_path: Path) -> None:
