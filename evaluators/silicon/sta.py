@@ -90,6 +90,16 @@ def analyze(assembly: Assembly) -> Timing:
     return _worst(assembly, graph, arrival, transition)
 
 
+def transitions(assembly: Assembly) -> Floats:
+    """[nets, 2] slowest transition of each edge of each net, s; 0 where nothing switches.
+
+    Raises:
+        TimingError: there is a combinational loop.
+    """
+    _, transition = _propagate(assembly, _levelize(assembly))
+    return transition.reshape(-1, 2)
+
+
 @dataclass(frozen=True)
 class _Graph:
     """Edges sorted by level of their output, then by their output vertex."""
