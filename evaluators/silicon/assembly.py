@@ -278,7 +278,7 @@ class _Builder:
             ports[port.name.removeprefix("\\")] = bits
             if port.direction == "output":
                 drivers += bits.tolist()
-            elif not _is_clock(port.name):
+            elif not is_clock(port.name):
                 inputs += bits.tolist()
         setups = [
             (pin, edge, table, 0)
@@ -342,7 +342,7 @@ class _Builder:
         limit = np.full(self.nets, np.inf)
         limit[drivers] = np.concatenate([t.limits for t, _, _, _ in self.parts])
         ports = {p.name: root[net[self.templates[top.name].ports[p.name]]] for p in top.ports}
-        inputs = [p.name for p in top.ports if p.direction == "input" and not _is_clock(p.name)]
+        inputs = [p.name for p in top.ports if p.direction == "input" and not is_clock(p.name)]
         outputs = [p.name for p in top.ports if p.direction == "output"]
         input_nets = np.concatenate([ports[n] for n in inputs] or [np.zeros(0, dtype=np.int64)])
         output_nets = np.concatenate([ports[n] for n in outputs] or [np.zeros(0, dtype=np.int64)])
@@ -429,5 +429,6 @@ class _Builder:
             raise AssemblyError(f"{int((counts > 1).sum())} nets have more than one driver")
 
 
-def _is_clock(port: str) -> bool:
+def is_clock(port: str) -> bool:
+    """Whether a port of this name is a clock: `clk`, `clock`, or ends in `_clk` or `_clock`."""
     return port.removeprefix("\\").split("_")[-1] in ("clk", "clock")

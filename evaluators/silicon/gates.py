@@ -84,21 +84,47 @@ def uniform_activity(module: MappedModule, toggles: float, duty: float) -> Activ
     return activity
 
 
-def port_bits(module: MappedModule, port: str, values: NDArray[Any]) -> dict[int, Bits]:
-    """A port's trace, [cycles] or [cycles, lanes] of integers, as a stimulus of its nets.
+def integer_bits(values: Sequence[int], width: int) -> Bits:
+    """[cycles, 1, width] of a sequence of integers; negative ones in two's complement."""
+    size = -(-width // 8)
+    mask = (1 << width) - 1
+    packed = b"".join((value & mask).to_bytes(size, "little") for value in values)
+    rows = np.frombuffer(packed, dtype=np.uint8).reshape(len(values), size)
+    bits = np.unpackbits(rows, axis=1, count=width, bitorder="little")
+    return bits.astype(np.bool_)[:, None, :]
+
+
+def stimulus(
+    module: MappedModule,
+    ports: Mapping[str, Bits],
+    instances: Mapping[str, Mapping[str, Bits]] | None = None,
+) -> dict[int, Bits]:
+    """What `evaluate` takes, from traces of ports.
+
+    Args:
+        module: the mapped module.
+        ports: by input port, [cycles, lanes, width] its value in each cycle.
+        instances: by instance in the module and its output port, the same.
 
     Raises:
-        GatesError: the module has no such port.
+        GatesError: the module has no such port or instance, or a width differs.
     """
-    for own in module.ports:
-        if own.name == port:
-            bits = np.asarray(values).reshape(len(values), -1)
-            return {
-                net: (bits >> k & 1).astype(np.bool_)
-                for k, net in enumerate(own.bits)
-                if not isinstance(net, str)
-            }
-    raise GatesError(f"{module.name} has no port {port}")
+    own = {port.name: port.bits for port in module.ports}
+    inner = {cell.name: cell.connections for cell in module.instances}
+    given = [(name, own.get(name), bits) for name, bits in ports.items()]
+    given += [
+        (f"{instance}.{name}", inner.get(instance, {}).get(name), bits)
+        for instance, outputs in (instances or {}).items()
+        for name, bits in outputs.items()
+    ]
+    found: dict[int, Bits] = {}
+    for name, nets, bits in given:
+        if nets is None:
+            raise GatesError(f"{module.name} has no port {name}")
+        if bits.shape[2] != len(nets):
+            raise GatesError(f"{module.name}: {name} has {len(nets)} bits, not {bits.shape[2]}")
+        found |= {net: bits[:, :, k] for k, net in enumerate(nets) if not isinstance(net, str)}
+    return found
 
 
 def evaluate(
