@@ -18,6 +18,7 @@ from dovetail.saved import Run
 from evaluators import space
 from evaluators.design import DesignPoint
 from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator
+from evaluators.silicon.foreign import ForeignCost
 from evaluators.target import Target
 
 NEUTRAL = DesignPoint()
@@ -84,6 +85,17 @@ def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
     for name, detail in evaluation.details.items():
         text = plain_number(detail) if isinstance(detail, int | float) else one_line(detail)
         yield Text(f"    {one_line(name, 40):22} {text}")
+
+
+def verilog_lines(top: str, cost: ForeignCost) -> Iterator[Text]:
+    """What a Verilog file costs, with units."""
+    about = f"{top}: {cost.recipe} recipe, {cost.library}, typical corner, before layout"
+    yield Text(about, style="bold")
+    for name, field in type(cost).model_fields.items():
+        value = getattr(cost, name)
+        if isinstance(value, int | float):
+            yield Text(f"    {name:16} {metric(name, value):16} {field.description}")
+    yield Text(f"    worst_path       {one_line(cost.worst_path)}")
 
 
 def as_json(run: Run, step: int | None) -> Any:
