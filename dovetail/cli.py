@@ -301,6 +301,42 @@ def evaluate(
         raise typer.Exit(ExitCode.BAD_INPUT if invalid else ExitCode.EVALUATOR)
 
 
+@app.command()
+def gate(
+    context: typer.Context,
+    edit: Annotated[Path, typer.Argument(metavar="EDIT.py", help="The unit's new file.")],
+    unit: Annotated[str, typer.Option(help="The unit that it replaces.")],
+    latency: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Its cycles; found out where left out.")
+    ] = None,
+    design: Annotated[
+        Path | None, typer.Option(help="A design, for the knobs of its core.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a rewrite of one unit, and map it beside the shipped unit."""
+    from dovetail import gating, shipped, trace
+    from dovetail.design_file import read_design
+    from evaluators.silicon import verilator
+    from hwlib.config import CoreConfig
+
+    desk, named = _desk(context), gating.unit_named(unit)
+    source = gating.read_source(edit)
+    config = CoreConfig(composable=named == "composable_mac")
+    if design is not None:
+        config = read_design(design).hardware
+    if missing := verilator.available():
+        raise Missing(f"{missing}; without it no RTL edit can be judged")
+    found = gating.report(named, source, latency, config, shipped.pipeline())
+    if as_json:
+        _print_json(desk, found.model_dump(mode="json"))
+    else:
+        for line in trace.gate_lines(found):
+            desk.out.print(line, soft_wrap=True)
+    if not found.accepted:
+        raise typer.Exit(ExitCode.BAD_INPUT)
+
+
 @app.command(name="compile")
 def compile_command(
     context: typer.Context,
