@@ -7,8 +7,10 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <vector>
 #include "Vdut.h"
 #include "verilated.h"
+#include "verilated_sym_props.h"
 
 // Verilator writes the double underscore of a port name as ___05F.
 #define PORT(stream, signal) stream##___05F##signal
@@ -42,12 +44,46 @@ struct Run {
     uint32_t stall_command, stall_read, stall_write;
     uint64_t reset_at;  // cycle of a reset in mid-stream; 0 for none
     uint64_t patience;  // cycles without any handshake or completion until the watchdog gives up
+    // Ports that are looked at in windows of cycles, settled and before the next clock edge.
+    const char* const* probe_scopes;
+    const char* const* probe_names;
+    const uint64_t* probe_bytes;
+    uint64_t probe_count;
+    const uint64_t* windows;  // first cycle of each, ascending
+    uint64_t window_count, window_cycles;
+    uint8_t* samples;  // [window_count][window_cycles][sum of probe_bytes]
     // Results.
     uint64_t total_cycles, issued, done[QUEUES], beats_read, beats_written, stray;
     uint64_t wrong_busy;  // cycles in which `busy` was low too early, or 1 where it stayed high
+    uint64_t sampled;  // cycles
+    uint64_t unknown_probe;  // its number from 1, or 0
 };
 
-// Returns 0 when the program ran to its end, 1 when the watchdog gave up.
+namespace {
+
+struct Probe {
+    const void* at;
+    size_t bytes;
+};
+
+// Where the probed ports are kept; empty and `unknown_probe` set where one is not there.
+std::vector<Probe> find_probes(const VerilatedContext& context, Run* run) {
+    std::vector<Probe> found;
+    for (uint64_t k = 0; k < run->probe_count; k++) {
+        const VerilatedScope* scope = context.scopeFind(run->probe_scopes[k]);
+        const VerilatedVar* port = scope ? scope->varFind(run->probe_names[k]) : nullptr;
+        if (!port || port->totalSize() < run->probe_bytes[k]) {
+            run->unknown_probe = k + 1;
+            return {};
+        }
+        found.push_back({port->datap(), run->probe_bytes[k]});
+    }
+    return found;
+}
+
+}  // namespace
+
+// Returns 0 when the program ran to its end, 1 when the watchdog gave up, 2 for an unknown probe.
 extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run) {
     VerilatedContext context;
     auto dut = std::make_unique<Vdut>(&context);
@@ -75,6 +111,10 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
         for (auto& count : run->done) count = 0;
     };
     reset();
+    const std::vector<Probe> probes = find_probes(context, run);
+    if (run->unknown_probe) return 2;
+    uint64_t window = 0;
+    uint8_t* sample = run->samples;
 
     uint64_t first = 0, cycle = 0, quiet = 0;
     bool command_up = false, beat_up = false;
@@ -151,6 +191,14 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
                 run->stray++;
             run->beats_written++;
             moved = true;
+        }
+        if (window < run->window_count && cycle - first >= run->windows[window]) {
+            for (const Probe& probe : probes) {
+                std::memcpy(sample, probe.at, probe.bytes);
+                sample += probe.bytes;
+            }
+            run->sampled++;
+            if (cycle - first + 1 == run->windows[window] + run->window_cycles) window++;
         }
         if (all == run->command_count) break;
         quiet = moved ? 0 : quiet + 1;

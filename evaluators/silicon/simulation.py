@@ -1,7 +1,8 @@
 """Runs a program on the netlist of the core, cycle by cycle, beside a DRAM."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,40 @@ class Disturbance(Frozen):
     """Cycle in which the core is reset and the program begins anew; 0 for never."""
 
 
+class Probe(Frozen):
+    """A port that is looked at."""
+
+    instance: str
+    """Hierarchical name of the instance; empty for the core itself."""
+
+    port: str
+    """Name of the port."""
+
+    width: Annotated[int, Field(ge=1)]
+    """Its bits."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a sample."""
+        return -(-self.width // 8)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Ports that are looked at in every cycle of some windows.
+
+    Attributes:
+        probes: The ports.
+        starts: First cycle of each window, counted from the first command taken; windows must not
+            overlap.
+        cycles: Length of every window.
+    """
+
+    probes: Sequence[Probe]
+    starts: Sequence[int]
+    cycles: int
+
+
 class CoreRun(Frozen):
     """What the netlist did with a program."""
 
@@ -74,6 +109,13 @@ class CoreRun(Frozen):
     completed: dict[Queue, tuple[int, ...]]
     """Cycle in which each command was complete, by queue, counted from the first one taken."""
 
+    samples: bytes = b""
+    """What was recorded: [windows, cycles, probes], each probe little-endian in whole bytes; a window
+    that the program did not reach, or not to its end, is left out."""
+
+
+NOTHING = Recording((), (), 1)
+
 
 def simulate_core(
     rtlil: str,
@@ -83,6 +125,7 @@ def simulate_core(
     cache_dir: Path,
     timing: Dram = Dram(),  # noqa: B008 - a frozen value
     disturbance: Disturbance = Disturbance(),  # noqa: B008 - a frozen value
+    recording: Recording = NOTHING,
 ) -> CoreRun:
     """Runs a program on a linked netlist with Verilator, from reset.
 
@@ -94,6 +137,7 @@ def simulate_core(
         cache_dir: Where built simulators are kept.
         timing: How the DRAM answers.
         disturbance: Stalls; none by default.
+        recording: Ports to be looked at; none by default.
 
     Raises:
         SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
@@ -107,6 +151,9 @@ def simulate_core(
     library = build_simulator(rtlil, cache_dir)
     memory = np.array(dram, dtype=np.uint8)
     ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
+    probes, starts = recording.probes, np.array(sorted(recording.starts), np.uint64)
+    row_bytes = sum(probe.bytes for probe in probes)
+    samples = np.zeros((len(starts), recording.cycles, row_bytes), np.uint8)
     run = _Run(
         commands=words.ctypes.data,
         command_count=len(words),
@@ -122,9 +169,18 @@ def simulate_core(
         stall_write=round(256 * disturbance.write),
         reset_at=disturbance.reset_cycle,
         patience=PATIENCE + timing.latency_cycles + timing.gap_cycles,
+        probe_scopes=_strings(f"TOP.{TOP}.{p.instance}".rstrip(".") for p in probes),
+        probe_names=_strings(p.port for p in probes),
+        probe_bytes=(ctypes.c_uint64 * len(probes))(*(p.bytes for p in probes)),
+        probe_count=len(probes),
+        windows=starts.ctypes.data,
+        window_count=len(starts),
+        window_cycles=recording.cycles,
+        samples=samples.ctypes.data,
     )
     status = _entry(library)(ctypes.byref(run))
     _check(run, status, commands)
+    whole = run.sampled // recording.cycles
     return CoreRun(
         dram=memory.tobytes(),
         total_cycles=run.total_cycles,
@@ -132,6 +188,7 @@ def simulate_core(
             queue: tuple(int(cycle) for cycle in ends[at, : run.done[at]])
             for at, queue in enumerate(QUEUES)
         },
+        samples=samples[:whole].tobytes(),
     )
 
 
@@ -178,6 +235,14 @@ class _Run(ctypes.Structure):
         ("stall_write", ctypes.c_uint32),
         ("reset_at", ctypes.c_uint64),
         ("patience", ctypes.c_uint64),
+        ("probe_scopes", ctypes.POINTER(ctypes.c_char_p)),
+        ("probe_names", ctypes.POINTER(ctypes.c_char_p)),
+        ("probe_bytes", ctypes.POINTER(ctypes.c_uint64)),
+        ("probe_count", ctypes.c_uint64),
+        ("windows", ctypes.c_void_p),
+        ("window_count", ctypes.c_uint64),
+        ("window_cycles", ctypes.c_uint64),
+        ("samples", ctypes.c_void_p),
         ("total_cycles", ctypes.c_uint64),
         ("issued", ctypes.c_uint64),
         ("done", ctypes.c_uint64 * len(QUEUES)),
@@ -185,10 +250,19 @@ class _Run(ctypes.Structure):
         ("beats_written", ctypes.c_uint64),
         ("stray", ctypes.c_uint64),
         ("wrong_busy", ctypes.c_uint64),
+        ("sampled", ctypes.c_uint64),
+        ("unknown_probe", ctypes.c_uint64),
     ]
 
 
+def _strings(texts: Iterable[str]) -> "ctypes.Array[ctypes.c_char_p]":
+    encoded = [text.encode() for text in texts]
+    return (ctypes.c_char_p * len(encoded))(*encoded)
+
+
 def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
+    if run.unknown_probe:
+        raise ValueError(f"the core has no port like probe {run.unknown_probe - 1}")
     if status != 0:
         raise SimulationError(
             f"no handshake in {PATIENCE} cycles: the core stood at {_standing(run, commands)}; "

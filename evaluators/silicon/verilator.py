@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from evaluators.cache import claimed
-from hwlib.rtlil import ports
+from hwlib.rtlil import modules, ports
 
 BUILD_DEADLINE_S = 120.0
 """Longest time that one tool of a build may take."""
@@ -47,7 +47,8 @@ _REPEATED = ("grid_row", "drain_lane", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
 minutes. What is repeated always does, and all its instances share one function: nothing from around
-an instance may get into it, so its inputs are public, which keeps them variables."""
+an instance may get into it. Ports of all modules are public, which keeps them variables, and lets a
+driver look at them by name."""
 
 
 class ToolFailed(Exception):
@@ -132,7 +133,7 @@ def _build(rtlil: str, top: str, driver: str, runtime: tuple[Path, ...], library
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
         (work / "dut.vlt").write_text(
             "`verilator_config\n"
-            + "".join(_configuration(rtlil, module) for module in _kept_apart(rtlil)),
+            + _configuration(rtlil),
             encoding="utf-8",
         )
         _run(
@@ -167,11 +168,15 @@ def _kept_apart(rtlil: str) -> list[str]:
     ]
 
 
-def _configuration(rtlil: str, module: str) -> str:
-    inputs = [name for name, (way, _) in ports(rtlil, module).items() if way == "input"]
-    return f'no_inline -module "{module}"\n' + "".join(
-        f'public_flat_rd -module "{module}" -var "{name}"\n' for name in inputs if name != "clk"
-    )
+def _configuration(rtlil: str) -> str:
+    apart = [f'no_inline -module "{module}"\n' for module in _kept_apart(rtlil)]
+    seen = [
+        f'public_flat_rd -module "{module}" -var "{name}"\n'
+        for module in modules(rtlil)
+        for name in ports(rtlil, module)
+        if name != "clk"
+    ]
+    return "".join(apart + seen)
 
 
 def _one_source(work: Path) -> str:
