@@ -35,6 +35,9 @@ class Signals(Frozen):
     instances: dict[str, dict[str, int]]
     """Widths of the output ports of each instance and macro inside it."""
 
+    outputs: dict[str, int]
+    """Widths of its output ports, to be expected of the evaluation."""
+
 
 class SramAccesses(Frozen):
     """Mean accesses of one SRAM macro, all its instances together."""
@@ -77,7 +80,8 @@ class CorePower(Frozen):
 def signals(synthesis: Synthesis, name: str) -> Signals:
     """What must be recorded of an instance of the module called `name`.
 
-    The traces go to `gates.stimulus` in these groups.
+    `gates.stimulus` takes the traces in these groups: the first two for the stimulus, the last
+    for what is expected.
     """
     module = synthesis.modules[name]
     outputs = {
@@ -100,6 +104,7 @@ def signals(synthesis: Synthesis, name: str) -> Signals:
             cell.name: {n: w for n, w in outputs[cell.type].items() if n in cell.connections}
             for cell in module.instances
         },
+        outputs={p.name: len(p.bits) for p in module.ports if p.direction == "output"},
     )
 
 
