@@ -40,7 +40,7 @@ from evaluators.silicon.liberty import (
 from evaluators.silicon.liberty_power import PowerLibrary, load_power
 from evaluators.silicon.mapped import read_mapped
 from evaluators.silicon.power import CellPowers, PowerModel, cell_powers
-from evaluators.silicon.sta import analyze, transitions
+from evaluators.silicon.sta import analyze_nets
 from evaluators.silicon.synthesis import MappedModule
 
 PORTS = {"mac": (("a", 8), ("b", 8), ("clr", 1)), "dot8": (("a", 64), ("b", 64))}
@@ -118,7 +118,8 @@ def powers(netlist: Netlist, activity: Activity) -> CellPowers:
     module, assembly = netlist.module, netlist.assembly
     model = PowerModel(netlist.library, netlist.power, [group.type for group in module.groups])
     nets = assembly.instance_nets[0]
-    return cell_powers(module, model, activity, transitions(assembly)[nets], assembly.load_f[nets])
+    _, transition_s = analyze_nets(assembly)
+    return cell_powers(module, model, activity, transition_s[nets], assembly.load_f[nets])
 
 
 def parts(cells: CellPowers, clock_hz: float, which: np.ndarray | None) -> dict[str, float]:
@@ -159,7 +160,7 @@ def path_rows(folder: Path, cache_dir: Path) -> Iterator[tuple[str, float, float
     reference = json.loads((folder / "reference.json").read_text())
     for name in PORTS:
         timing = reference["modules"][name]["timing"]
-        worst_path_s = analyze(read(folder, name, cache_dir).assembly).worst_path_s
+        worst_path_s = analyze_nets(read(folder, name, cache_dir).assembly)[0].worst_path_s
         yield name, worst_path_s * 1e9, timing["arrival_ns"] + timing["setup_ns"]
 
 

@@ -16,7 +16,6 @@ from evaluators.silicon.gates import Activity
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.liberty_power import PowerLibrary
 from evaluators.silicon.power import CellPowers, PowerModel, cell_powers
-from evaluators.silicon.sta import transitions
 from evaluators.silicon.synthesis import CellGroup, MappedModule, Synthesis
 from evaluators.silicon.tables import Floats
 from hwlib.frozen import Frozen
@@ -111,6 +110,7 @@ def signals(synthesis: Synthesis, name: str) -> Signals:
 def core_power(
     synthesis: Synthesis,
     assembly: Assembly,
+    transition_s: Floats,
     library: Library,
     power: PowerLibrary,
     activities: Mapping[str, Activity],
@@ -122,6 +122,7 @@ def core_power(
     Args:
         synthesis: the mapped core.
         assembly: the same, assembled.
+        transition_s: transitions of its nets, of `sta.analyze_nets`.
         library: its cells.
         power: their power.
         activities: by distinct module, the activity of its instances.
@@ -135,7 +136,6 @@ def core_power(
     _check(synthesis, assembly, activities, accesses)
     used = {group.type for module in synthesis.modules.values() for group in module.groups}
     model = PowerModel(library, power, [*used, BUFFER_CELL])
-    transition_s = transitions(assembly)
     toggles = np.zeros(assembly.nets)
     duty = np.zeros(assembly.nets)
     parts: dict[str, tuple[CellPowers, int]] = {}

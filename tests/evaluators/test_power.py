@@ -21,7 +21,7 @@ from evaluators.silicon.liberty_power import load_power, parse_power
 from evaluators.silicon.linking import Port
 from evaluators.silicon.memory import sram_macro
 from evaluators.silicon.power import PowerModel, cell_powers
-from evaluators.silicon.sta import transitions
+from evaluators.silicon.sta import analyze_nets
 from evaluators.silicon.synthesis import MappedCell
 from tests.evaluators.test_sta import cell, design, interpolate, module
 
@@ -306,8 +306,8 @@ def test_a_core_is_the_sum_of_its_instances_and_memories(library, power):
     assembly = assemble(synthesis, library)
     activities = core_activities(library, synthesis)
     accesses = {"sram_256x8": SramAccesses(reads=0.5, writes=0.25)}
-    found = core_power(synthesis, assembly, library, power, activities, accesses, 1e9)
-    slew = transitions(assembly)
+    _, slew = analyze_nets(assembly)
+    found = core_power(synthesis, assembly, slew, library, power, activities, accesses, 1e9)
     model = PowerModel(library, power, ["INV_X1", "DFF_X1"])
     child, activity = synthesis.modules["child"], activities["child"]
     one = [
@@ -352,12 +352,13 @@ def test_inserted_buffers_switch_as_the_net_that_they_carry(library, power):
     synthesis = design(driver, sinks, top)
     assembly = assemble(synthesis, library)
     assert assembly.buffers > 1
+    _, slew = analyze_nets(assembly)
     for toggling in (True, False):
         a = integer_bits([0, int(toggling)] * 8, 1)
         activities = {
             m.name: evaluate(m, library, stimulus(m, {"a": a}), 0) for m in (driver, sinks)
         }
-        found = core_power(synthesis, assembly, library, power, activities, {}, 1e9)
+        found = core_power(synthesis, assembly, slew, library, power, activities, {}, 1e9)
         nets = assembly.delays[assembly.delays[:, 5] < 0][:, 2]
         loads_f = assembly.load_f[np.unique(nets)].max(axis=1)
         switching_w = 0.5 * loads_f.sum() * 1.1**2 * 1e9
@@ -373,10 +374,11 @@ def test_nothing_of_a_core_is_left_out_in_silence(library, power):
     synthesis = small_core()
     assembly = assemble(synthesis, library)
     activities = core_activities(library, synthesis)
+    slew = np.zeros((assembly.nets, 2))
     with pytest.raises(CorePowerError, match="how module child switches"):
-        core_power(synthesis, assembly, library, power, {}, {}, 1e9)
+        core_power(synthesis, assembly, slew, library, power, {}, {}, 1e9)
     with pytest.raises(CorePowerError, match="how often memory sram_256x8 is read"):
-        core_power(synthesis, assembly, library, power, activities, {}, 1e9)
+        core_power(synthesis, assembly, slew, library, power, activities, {}, 1e9)
 
 
 def test_what_a_simulation_must_record_is_said():
