@@ -16,7 +16,6 @@ from evaluators.silicon.gates import Activity
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.liberty_power import PowerLibrary
 from evaluators.silicon.power import CellPowers, PowerModel, cell_powers
-from evaluators.silicon.sta import transitions
 from evaluators.silicon.synthesis import CellGroup, MappedModule, Synthesis
 from evaluators.silicon.tables import Floats
 from hwlib.frozen import Frozen
@@ -34,6 +33,9 @@ class Signals(Frozen):
 
     instances: dict[str, dict[str, int]]
     """Widths of the output ports of each instance and macro inside it."""
+
+    outputs: dict[str, int]
+    """Widths of its output ports, to be expected of the evaluation."""
 
 
 class SramAccesses(Frozen):
@@ -77,7 +79,8 @@ class CorePower(Frozen):
 def signals(synthesis: Synthesis, name: str) -> Signals:
     """What must be recorded of an instance of the module called `name`.
 
-    The traces go to `gates.stimulus` in these groups.
+    `gates.stimulus` takes the traces in these groups: the first two for the stimulus, the last
+    for what is expected.
     """
     module = synthesis.modules[name]
     outputs = {
@@ -100,12 +103,14 @@ def signals(synthesis: Synthesis, name: str) -> Signals:
             cell.name: {n: w for n, w in outputs[cell.type].items() if n in cell.connections}
             for cell in module.instances
         },
+        outputs={p.name: len(p.bits) for p in module.ports if p.direction == "output"},
     )
 
 
 def core_power(
     synthesis: Synthesis,
     assembly: Assembly,
+    transition_s: Floats,
     library: Library,
     power: PowerLibrary,
     activities: Mapping[str, Activity],
@@ -117,6 +122,7 @@ def core_power(
     Args:
         synthesis: the mapped core.
         assembly: the same, assembled.
+        transition_s: transitions of its nets, of `sta.analyze_nets`.
         library: its cells.
         power: their power.
         activities: by distinct module, the activity of its instances.
@@ -130,7 +136,6 @@ def core_power(
     _check(synthesis, assembly, activities, accesses)
     used = {group.type for module in synthesis.modules.values() for group in module.groups}
     model = PowerModel(library, power, [*used, BUFFER_CELL])
-    transition_s = transitions(assembly)
     toggles = np.zeros(assembly.nets)
     duty = np.zeros(assembly.nets)
     parts: dict[str, tuple[CellPowers, int]] = {}

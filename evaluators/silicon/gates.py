@@ -133,6 +133,7 @@ def evaluate(
     stimulus: Mapping[int, Bits],
     run_in: int,
     unsettled: int = 0,
+    expected: Mapping[int, Bits] | None = None,
 ) -> Activity:
     """The activity of a module under a stimulus.
 
@@ -147,10 +148,13 @@ def evaluate(
             the module drives, clocks left out.
         run_in: cycles at the start that are not counted.
         unsettled: registers that may still depend on the start, such as settings written once.
+        expected: by net, [cycles, lanes]: values that must come out after the run-in, such as the
+            traces of output ports; they tell whether the netlist is in the state of the run.
 
     Raises:
         GatesError: a net has no stimulus, a cell is a latch or has an asynchronous set or reset, a
-            clock is gated, gates form a loop, or registers are still unknown after the run-in.
+            clock is gated, gates form a loop, registers are still unknown after the run-in, or
+            other values come out than expected.
     """
     gates = _Gates(module, library)
     cycles, lanes = gates.check(stimulus)
@@ -163,12 +167,17 @@ def evaluate(
             "reset the module in its run-in, lengthen it, or allow as many unsettled"
         )
     known = {net + 2: bits[run_in:] for net, bits in stimulus.items()}
+    outputs = {net + 2: bits[run_in:] for net, bits in (expected or {}).items()}
     if found:  # lanes from both starts
-        known = {net: np.concatenate([bits, bits], axis=1) for net, bits in known.items()}
+        known, outputs = (
+            {net: np.concatenate([bits, bits], axis=1) for net, bits in traces.items()}
+            for traces in (known, outputs)
+        )
         lanes *= 2
     else:
         registers = {net: bits[:, :lanes] for net, bits in registers.items()}
-    return replace(gates.count(known | registers, cycles - run_in, lanes), unsettled=found)
+    activity = gates.count(known | registers, outputs, cycles - run_in, lanes)
+    return replace(activity, unsettled=found)
 
 
 @dataclass(frozen=True)
@@ -359,7 +368,9 @@ class _Gates:
 
     # ---- all nets, 64 cycles a word ----
 
-    def count(self, known: Mapping[int, Bits], cycles: int, lanes: int) -> Activity:
+    def count(
+        self, known: Mapping[int, Bits], expected: Mapping[int, Bits], cycles: int, lanes: int
+    ) -> Activity:
         """Evaluates all gates and counts."""
         per_lane = -(-cycles // 64)
         words = np.zeros((self.nets, lanes * per_lane), dtype=np.uint64)
@@ -369,6 +380,14 @@ class _Gates:
         for step in itertools.chain.from_iterable(map(_steps, self.levels)):
             words[step.output] = step.evaluate(ONES, *words[step.inputs])
         valid = np.tile(_words(np.ones((cycles, 1), dtype=np.bool_)), lanes)
+        wrong = [
+            net for net, bits in expected.items() if ((words[net] ^ _words(bits)) & valid).any()
+        ]
+        if wrong:
+            raise GatesError(
+                f"{self.module.name}: {len(wrong)} of {len(expected)} nets differ from their "
+                f"traces, net {min(wrong) - 2} first; lengthen the run-in, or compare the netlists"
+            )
         total = cycles * lanes
         return Activity(
             toggles=_toggles(words, per_lane, cycles) / ((cycles - 1) * lanes),

@@ -85,7 +85,7 @@ class Pin(Frozen):
     """Whether it is a clock pin."""
 
     function: str = ""
-    """Boolean function of an output, as the library writes it."""
+    """Boolean function of an output, as the library writes it; empty for a three-state output."""
 
 
 class FlipFlop(Frozen):
@@ -405,7 +405,7 @@ def _pin(group: Group, units: Units) -> Pin:
         fall_capacitance_f=group.number("fall_capacitance", capacitance) * units.capacitance_f,
         max_capacitance_f=None if limit is None else float(limit) * units.capacitance_f,
         clock=group.attributes.get("clock", "") == "true",
-        function=group.attributes.get("function", ""),
+        function="" if "three_state" in group.attributes else group.attributes.get("function", ""),
     )
 
 

@@ -33,6 +33,11 @@ CLOCK_TRANSITION_S = 0.0
 """Transition time at the clock pins: the clock is ideal, as in timing."""
 
 
+NOISE = 0.05
+"""Share by which the two edges of a pin may miss energy 0 from below. One edge alone may give back
+what the other took; a cycle of both cannot, beyond the noise of characterisation."""
+
+
 class Power(Frozen):
     """Power of some cells by part, W."""
 
@@ -218,6 +223,12 @@ class _CellModel:
             raise LibertyError(
                 f"power of {self.name}: an output's table has a related_pin and an input's has "
                 f"none; pin {energy.pin} has {energy.related_pin or 'none'}"
+            )
+        rise, fall = (np.array(table.values).mean() for table in (energy.rise, energy.fall))
+        if rise + fall < -NOISE * (abs(rise) + abs(fall)):
+            raise LibertyError(
+                f"power of {self.name}: a rise and a fall of {energy.pin} give energy back, "
+                f"{rise + fall:.2g} J together; a table has the wrong sign"
             )
         follows, rises = np.ones(2 ** len(self.basis)), 0.5
         if energy.related_pin in self.inputs and not self.cell.sequential:
