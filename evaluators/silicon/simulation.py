@@ -170,7 +170,7 @@ def simulate_core(
         reset_at=disturbance.reset_cycle,
         patience=PATIENCE + timing.latency_cycles + timing.gap_cycles,
         probe_scopes=_strings(f"TOP.{TOP}.{p.instance}".rstrip(".") for p in probes),
-        probe_names=_strings(p.port for p in probes),
+        probe_names=_strings(_escaped(p.port) for p in probes),
         probe_bytes=(ctypes.c_uint64 * len(probes))(*(p.bytes for p in probes)),
         probe_count=len(probes),
         windows=starts.ctypes.data,
@@ -179,7 +179,7 @@ def simulate_core(
         samples=samples.ctypes.data,
     )
     status = _entry(library)(ctypes.byref(run))
-    _check(run, status, commands)
+    _check(run, status, commands, probes)
     whole = run.sampled // recording.cycles
     return CoreRun(
         dram=memory.tobytes(),
@@ -260,9 +260,17 @@ def _strings(texts: Iterable[str]) -> "ctypes.Array[ctypes.c_char_p]":
     return (ctypes.c_char_p * len(encoded))(*encoded)
 
 
-def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
+def _escaped(name: str) -> str:
+    """A variable's name as Verilator keeps it: one that Verilog must escape, with the marks."""
+    return f"\\{name} " if "$" in name else name
+
+
+def _check(
+    run: _Run, status: int, commands: Sequence[AnyCommand], probes: Sequence[Probe]
+) -> None:
     if run.unknown_probe:
-        raise ValueError(f"the core has no port like probe {run.unknown_probe - 1}")
+        probe = probes[run.unknown_probe - 1]
+        raise ValueError(f"the core has no {probe.width} bits of {probe.instance}.{probe.port}")
     if status != 0:
         raise SimulationError(
             f"no handshake in {PATIENCE} cycles: the core stood at {_standing(run, commands)}; "
