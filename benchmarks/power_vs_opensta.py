@@ -15,9 +15,10 @@ more than 5 % in total or 10 % in a part, or the path by more than 2 %.
 
 import argparse
 import csv
+import itertools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -190,19 +191,18 @@ def within(row: Row) -> bool:
     return not held or abs(row.error) <= BOUNDS[row.part]
 
 
-def show(rows: Iterator[Row]) -> list[Row]:
-    """Prints a table, in uW, and returns what is out of bounds."""
-    print("| module | activity | pins | cells | part | ours / uW | OpenSTA / uW | departure |")
-    print("|---|---|---|---|---|---|---|---|")
+def show(rows: Iterable[Row]) -> list[Row]:
+    """Prints a table, our uW before OpenSTA's, and returns what is out of bounds."""
+    print(
+        f"| module | activity | pins | cells | {' | '.join(p.removesuffix('_w') for p in PARTS)} |"
+    )
+    print("|---" * (4 + len(PARTS)) + "|")
     out = []
-    for row in rows:
-        print(
-            f"| {row.module} | {row.activity} | {row.pins} | {row.cells} | "
-            f"{row.part.removesuffix('_w')} | {row.ours * 1e6:.2f} | {row.reference * 1e6:.2f} | "
-            f"{row.error:+.2%} |"
-        )
-        if not within(row):
-            out.append(row)
+    for key, group in itertools.groupby(rows, key=lambda row: row[:4]):
+        own = list(group)
+        figures = [f"{r.ours * 1e6:.2f} / {r.reference * 1e6:.2f} {r.error:+.2%}" for r in own]
+        print(f"| {' | '.join([*key, *figures])} |", flush=True)
+        out += [row for row in own if not within(row)]
     return out
 
 

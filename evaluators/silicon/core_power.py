@@ -37,6 +37,9 @@ class Signals(Frozen):
     outputs: dict[str, int]
     """Widths of its output ports, to be expected of the evaluation."""
 
+    registers: dict[str, int]
+    """Widths of its registers; they are needed in the first cycle alone."""
+
 
 class SramAccesses(Frozen):
     """Mean accesses of one SRAM macro, all its instances together."""
@@ -79,8 +82,8 @@ class CorePower(Frozen):
 def signals(synthesis: Synthesis, name: str) -> Signals:
     """What must be recorded of an instance of the module called `name`.
 
-    `gates.stimulus` takes the traces in these groups: the first two for the stimulus, the last
-    for what is expected.
+    `gates.stimulus` takes the traces of ports, those of outputs for what is expected;
+    `gates.register_bits` takes the registers.
     """
     module = synthesis.modules[name]
     outputs = {
@@ -104,6 +107,7 @@ def signals(synthesis: Synthesis, name: str) -> Signals:
             for cell in module.instances
         },
         outputs={p.name: len(p.bits) for p in module.ports if p.direction == "output"},
+        registers={name: len(nets) for name, nets in module.registers.items()},
     )
 
 

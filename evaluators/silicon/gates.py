@@ -127,18 +127,36 @@ def stimulus(
     return found
 
 
+def register_bits(module: MappedModule, registers: Mapping[str, Bits]) -> dict[int, Bits]:
+    """A start for `evaluate`, from the values of signals of the source, each [lanes, width].
+
+    Raises:
+        GatesError: the module has no register of that name, or its width differs.
+    """
+    found: dict[int, Bits] = {}
+    for name, bits in registers.items():
+        nets = module.registers.get(name)
+        if nets is None:
+            raise GatesError(f"{module.name} has no register {name}")
+        if bits.shape[1] != len(nets):
+            raise GatesError(f"{module.name}: {name} has {len(nets)} bits, not {bits.shape[1]}")
+        found |= {net: bits[:, k] for k, net in enumerate(nets) if not isinstance(net, str)}
+    return found
+
+
 def evaluate(
     module: MappedModule,
     library: Library,
     stimulus: Mapping[int, Bits],
     run_in: int,
     unsettled: int = 0,
+    start: Mapping[int, Bits] | None = None,
     expected: Mapping[int, Bits] | None = None,
 ) -> Activity:
     """The activity of a module under a stimulus.
 
-    The state at the start is unknown: the run is made from all registers at 0 and from all at 1,
-    and after the run-in both must agree in all registers but `unsettled`.
+    Registers whose state at the start is not given are unknown: the run is made from all of them
+    at 0 and from all at 1, and after the run-in both must agree in all registers but `unsettled`.
 
     Args:
         module: the mapped module; instances of other modules are left out, their outputs are
@@ -148,6 +166,7 @@ def evaluate(
             the module drives, clocks left out.
         run_in: cycles at the start that are not counted.
         unsettled: registers that may still depend on the start, such as settings written once.
+        start: by net of a register, [lanes] its value in the first cycle.
         expected: by net, [cycles, lanes]: values that must come out after the run-in, such as the
             traces of output ports; they tell whether the netlist is in the state of the run.
 
@@ -160,7 +179,9 @@ def evaluate(
     cycles, lanes = gates.check(stimulus)
     if cycles - run_in < 2:
         raise GatesError(f"{cycles} cycles with a run-in of {run_in} leave nothing to count")
-    registers, found = gates.run(stimulus, cycles, lanes, run_in) if gates.registers else ({}, 0)
+    registers, found = (
+        gates.run(stimulus, start or {}, cycles, lanes, run_in) if gates.registers else ({}, 0)
+    )
     if found > unsettled:
         raise GatesError(
             f"{module.name}: {found} registers depend on the unknown start after {run_in} cycles; "
@@ -295,7 +316,12 @@ class _Gates:
     # ---- registers, cycle by cycle ----
 
     def run(
-        self, stimulus: Mapping[int, Bits], cycles: int, lanes: int, run_in: int
+        self,
+        stimulus: Mapping[int, Bits],
+        start: Mapping[int, Bits],
+        cycles: int,
+        lanes: int,
+        run_in: int,
     ) -> tuple[dict[int, Bits], int]:
         """By place of a register's output, [cycles counted, 2 * lanes] from both starts; and how
         many registers still differ between them in the first cycle counted."""
@@ -304,8 +330,7 @@ class _Gates:
         rows = [_integers(np.concatenate([stimulus[net]] * 2, axis=1)) for net in nets]
         width = 2 * lanes
         ones = (1 << width) - 1
-        start = ones ^ ((1 << lanes) - 1)
-        state = (start,) * len(self.registers)
+        state = tuple(_start(register, start, lanes) for register in self.registers)
         cycle = self._cycle([net + 2 for net in nets])
         history = []
         for inputs in zip(*rows, strict=True) if rows else itertools.repeat((), cycles):
@@ -434,6 +459,20 @@ def _steps(level: list[_Gate]) -> list[_Step]:
         )
         for (text, arguments), gates in by_function.items()
     ]
+
+
+def _start(register: _Register, start: Mapping[int, Bits], lanes: int) -> int:
+    """State of a register in all lanes, twice: as given, or once 0 and once 1."""
+    ones = (1 << lanes) - 1
+    flip_flop = register.cell.flip_flop
+    assert flip_flop is not None
+    for pin, net in register.outputs.items():
+        if net - 2 in start:
+            value = _integers(start[net - 2][None, :])[0]
+            if register.cell.pins[pin].function == flip_flop.inverted_state:
+                value ^= ones
+            return value | value << lanes
+    return ones << lanes
 
 
 def _integers(bits: Bits) -> list[int]:

@@ -25,7 +25,7 @@ from evaluators.silicon.memory import is_sram
 from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys, yosys_version
 from hwlib.frozen import Frozen
 
-FORMAT = "mapped-4"
+FORMAT = "mapped-5"
 """Goes into the key of the cache: a change of the stored form makes old entries unreachable."""
 
 DRIVING_CELL, OUTPUT_LOAD_FF = "BUF_X2", 10.0
@@ -153,6 +153,10 @@ class MappedModule(Frozen):
     leakage_w: float
     """Leakage of the library cells of this module alone."""
 
+    registers: dict[str, tuple[Bit, ...]] = {}
+    """Nets by signal of the source, least significant first, of every signal with a bit that a
+    flip-flop gives: so a state of the RTL can be found in the mapped module."""
+
     @property
     def cells(self) -> tuple[MappedCell, ...]:
         """The library cells one by one, in the order of their names."""
@@ -182,6 +186,9 @@ class Netlist(Frozen):
 
     instances: dict[str, dict[str, tuple[Bit, ...]]]
     """Nets by pin of each instance of another module, sorted by name."""
+
+    registers: dict[str, tuple[Bit, ...]]
+    """Nets of the signals that flip-flops give, sorted by name."""
 
 
 def grouped(cells: Iterable[tuple[str, Mapping[str, Sequence[Bit]]]]) -> tuple[CellGroup, ...]:
@@ -325,7 +332,7 @@ class _Mapper:
                 if netlist is None:
                     content = self._run(module.name, text)
                     instances = {_plain(name) for name in module.instances}
-                    netlist = _essential(json.loads(content), instances)
+                    netlist = _essential(json.loads(content), instances, self.library)
                     write_atomically(path, netlist.model_dump_json().encode())
         return _read(module, netlist, self.library)
 
@@ -389,8 +396,12 @@ def _self_contained(module: SourceModule, design: LinkedDesign) -> str:
     return "".join(stubs[name] for name in sorted(stubs)) + f"module \\module\n{body}\nend\n"
 
 
-def _essential(netlist: dict, instances: Container[str]) -> Netlist:  # type: ignore[type-arg]
-    """What is kept of Yosys' JSON: ports and connections."""
+def _essential(
+    netlist: dict,  # type: ignore[type-arg]
+    instances: Container[str],
+    library: Library,
+) -> Netlist:
+    """What is kept of Yosys' JSON: ports, connections and the names of registers."""
     module = netlist["modules"]["module"]
     cells = sorted((name, c["type"], c["connections"]) for name, c in module["cells"].items())
     own = [cell for cell in cells if cell[0] not in instances]
@@ -402,7 +413,27 @@ def _essential(netlist: dict, instances: Container[str]) -> Netlist:  # type: ig
         cell_names=tuple(name for name, _, _ in own),
         groups=grouped((kind, connections) for _, kind, connections in own),
         instances={name: connections for name, _, connections in cells if name in instances},
+        registers=_registers(module["netnames"], own, library),
     )
+
+
+def _registers(
+    names: dict,  # type: ignore[type-arg]
+    cells: Iterable[tuple[str, str, Mapping[str, Sequence[Bit]]]],
+    library: Library,
+) -> dict[str, tuple[Bit, ...]]:
+    states = set()
+    for _, kind, connections in cells:
+        cell = library.cells.get(kind)
+        if cell is not None and cell.sequential:
+            states |= {
+                connections[pin][0] for pin in connections if cell.pins[pin].direction == "output"
+            }
+    return {
+        name: tuple(found["bits"])
+        for name, found in sorted(names.items())
+        if not found["hide_name"] and not states.isdisjoint(found["bits"])
+    }
 
 
 def _read(module: SourceModule, netlist: Netlist, library: Library) -> MappedModule:
@@ -425,4 +456,5 @@ def _read(module: SourceModule, netlist: Netlist, library: Library) -> MappedMod
         ),
         area_um2=math.fsum(kind.area_um2 for kind in kinds),
         leakage_w=math.fsum(kind.leakage_w for kind in kinds),
+        registers=netlist.registers,
     )

@@ -11,6 +11,7 @@ from evaluators.silicon.gates import (
     evaluate,
     integer_bits,
     places,
+    register_bits,
     stimulus,
     uniform_activity,
     variables,
@@ -166,6 +167,25 @@ def test_the_mapped_element_sums_as_numpy_does(library, tmp_path):
     counted = integer_bits(drained.tolist(), 32)[reset + 1 :, 0]
     toggles = (counted[1:] != counted[:-1]).mean(axis=0)
     assert activity.toggles[out] == pytest.approx(toggles)
+    # The same from the middle of a tile on, from the registers' values there.
+    cut, total = 4 * depth + reset + 4, 0
+    for t in range(reset, cut):
+        product = int(ports["a"][t - 1] * ports["w"][t - 1])
+        total = product if ports["capture"][t] else total + product
+    state = {"total": total, "drain_out": int(drained[cut])}
+    operands = mapped.registers.keys() - state.keys()  # named after the ports: a$9, w$10
+    assert sorted(name[0] for name in operands) == ["a", "w"]
+    state |= {name: int(ports[name[0]][cut - 1]) for name in operands}
+    registers = {n: integer_bits([v], len(mapped.registers[n]))[0] for n, v in state.items()}
+    later, outputs = (
+        {net: bits[cut:] for net, bits in traces.items()} for traces in (inputs, wanted)
+    )
+    start = register_bits(mapped, registers)
+    evaluate(mapped, library, later, 0, start=start, expected=outputs)
+    registers["total"] ^= True
+    with pytest.raises(GatesError, match="of 32 nets differ"):
+        start = register_bits(mapped, registers)
+        evaluate(mapped, library, later, 0, start=start, expected=outputs)
     drained[at[3] :] += 1
     wrong = stimulus(mapped, {"drain_out": integer_bits(drained.tolist(), 32)})
     with pytest.raises(GatesError, match="of 32 nets differ"):
@@ -189,6 +209,30 @@ def test_a_register_that_the_run_in_does_not_settle_is_refused_or_counted_half(l
     assert free.unsettled == 1
     assert free.toggles[places([4])] == 1.0
     assert free.duty[places([4])] == 0.5
+
+
+@pytest.mark.parametrize("pin", ["Q", "QN"])
+def test_a_given_start_needs_no_run_in(library, pin):
+    flat = module(
+        "m",
+        {"clk": [2], "rst": [3]},
+        {"q": [4]},
+        [
+            cell("g", "BUF_X1", A=4, Z=5) if pin == "QN" else cell("g", "INV_X1", A=4, ZN=5),
+            cell("r", "DFF_X1", D=5, CK=2, **{pin: 4}),
+        ],
+    ).model_copy(update={"registers": {"count": ("x", 4)}})
+    start = register_bits(flat, {"count": np.array([[False, True], [False, False], [True, True]])})
+    assert start.keys() == {4}
+    zeros = {3: np.zeros((6, 3), dtype=bool)}
+    wanted = {4: np.array([[(t + first) % 2 for first in (1, 0, 1)] for t in range(6)], dtype=bool)}
+    activity = evaluate(flat, library, zeros, 0, start=start, expected=wanted)
+    assert activity.unsettled == 0
+    assert activity.toggles[places([4])] == 1.0
+    with pytest.raises(GatesError, match="no register total"):
+        register_bits(flat, {"total": np.zeros((1, 1), dtype=bool)})
+    with pytest.raises(GatesError, match="count has 2 bits, not 1"):
+        register_bits(flat, {"count": np.zeros((1, 1), dtype=bool)})
 
 
 def test_a_stuck_input_switches_nothing(library):
