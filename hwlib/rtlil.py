@@ -12,6 +12,7 @@ _PORT = re.compile(
 _NUMBERED = re.compile(r"\\port\$\d+\$\d+")
 _NUMBERED_PORT = re.compile(r"^  wire .*put (?P<index>\d+)  (?P<name>\\port\$\d+\$\d+)$")
 _PIN = re.compile(r"    connect \S+ ")
+_REGISTER = re.compile(r"^    connect \\Q \\(\S+)$", re.MULTILINE)
 _WIDTH = re.compile(r"\bwidth (\d+)\b")
 
 
@@ -26,16 +27,29 @@ def ports(rtlil: str, module: str) -> dict[str, tuple[str, int]]:
     Raises:
         ValueError: `rtlil` has no such module.
     """
+    found: dict[str, tuple[str, int]] = {}
+    for port in _PORT.finditer(_body(rtlil, module)):
+        width = _WIDTH.search(port["before"] + port["after"])
+        found[port["name"]] = (port["direction"], int(width[1]) if width else 1)
+    return found
+
+
+def registers(rtlil: str, module: str) -> tuple[str, ...]:
+    """Names of the signals of `module` that flip-flops give.
+
+    Raises:
+        ValueError: `rtlil` has no such module.
+    """
+    return tuple(dict.fromkeys(_REGISTER.findall(_body(rtlil, module))))
+
+
+def _body(rtlil: str, module: str) -> str:
     match = re.search(
         rf"^module \\{re.escape(module)}$(?P<body>.*?)^end$", rtlil, re.MULTILINE | re.DOTALL
     )
     if match is None:
         raise ValueError(f"the netlist has no module {module}")
-    found: dict[str, tuple[str, int]] = {}
-    for port in _PORT.finditer(match["body"]):
-        width = _WIDTH.search(port["before"] + port["after"])
-        found[port["name"]] = (port["direction"], int(width[1]) if width else 1)
-    return found
+    return match["body"]
 
 
 def with_local_port_names(rtlil: str) -> str:

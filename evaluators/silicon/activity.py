@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from evaluators.silicon.assembly import Assembly
 from evaluators.silicon.core_power import Signals, signals
-from evaluators.silicon.gates import Activity, Bits, evaluate, stimulus
+from evaluators.silicon.gates import Activity, Bits, evaluate, register_bits, stimulus
 from evaluators.silicon.liberty import Library
-from evaluators.silicon.simulation import Probe, Recording
+from evaluators.silicon.simulation import CoreRun, Probe, Recording
 from evaluators.silicon.synthesis import Synthesis
 
 INSTANCES = 4
@@ -24,8 +24,8 @@ INSTANCES = 4
 WINDOWS = 8
 """Windows of a run."""
 
-RUN_IN_CYCLES, COUNTED_CYCLES = 64, 128
-"""Cycles of a window: registers become known, then edges are counted."""
+CYCLES = 128
+"""Cycles of a window."""
 
 Samples = NDArray[np.uint8]
 
@@ -65,39 +65,47 @@ def watch(
     probes = dict.fromkeys(
         probe for name in with_cells for one in sampled[name] for probe in _probes(one, seen[name])
     )
-    length = RUN_IN_CYCLES + COUNTED_CYCLES
-    part = max(cycles // WINDOWS, length)
+    part = max(cycles // WINDOWS, CYCLES)
     count = max(1, min(WINDOWS, cycles // part))
-    starts = [k * part + int(rng.integers(part - length + 1)) for k in range(count)]
-    return Watch(Recording(tuple(probes), starts, length), sampled, seen)
+    starts = [k * part + int(rng.integers(part - CYCLES + 1)) for k in range(count)]
+    return Watch(Recording(tuple(probes), starts, CYCLES), sampled, seen)
 
 
 def activities(
-    watched: Watch, samples: bytes, synthesis: Synthesis, library: Library
+    watched: Watch, run: CoreRun, synthesis: Synthesis, library: Library
 ) -> dict[str, Activity]:
     """The mean activity of each distinct module with cells, over instances and windows.
 
+    Registers begin as they stood in the RTL, and every output port of the mapped netlist must give
+    in every cycle what was recorded of the RTL.
+
     Raises:
-        GatesError: A module cannot be evaluated, or gives other values than were recorded.
+        GatesError: A module cannot be evaluated, or gives something else.
     """
-    recording = watched.recording
-    rows = _Rows(recording, samples)
+    rows = _Rows(watched.recording, run)
     found = {}
     for name, instances in watched.sampled.items():
         seen, module = watched.signals[name], synthesis.modules[name]
-        given = stimulus(
-            module,
-            {port: rows.lanes(instances, port, width) for port, width in seen.ports.items()},
-            {
-                child: {
-                    port: rows.lanes([_below(one, child) for one in instances], port, width)
-                    for port, width in outputs.items()
-                }
-                for child, outputs in seen.instances.items()
-            },
-        )
+        inside = {
+            child: {
+                port: rows.lanes([_below(one, child) for one in instances], port, width)
+                for port, width in outputs.items()
+            }
+            for child, outputs in seen.instances.items()
+        }
+        given = stimulus(module, rows.group(instances, seen.ports), inside)
+        registers = {
+            register: bits[0]
+            for register, bits in rows.group(instances, seen.registers).items()
+        }
         found[name] = evaluate(
-            module, library, given, RUN_IN_CYCLES, unsettled=len(module.cell_names)
+            module,
+            library,
+            given,
+            run_in=0,
+            unsettled=len(module.cell_names),
+            start=register_bits(module, registers),
+            expected=stimulus(module, rows.group(instances, seen.outputs)),
         )
     return found
 
@@ -112,23 +120,33 @@ def _below(instance: str, child: str) -> str:
 
 
 def _probes(instance: str, seen: Signals) -> Iterator[Probe]:
-    for port, width in (seen.ports | seen.outputs).items():
-        yield Probe(instance=instance, port=port, width=width)
+    for name, width in (seen.ports | seen.outputs | seen.registers).items():
+        yield Probe(instance=instance, name=name, width=width)
     for child, outputs in seen.instances.items():
-        for port, width in outputs.items():
-            yield Probe(instance=_below(instance, child), port=port, width=width)
+        for name, width in outputs.items():
+            yield Probe(instance=_below(instance, child), name=name, width=width)
 
 
 class _Rows:
     """Recorded bytes as bits of ports."""
 
-    def __init__(self, recording: Recording, samples: bytes) -> None:
+    def __init__(self, recording: Recording, run: CoreRun) -> None:
+        probes = recording.probes
+        self._missing = {(probes[k].instance, probes[k].name) for k in run.missing}
         self._at: dict[tuple[str, str], int] = {}
         end = 0
         for probe in recording.probes:
-            self._at[probe.instance, probe.port] = end
+            self._at[probe.instance, probe.name] = end
             end += probe.bytes
-        self._rows = np.frombuffer(samples, np.uint8).reshape(-1, recording.cycles, end)
+        self._rows = np.frombuffer(run.samples, np.uint8).reshape(-1, recording.cycles, end)
+
+    def group(self, instances: Sequence[str], widths: Mapping[str, int]) -> dict[str, Bits]:
+        """Those signals of instances of one module that the simulator knew."""
+        return {
+            name: self.lanes(instances, name, width)
+            for name, width in widths.items()
+            if not self._missing & {(one, name) for one in instances}
+        }
 
     def lanes(self, instances: Sequence[str], port: str, width: int) -> Bits:
         """[cycles, windows * instances, width] of a port of instances of one module."""

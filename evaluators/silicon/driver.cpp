@@ -4,13 +4,15 @@
 // pattern may be drawn from a seed: in each cycle a stream stands still with the given chance (in
 // 1/256). A valid that is up stays up, as the streams' protocol asks.
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 #include "Vdut.h"
 #include "verilated.h"
-#include "verilated_sym_props.h"
+#include "verilated_syms.h"
 
 // Verilator writes the double underscore of a port name as ___05F.
 #define PORT(stream, signal) stream##___05F##signal
@@ -44,46 +46,82 @@ struct Run {
     uint32_t stall_command, stall_read, stall_write;
     uint64_t reset_at;  // cycle of a reset in mid-stream; 0 for none
     uint64_t patience;  // cycles without any handshake or completion until the watchdog gives up
-    // Ports that are looked at in windows of cycles, settled and before the next clock edge.
+    // Signals that are looked at in windows of cycles, settled and before the next clock edge.
     const char* const* probe_scopes;
     const char* const* probe_names;
-    const uint64_t* probe_bytes;
-    uint64_t probe_count;
+    const uint64_t* probe_widths;
+    uint64_t probe_count, row_bytes;
     const uint64_t* windows;  // first cycle of each, ascending
     uint64_t window_count, window_cycles;
-    uint8_t* samples;  // [window_count][window_cycles][sum of probe_bytes]
+    uint8_t* probe_missing;  // [probe_count]
+    uint8_t* samples;  // [window_count][window_cycles][row_bytes]: each probe in whole bytes
     // Results.
     uint64_t total_cycles, issued, done[QUEUES], beats_read, beats_written, stray;
     uint64_t wrong_busy;  // cycles in which `busy` was low too early, or 1 where it stayed high
     uint64_t sampled;  // cycles
-    uint64_t unknown_probe;  // its number from 1, or 0
 };
 
 namespace {
 
+// A signal, or a part of one that Yosys has split by its drivers: where it is kept, and from which
+// bit of the sample on it stands.
 struct Probe {
-    const void* at;
-    size_t bytes;
+    const uint8_t* at;
+    size_t bits, low, whole;
+    size_t sample;  // its first byte in a row of samples
 };
 
-// Where the probed ports are kept; empty and `unknown_probe` set where one is not there.
+void copy(const Probe& probe, uint8_t* row) {
+    uint8_t* to = row + probe.sample;
+    if (probe.bits == probe.whole) {
+        std::memcpy(to, probe.at, (probe.bits + 7) / 8);
+        return;
+    }
+    for (size_t bit = 0; bit < probe.bits; bit++)
+        to[(probe.low + bit) / 8] |= (probe.at[bit / 8] >> bit % 8 & 1) << (probe.low + bit) % 8;
+}
+
+// `15:0] ` or `15] ` behind the bracket of a part's name.
+bool part(const char* text, size_t* high, size_t* low) {
+    char end = 0;
+    if (std::sscanf(text, "%zu:%zu%c", high, low, &end) == 3 && end == ']') return true;
+    if (std::sscanf(text, "%zu%c", high, &end) != 2 || end != ']') return false;
+    *low = *high;
+    return true;
+}
+
+// Where the probed signals are kept; `probe_missing` is set for one that is not there, and it gives 0.
 std::vector<Probe> find_probes(const VerilatedContext& context, Run* run) {
     std::vector<Probe> found;
+    size_t sample = 0;
     for (uint64_t k = 0; k < run->probe_count; k++) {
         const VerilatedScope* scope = context.scopeFind(run->probe_scopes[k]);
-        const VerilatedVar* port = scope ? scope->varFind(run->probe_names[k]) : nullptr;
-        if (!port || port->totalSize() < run->probe_bytes[k]) {
-            run->unknown_probe = k + 1;
-            return {};
+        const std::string name = run->probe_names[k];
+        const size_t width = run->probe_widths[k];
+        size_t seen = 0;
+        if (scope && scope->varsp()) {
+            for (const auto& [known, signal] : *scope->varsp()) {
+                size_t high = width - 1, low = 0;
+                if (known != name && known != "\\" + name + " " &&
+                    (std::strncmp(known, ("\\" + name + "[").c_str(), name.size() + 2) != 0 ||
+                     !part(known + name.size() + 2, &high, &low)))
+                    continue;
+                if (high < low || high >= width || signal.entBits() != static_cast<int>(high - low + 1))
+                    continue;
+                const auto* at = static_cast<const uint8_t*>(signal.datap());
+                found.push_back({at, high - low + 1, low, width, sample});
+                seen += high - low + 1;
+            }
         }
-        found.push_back({port->datap(), run->probe_bytes[k]});
+        run->probe_missing[k] = seen != width;
+        sample += (width + 7) / 8;
     }
     return found;
 }
 
 }  // namespace
 
-// Returns 0 when the program ran to its end, 1 when the watchdog gave up, 2 for an unknown probe.
+// Returns 0 when the program ran to its end, 1 when the watchdog gave up.
 extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run) {
     VerilatedContext context;
     auto dut = std::make_unique<Vdut>(&context);
@@ -112,7 +150,6 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
     };
     reset();
     const std::vector<Probe> probes = find_probes(context, run);
-    if (run->unknown_probe) return 2;
     uint64_t window = 0;
     uint8_t* sample = run->samples;
 
@@ -193,10 +230,9 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
             moved = true;
         }
         if (window < run->window_count && cycle - first >= run->windows[window]) {
-            for (const Probe& probe : probes) {
-                std::memcpy(sample, probe.at, probe.bytes);
-                sample += probe.bytes;
-            }
+            for (const Probe& probe : probes)
+                copy(probe, sample);
+            sample += run->row_bytes;
             run->sampled++;
             if (cycle - first + 1 == run->windows[window] + run->window_cycles) window++;
         }

@@ -64,13 +64,13 @@ class Disturbance(Frozen):
 
 
 class Probe(Frozen):
-    """A port that is looked at."""
+    """A port or a register that is looked at."""
 
     instance: str
     """Hierarchical name of the instance; empty for the core itself."""
 
-    port: str
-    """Name of the port."""
+    name: str
+    """Name of the port or register in its module."""
 
     width: Annotated[int, Field(ge=1)]
     """Its bits."""
@@ -83,10 +83,10 @@ class Probe(Frozen):
 
 @dataclass(frozen=True)
 class Recording:
-    """Ports that are looked at in every cycle of some windows.
+    """Signals that are looked at in every cycle of some windows.
 
     Attributes:
-        probes: The ports.
+        probes: The signals.
         starts: First cycle of each window, counted from the first command taken; windows must not
             overlap.
         cycles: Length of every window.
@@ -110,8 +110,11 @@ class CoreRun(Frozen):
     """Cycle in which each command was complete, by queue, counted from the first one taken."""
 
     samples: bytes = b""
-    """What was recorded: [windows, cycles, probes], each probe little-endian in whole bytes; a window
-    that the program did not reach, or not to its end, is left out."""
+    """What was recorded, [windows, cycles, probes]: each probe little-endian in whole bytes. A window
+    that the program does not reach, or not to its end, is left out."""
+
+    missing: tuple[int, ...] = ()
+    """Probes that the simulator does not know; their samples are 0."""
 
 
 NOTHING = Recording((), (), 1)
@@ -137,7 +140,7 @@ def simulate_core(
         cache_dir: Where built simulators are kept.
         timing: How the DRAM answers.
         disturbance: Stalls; none by default.
-        recording: Ports to be looked at; none by default.
+        recording: Signals to be looked at; none by default.
 
     Raises:
         SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
@@ -154,6 +157,7 @@ def simulate_core(
     probes, starts = recording.probes, np.array(sorted(recording.starts), np.uint64)
     row_bytes = sum(probe.bytes for probe in probes)
     samples = np.zeros((len(starts), recording.cycles, row_bytes), np.uint8)
+    missing = np.zeros(len(probes), np.uint8)
     run = _Run(
         commands=words.ctypes.data,
         command_count=len(words),
@@ -170,16 +174,18 @@ def simulate_core(
         reset_at=disturbance.reset_cycle,
         patience=PATIENCE + timing.latency_cycles + timing.gap_cycles,
         probe_scopes=_strings(f"TOP.{TOP}.{p.instance}".rstrip(".") for p in probes),
-        probe_names=_strings(_escaped(p.port) for p in probes),
-        probe_bytes=(ctypes.c_uint64 * len(probes))(*(p.bytes for p in probes)),
+        probe_names=_strings(p.name.removeprefix("\\") for p in probes),
+        probe_widths=(ctypes.c_uint64 * len(probes))(*(p.width for p in probes)),
         probe_count=len(probes),
+        row_bytes=row_bytes,
         windows=starts.ctypes.data,
         window_count=len(starts),
         window_cycles=recording.cycles,
+        probe_missing=missing.ctypes.data,
         samples=samples.ctypes.data,
     )
     status = _entry(library)(ctypes.byref(run))
-    _check(run, status, commands, probes)
+    _check(run, status, commands)
     whole = run.sampled // recording.cycles
     return CoreRun(
         dram=memory.tobytes(),
@@ -189,6 +195,7 @@ def simulate_core(
             for at, queue in enumerate(QUEUES)
         },
         samples=samples[:whole].tobytes(),
+        missing=tuple(np.flatnonzero(missing).tolist()),
     )
 
 
@@ -237,11 +244,13 @@ class _Run(ctypes.Structure):
         ("patience", ctypes.c_uint64),
         ("probe_scopes", ctypes.POINTER(ctypes.c_char_p)),
         ("probe_names", ctypes.POINTER(ctypes.c_char_p)),
-        ("probe_bytes", ctypes.POINTER(ctypes.c_uint64)),
+        ("probe_widths", ctypes.POINTER(ctypes.c_uint64)),
         ("probe_count", ctypes.c_uint64),
+        ("row_bytes", ctypes.c_uint64),
         ("windows", ctypes.c_void_p),
         ("window_count", ctypes.c_uint64),
         ("window_cycles", ctypes.c_uint64),
+        ("probe_missing", ctypes.c_void_p),
         ("samples", ctypes.c_void_p),
         ("total_cycles", ctypes.c_uint64),
         ("issued", ctypes.c_uint64),
@@ -251,7 +260,6 @@ class _Run(ctypes.Structure):
         ("stray", ctypes.c_uint64),
         ("wrong_busy", ctypes.c_uint64),
         ("sampled", ctypes.c_uint64),
-        ("unknown_probe", ctypes.c_uint64),
     ]
 
 
@@ -260,17 +268,8 @@ def _strings(texts: Iterable[str]) -> "ctypes.Array[ctypes.c_char_p]":
     return (ctypes.c_char_p * len(encoded))(*encoded)
 
 
-def _escaped(name: str) -> str:
-    """A variable's name as Verilator keeps it: one that Verilog must escape, with the marks."""
-    return f"\\{name} " if "$" in name else name
 
-
-def _check(
-    run: _Run, status: int, commands: Sequence[AnyCommand], probes: Sequence[Probe]
-) -> None:
-    if run.unknown_probe:
-        probe = probes[run.unknown_probe - 1]
-        raise ValueError(f"the core has no {probe.width} bits of {probe.instance}.{probe.port}")
+def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
     if status != 0:
         raise SimulationError(
             f"no handshake in {PATIENCE} cycles: the core stood at {_standing(run, commands)}; "

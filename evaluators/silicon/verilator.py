@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from evaluators.cache import claimed
-from hwlib.rtlil import modules, ports
+from hwlib.rtlil import modules, ports, registers
 
 BUILD_DEADLINE_S = 120.0
 """Longest time that one tool of a build may take."""
@@ -47,7 +47,7 @@ _REPEATED = ("grid_row", "drain_lane", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
 minutes. What is repeated always does, and all its instances share one function: nothing from around
-an instance may get into it. Ports of all modules are public, which keeps them variables, and lets a
+an instance may get into it. Ports and registers of all modules are public, which keeps them variables, and lets a
 driver look at them by name."""
 
 
@@ -173,8 +173,7 @@ def _configuration(rtlil: str) -> str:
     seen = [
         f'public_flat_rd -module "{module}" -var "{name}"\n'
         for module in modules(rtlil)
-        for name in ports(rtlil, module)
-        if name != "clk"
+        for name in sorted({*ports(rtlil, module), *registers(rtlil, module)} - {"clk"})
     ]
     return "".join(apart + seen)
 
