@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,6 +76,15 @@ SetTarget = Annotated[
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 RunFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run file (YAML).")]
+
+
+class RecipeName(StrEnum):
+    """How a Verilog file is mapped."""
+
+    STRONG = "strong"
+    PLAIN = "plain"
+
+
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the MedMNIST files.")]
 
 
@@ -234,14 +244,30 @@ def replay(
 @app.command()
 def evaluate(
     context: typer.Context,
-    design: Annotated[Path, typer.Argument(metavar="DESIGN.json", help="A design.")],
+    design: Annotated[
+        Path | None, typer.Argument(metavar="DESIGN.json", help="A design.", show_default=False)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A run file, for target and data.")] = None,
     data_dir: DataDir = None,
     changes: SetTarget = [],  # noqa: B006 (typer reads the default, nobody changes it)
     test: Annotated[bool, typer.Option("--test", help="Score the test images instead.")] = False,
+    verilog: Annotated[
+        Path | None, typer.Option(help="Area and slowest path of this file instead.")
+    ] = None,
+    top: Annotated[str | None, typer.Option(help="With --verilog: its top module.")] = None,
+    recipe: Annotated[
+        RecipeName, typer.Option(help="With --verilog: how it is mapped.")
+    ] = RecipeName.STRONG,
     as_json: AsJson = False,
 ) -> None:
     """Measure one design, on validation images unless told otherwise."""
+    if verilog is not None or top is not None:
+        if design is not None or verilog is None or top is None:
+            raise BadInput("--verilog FILE and --top NAME go together, and without a design")
+        _show_verilog(_desk(context), verilog, top, recipe, as_json)
+        return
+    if design is None:
+        raise BadInput("name a design: dovetail evaluate DESIGN.json, or --verilog FILE --top NAME")
     from dovetail import session, trace
     from dovetail.design_file import read_design
     from evaluators.silicon import verilator
@@ -273,6 +299,42 @@ def evaluate(
     if evaluation.status != "ok":
         invalid = evaluation.status == "invalid"
         raise typer.Exit(ExitCode.BAD_INPUT if invalid else ExitCode.EVALUATOR)
+
+
+@app.command()
+def gate(
+    context: typer.Context,
+    edit: Annotated[Path, typer.Argument(metavar="EDIT.py", help="The unit's new file.")],
+    unit: Annotated[str, typer.Option(help="The unit that it replaces.")],
+    latency: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Its cycles; found out where left out.")
+    ] = None,
+    design: Annotated[
+        Path | None, typer.Option(help="A design, for the knobs of its core.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a rewrite of one unit, and map it beside the shipped unit."""
+    from dovetail import gating, shipped, trace
+    from dovetail.design_file import read_design
+    from evaluators.silicon import verilator
+    from hwlib.config import CoreConfig
+
+    desk, named = _desk(context), gating.unit_named(unit)
+    source = gating.read_source(edit)
+    config = CoreConfig(composable=named == "composable_mac")
+    if design is not None:
+        config = read_design(design).hardware
+    if missing := verilator.available():
+        raise Missing(f"{missing}; without it no RTL edit can be judged")
+    found = gating.report(named, source, latency, config, shipped.pipeline())
+    if as_json:
+        _print_json(desk, found.model_dump(mode="json"))
+    else:
+        for line in trace.gate_lines(found):
+            desk.out.print(line, soft_wrap=True)
+    if not found.accepted:
+        raise typer.Exit(ExitCode.BAD_INPUT)
 
 
 @app.command(name="compile")
@@ -592,3 +654,19 @@ def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> No
             f"about {about.calls} model calls, {about.input_tokens:,} tokens in and "
             f"{about.output_tokens:,} out (an estimate; at most {settings.llm.max_calls} calls)"
         )
+
+
+def _show_verilog(desk: Desk, path: Path, top: str, recipe: RecipeName, as_json: bool) -> None:
+    from dovetail import trace
+    from evaluators import cache
+    from evaluators.silicon.foreign import ForeignError, cost_of_verilog
+
+    try:
+        cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value)
+    except ForeignError as error:
+        raise BadInput(str(error)) from None
+    if as_json:
+        _print_json(desk, cost.model_dump(mode="json"))
+        return
+    for line in trace.verilog_lines(top, cost):
+        desk.out.print(line, soft_wrap=True)

@@ -8,7 +8,7 @@ _PREFIXES = {
 }  # fmt: skip
 
 UNITS = {
-    "_s": "s", "_j": "J", "_hz": "Hz", "_nats": "nats", "_um2": "µm²", "_bytes": "B",
+    "_s": "s", "_j": "J", "_w": "W", "_hz": "Hz", "_nats": "nats", "_um2": "µm²", "_bytes": "B",
 }  # fmt: skip
 """Unit of a metric by the suffix of its name."""
 

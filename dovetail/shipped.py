@@ -51,7 +51,7 @@ class Shipped:
         except (CheckpointError, FileNotFoundError, ValueError) as error:
             raise Missing(str(error)) from None
         return Bench(
-            evaluator=_pipeline(data_dir),
+            evaluator=pipeline(data_dir),
             data=workload.describe(),
             data_sha256=workload.data_sha256,
             layers=workload.layers,
@@ -67,7 +67,7 @@ class Shipped:
         """
         from dovetail import compiling
 
-        return compiling.case_of(design, question, _pipeline(data_dir))
+        return compiling.case_of(design, question, pipeline(data_dir))
 
     def proposer(
         self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall
@@ -132,7 +132,8 @@ class Shipped:
         return ChatServer(about, key_from_environment())
 
 
-def _pipeline(data_dir: Path | None) -> "Pipeline":
+def pipeline(data_dir: Path | None = None) -> "Pipeline":
+    """The shipped evaluator on the images in a folder."""
     from agents.rewrites import shipped_library
     from evaluators import cache
     from evaluators.pipeline import Pipeline

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,10 @@ from evaluators import space
 from evaluators.design import DesignPoint
 from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator
 from evaluators.target import Target
+
+if TYPE_CHECKING:
+    from dovetail.gating import GateReport
+    from evaluators.silicon.foreign import ForeignCost
 
 NEUTRAL = DesignPoint()
 
@@ -84,6 +88,31 @@ def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
     for name, detail in evaluation.details.items():
         text = plain_number(detail) if isinstance(detail, int | float) else one_line(detail)
         yield Text(f"    {one_line(name, 40):22} {text}")
+
+
+def verilog_lines(top: str, cost: "ForeignCost") -> Iterator[Text]:
+    """What a Verilog file costs, with units."""
+    about = f"{top}: {cost.recipe} recipe, {cost.library}, typical corner, before layout"
+    yield Text(about, style="bold")
+    for name, field in type(cost).model_fields.items():
+        value = getattr(cost, name)
+        if isinstance(value, int | float):
+            yield Text(f"    {name:16} {metric(name, value):16} {field.description}")
+    yield Text(f"    worst_path       {one_line(cost.worst_path)}")
+
+
+def gate_lines(report: "GateReport") -> Iterator[Text]:
+    """A verdict, and where it is favourable what the unit costs before and after."""
+    verdict = "accepted" if report.accepted else "refused"
+    yield Text(f"{report.unit}: {verdict}", style="bold")
+    yield Text(f"    {one_line(report.reason, 600)}")
+    if report.cost is None or report.shipped is None:
+        return
+    for name in ("area_um2", "worst_path_s"):
+        new, old = getattr(report.cost, name), getattr(report.shipped, name)
+        change = f"{new / old - 1:+.1%} against the shipped {metric(name, old)}"
+        yield Text(f"    {name:13} {metric(name, new):10} {change}")
+    yield Text("    the unit alone, typical corner, before layout")
 
 
 def as_json(run: Run, step: int | None) -> Any:

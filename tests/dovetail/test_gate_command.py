@@ -1,0 +1,66 @@
+"""`dovetail gate`: a person's own rewrite of a unit, judged and mapped."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.rewrites import PLAYBOOK
+from dovetail.cli import main
+from dovetail.errors import ExitCode
+from evaluators.silicon import verilator
+
+ENTRY = str(PLAYBOOK / "inverse_sqrt_one_cycle.py")
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(str(ended.value.code))
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_CACHE_DIR", str(tmp_path / "store"))
+
+
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_its_latency_is_found_out_and_its_cost_stands_beside_the_shipped_units(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("gate", ENTRY, "--unit", "inverse_sqrt", "--json") == ExitCode.OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["accepted"] and found["latency"] == 1
+    assert 0 < found["cost"]["area_um2"] < found["shipped"]["area_um2"]
+    assert call("gate", ENTRY, "--unit", "inverse_sqrt", "--latency", "2") == ExitCode.BAD_INPUT
+    said = capsys.readouterr().out
+    assert "inverse_sqrt: refused\n" in said and "claim 1" in said
+    assert call("gate", ENTRY, "--unit", "reciprocal") == ExitCode.BAD_INPUT
+    assert "must define the class Reciprocal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["absent.py", "--unit", "mac"], ExitCode.BAD_INPUT, "absent.py cannot be read"),
+        ([".", "--unit", "mac"], ExitCode.BAD_INPUT, ". cannot be read"),
+        ([ENTRY, "--unit", "adder"], ExitCode.BAD_INPUT, "the units are mac, composable_mac"),
+        ([ENTRY], ExitCode.USAGE, "--unit"),
+        ([ENTRY, "--unit", "mac", "--latency", "9"], ExitCode.USAGE, "--latency"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_its_code(
+    arguments: list[str], code: ExitCode, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("gate", *arguments) == code
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == 1
+
+
+def test_without_a_compiler_nothing_is_judged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "absent-compiler")
+    assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.MISSING
+    assert "no RTL edit can be judged" in capsys.readouterr().err

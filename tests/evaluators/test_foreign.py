@@ -1,0 +1,99 @@
+"""Verilog that nobody here wrote: like for like with what Yosys itself says of it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evaluators.silicon.foreign import ForeignError, cost_of_verilog
+from evaluators.silicon.liberty import default_liberty_path
+from evaluators.silicon.yosys import run_yosys
+
+pytestmark = pytest.mark.eda
+
+VERILOG = """
+module adder #(parameter W = 8) (input clk, rst_n, input [W-1:0] a, b, output reg [W:0] y);
+  reg [W-1:0] ra, rb;
+  always @(posedge clk or negedge rst_n)
+    if (!rst_n) begin ra <= 0; rb <= 0; y <= 0; end
+    else begin ra <= a; rb <= b; y <= ra + rb; end
+endmodule
+module gates (input a, b, output y); assign y = ~(a & b); endmodule
+module two (input c, d, a, output reg q, r);
+  always @(posedge c) q <= a;
+  always @(posedge d) r <= q;
+endmodule
+module gated (input clk, en, a, output reg q);
+  wire c = clk & en;
+  always @(posedge c) q <= a;
+endmodule
+module latch (input g, a, output reg q); always @* if (g) q = a; endmodule
+module loop (input a, output y); assign y = ~(y & a); endmodule
+module hole (input a, output y); nothing n (.a(a), .y(y)); endmodule
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("verilog") / "design.v"
+    path.write_text(VERILOG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def test_the_plain_recipe_gives_the_area_that_yosys_prints(
+    file: Path, store: Path, tmp_path: Path
+) -> None:
+    liberty = default_liberty_path()
+    said = run_yosys(
+        [
+            f"read_verilog -sv {file}", "synth -flatten -top adder",
+            f"dfflibmap -liberty {liberty}", f"abc -liberty {liberty}",
+            f"stat -liberty {liberty}",
+        ],
+        tmp_path, tmp_path, 100,
+    )  # fmt: skip
+    area = re.findall(r"Chip area for module '\\adder': ([\d.]+)", said)
+    plain = cost_of_verilog(file, "adder", store, "plain")
+    assert plain.area_um2 == pytest.approx(float(area[-1]), rel=1e-6)
+    assert plain.flip_flops == 8 + 8 + 9
+    strong = cost_of_verilog(file, "adder", store)
+    assert strong.flip_flops == plain.flip_flops
+    assert strong.worst_path_s < plain.worst_path_s
+    assert strong.clock_hz == pytest.approx(1 / strong.worst_path_s)
+
+
+def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
+    found = cost_of_verilog(file, "gates", store, "plain")
+    assert (found.cells, found.flip_flops, found.logic_depth) == (1, 0, 1)
+    assert found.area_um2 == pytest.approx(0.798)  # the library's NAND2_X1
+
+
+@pytest.mark.parametrize(
+    ("top", "why"),
+    [
+        ("two", "hang on 2 clock nets"),
+        ("gated", "its clock is made inside"),
+        ("latch", "(?i)latch"),
+        ("loop", "(?i)loop"),
+        ("hole", "nothing.* is not part of the design"),
+        ("absent", "Module `absent' not found"),
+        ("a; shell true", "is no name of a Verilog module"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["strong", "plain"])
+def test_what_one_clock_does_not_time_is_refused(
+    file: Path, store: Path, top: str, why: str, recipe: str
+) -> None:
+    with pytest.raises(ForeignError, match=why):
+        cost_of_verilog(file, top, store, recipe)  # type: ignore[arg-type]
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path, store: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.v", Path("/dev/zero")):
+        with pytest.raises(ForeignError, match=r"name a|name another"):
+            cost_of_verilog(path, "top", store)
