@@ -5,7 +5,9 @@ straight-line code made from the cells' functions. Then all nets: with the regis
 feeds back, so each level of gates is a few operations on words of 64 cycles. Lanes are sequences
 side by side: equal instances, or windows of a run.
 
-There are no glitches. Every net takes its new value just after the clock edge, ports included.
+There are no glitches. Every net takes its new value just after the clock edge, ports included. A
+clear or preset acts at the next edge, also where the cell's would act at once; clear is the
+stronger.
 """
 
 import itertools
@@ -171,9 +173,8 @@ def evaluate(
             traces of output ports; they tell whether the netlist is in the state of the run.
 
     Raises:
-        GatesError: a net has no stimulus, a cell is a latch or has an asynchronous set or reset, a
-            clock is gated, gates form a loop, registers are still unknown after the run-in, or
-            other values come out than expected.
+        GatesError: a net has no stimulus, a cell is a latch, a clock is gated, gates form a loop,
+            registers are still unknown after the run-in, or other values come out than expected.
     """
     gates = _Gates(module, library)
     cycles, lanes = gates.check(stimulus)
@@ -247,8 +248,8 @@ class _Gates:
     def _add(self, group: CellGroup, kind: Cell, columns: dict[str, list[int]]) -> None:
         name = f"{self.module.name}: cell {self.module.cell_names[group.at[0]]}, a {group.type},"
         flip_flop = kind.flip_flop
-        if kind.sequential and (flip_flop is None or flip_flop.clear or flip_flop.preset):
-            raise GatesError(f"{name} is no plain flip-flop; latches and resets are not evaluated")
+        if kind.sequential and flip_flop is None:
+            raise GatesError(f"{name} is no flip-flop; latches and clock gates are not evaluated")
         outputs = [pin for pin in columns if kind.pins[pin].direction == "output"]
         inputs = tuple(
             n for n, pin in kind.pins.items() if pin.direction == "input" and not pin.clock
@@ -374,7 +375,12 @@ class _Gates:
             assert flip_flop is not None
             names = {pin: f"n{net}" for pin, net in register.data.items()}
             names |= {flip_flop.state: f"s{k}", flip_flop.inverted_state: f"(M ^ s{k})"}
-            following.append(source(parse(flip_flop.next_state), names))
+            value = source(parse(flip_flop.next_state), names)
+            if flip_flop.preset:
+                value = f"({value} | {source(parse(flip_flop.preset), names)})"
+            if flip_flop.clear:
+                value = f"({value} & (M ^ {source(parse(flip_flop.clear), names)}))"
+            following.append(value)
         lines.append(f"return {', '.join(following)},")
         body = "\n ".join(["def cycle(M, state, inputs):", "n0 = 0", "n1 = M", *lines])
         scope: dict[str, Any] = {}

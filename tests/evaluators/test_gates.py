@@ -235,6 +235,29 @@ def test_a_given_start_needs_no_run_in(library, pin):
         register_bits(flat, {"count": np.zeros((1, 1), dtype=bool)})
 
 
+@pytest.mark.parametrize(
+    ("kind", "pins", "expected"),
+    [
+        ("DFFR_X1", {"RN": 4}, lambda d, rn, sn: d and rn),
+        ("DFFS_X1", {"SN": 5}, lambda d, rn, sn: d or not sn),
+        ("DFFRS_X1", {"RN": 4, "SN": 5}, lambda d, rn, sn: (d or not sn) and rn),
+        ("SDFF_X1", {"SE": 4, "SI": 5}, lambda d, se, si: si if se else d),
+    ],
+)
+def test_each_kind_of_flip_flop_takes_over_what_the_library_says(library, kind, pins, expected):
+    register = cell("r", kind, D=3, CK=2, Q=6, QN=7, **pins)
+    flat = module("m", {"clk": [2], "d": [3], "x": [4, 5]}, {"q": [6, 7]}, [register])
+    rng = np.random.default_rng(0)
+    trace = {net: rng.random((50, 2)) < 0.5 for net in (3, *pins.values())}
+    zeros = np.zeros((50, 2), dtype=bool)
+    values = [trace.get(net, zeros) for net in (3, 4, 5)]
+    q = np.zeros((50, 2), dtype=bool)
+    for t in range(1, 50):
+        for lane in range(2):
+            q[t, lane] = expected(*(bool(v[t - 1, lane]) for v in values))
+    evaluate(flat, library, trace, 1, expected={6: q, 7: ~q})
+
+
 def test_a_stuck_input_switches_nothing(library):
     flat = random_module(7, registers=0)
     x = np.ones((64, 1, 5), dtype=bool)
@@ -250,8 +273,7 @@ def test_a_stuck_input_switches_nothing(library):
         ([cell("g", "INV_X1", A=4, ZN=5), cell("h", "INV_X1", A=5, ZN=4)], "combinational loop"),
         ([cell("g", "INV_X1", ZN=5)], "open input A"),
         ([cell("g", "INV_X1", A=9, ZN=5)], "nothing gives net 9"),
-        ([cell("g", "DLH_X1", D=3, G=2, Q=5)], "no plain flip-flop"),
-        ([cell("g", "DFFR_X1", D=3, CK=2, RN=3, Q=5)], "no plain flip-flop"),
+        ([cell("g", "DLH_X1", D=3, G=2, Q=5)], "no flip-flop"),
         (
             [cell("g", "INV_X1", A=3, ZN=4), cell("r", "DFF_X1", D=3, CK=4, Q=5)],
             "clock net 4 comes from a cell",
