@@ -4,7 +4,6 @@
 // pattern may be drawn from a seed: in each cycle a stream stands still with the given chance (in
 // 1/256). A valid that is up stays up, as the streams' protocol asks.
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -81,16 +80,14 @@ void copy(const Probe& probe, uint8_t* row) {
         to[(probe.low + bit) / 8] |= (probe.at[bit / 8] >> bit % 8 & 1) << (probe.low + bit) % 8;
 }
 
-// `15:0] ` or `15] ` behind the bracket of a part's name.
-bool part(const char* text, size_t* high, size_t* low) {
-    char end = 0;
-    if (std::sscanf(text, "%zu:%zu%c", high, low, &end) == 3 && end == ']') return true;
-    if (std::sscanf(text, "%zu%c", high, &end) != 2 || end != ']') return false;
-    *low = *high;
-    return true;
+// Whether a variable is a signal or a part of it: Verilog escapes `a$1` and `a[15:8]`.
+bool belongs(const std::string& variable, const std::string& signal) {
+    return variable == signal || variable == "\\" + signal + " " ||
+           variable.rfind("\\" + signal + "[", 0) == 0;
 }
 
-// Where the probed signals are kept; `probe_missing` is set for one that is not there, and it gives 0.
+// Where the probed signals are kept. `probe_missing` is set for one that is not there; it gives 0, as
+// bits do that nothing reads and that are therefore left out.
 std::vector<Probe> find_probes(const VerilatedContext& context, Run* run) {
     std::vector<Probe> found;
     size_t sample = 0;
@@ -101,19 +98,14 @@ std::vector<Probe> find_probes(const VerilatedContext& context, Run* run) {
         size_t seen = 0;
         if (scope && scope->varsp()) {
             for (const auto& [known, signal] : *scope->varsp()) {
-                size_t high = width - 1, low = 0;
-                if (known != name && known != "\\" + name + " " &&
-                    (std::strncmp(known, ("\\" + name + "[").c_str(), name.size() + 2) != 0 ||
-                     !part(known + name.size() + 2, &high, &low)))
-                    continue;
-                if (high < low || high >= width || signal.entBits() != static_cast<int>(high - low + 1))
-                    continue;
-                const auto* at = static_cast<const uint8_t*>(signal.datap());
-                found.push_back({at, high - low + 1, low, width, sample});
-                seen += high - low + 1;
+                const VerilatedRange* range = signal.range(0);
+                const size_t low = range ? range->low() : 0, bits = signal.entBits();
+                if (!belongs(known, name) || low + bits > width) continue;
+                found.push_back({static_cast<const uint8_t*>(signal.datap()), bits, low, width, sample});
+                seen += bits;
             }
         }
-        run->probe_missing[k] = seen != width;
+        run->probe_missing[k] = seen == 0;
         sample += (width + 7) / 8;
     }
     return found;

@@ -25,7 +25,7 @@ from evaluators.silicon.memory import is_sram
 from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys, yosys_version
 from hwlib.frozen import Frozen
 
-FORMAT = "mapped-5"
+FORMAT = "mapped-7"
 """Goes into the key of the cache: a change of the stored form makes old entries unreachable."""
 
 DRIVING_CELL, OUTPUT_LOAD_FF = "BUF_X2", 10.0
@@ -73,6 +73,8 @@ STRONG = (
 Recipe = tuple[str, ...]
 """Commands that end with `mapped.json`; `{liberty}` and `{steps}` stand for the Liberty file and
 `ABC_STEPS`."""
+
+_WIRE = re.compile(r"^\s+wire .*\\(\S+)$", re.MULTILINE)
 
 Bit = int | str
 """A net of a module by number, or a constant: "0", "1" or "x"."""
@@ -332,7 +334,7 @@ class _Mapper:
                 if netlist is None:
                     content = self._run(module.name, text)
                     instances = {_plain(name) for name in module.instances}
-                    netlist = _essential(json.loads(content), instances, self.library)
+                    netlist = _essential(json.loads(content), instances, self.library, text)
                     write_atomically(path, netlist.model_dump_json().encode())
         return _read(module, netlist, self.library)
 
@@ -400,6 +402,7 @@ def _essential(
     netlist: dict,  # type: ignore[type-arg]
     instances: Container[str],
     library: Library,
+    source: str,
 ) -> Netlist:
     """What is kept of Yosys' JSON: ports, connections and the names of registers."""
     module = netlist["modules"]["module"]
@@ -413,7 +416,7 @@ def _essential(
         cell_names=tuple(name for name, _, _ in own),
         groups=grouped((kind, connections) for _, kind, connections in own),
         instances={name: connections for name, _, connections in cells if name in instances},
-        registers=_registers(module["netnames"], own, library),
+        registers=_registers(module["netnames"], own, library, source),
     )
 
 
@@ -421,7 +424,9 @@ def _registers(
     names: dict,  # type: ignore[type-arg]
     cells: Iterable[tuple[str, str, Mapping[str, Sequence[Bit]]]],
     library: Library,
+    source: str,
 ) -> dict[str, tuple[Bit, ...]]:
+    public = set(_WIRE.findall(source))
     states = set()
     for _, kind, connections in cells:
         cell = library.cells.get(kind)
@@ -430,9 +435,12 @@ def _registers(
                 connections[pin][0] for pin in connections if cell.pins[pin].direction == "output"
             }
     return {
-        name: tuple(found["bits"])
+        # Yosys drops bits that nothing reads: from below with an offset.
+        name: ("x",) * found.get("offset", 0) + tuple(found["bits"])
         for name, found in sorted(names.items())
-        if not found["hide_name"] and not states.isdisjoint(found["bits"])
+        if _plain(name) in public
+        and "fsm_encoding" not in found["attributes"]  # it may be encoded anew
+        and not states.isdisjoint(found["bits"])
     }
 
 
