@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
+from evaluators.gate.loops import check_loops
 from evaluators.gate.netlist import check_netlist
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
@@ -107,6 +108,7 @@ def _judged(
         )
     text = elaborate_alone(edit.unit, edit.source, config, _layers(edit.source, vetted))
     check_netlist(edit.unit, config, text)
+    check_loops(edit.unit, text)
 
     def mismatch_at(latency: int) -> str:
         return first_mismatch(contract, text, latency, cache_dir)

@@ -63,6 +63,18 @@ def _elaborate(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> 
     _end(answer, text.encode(errors="replace"))
 
 
+def _simulate(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> None:
+    """Answers the outputs of a unit's simulator for the inputs that it reads, as raw int64."""
+    library, cycles, size = arguments[0], int(arguments[1]), int(arguments[2])
+    inputs = sys.stdin.buffer.read()
+    outputs = ctypes.create_string_buffer(size)
+    entry = ctypes.CDLL(library).dovetail_unit
+    entry.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint64]
+    answer = _confine(parent, layers)
+    entry(inputs, outputs, cycles)
+    _end(answer, outputs.raw)
+
+
 def _attempt(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> None:
     """Tries what must fail; answers a line for each attempt, with its outcome and its name."""
     from evaluators.gate import attempts
@@ -78,6 +90,7 @@ def _attempt(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> No
 
 _JOBS: dict[str, Callable[[int, Sequence[str], Sequence[str]], None]] = {
     "elaborate": _elaborate,
+    "simulate": _simulate,
     "attempt": _attempt,
 }
 

@@ -40,8 +40,7 @@ _CHUNK_BYTES = 1 << 16
 _ENDS = {
     signal.SIGSYS: "it made a system call of a foreign architecture",
     signal.SIGXCPU: "it used up its processor time",
-    signal.SIGSEGV: "it crashed (SIGSEGV)",
-    signal.SIGABRT: "it gave up (SIGABRT)",
+    signal.SIGSEGV: "it crashed or gave up (SIGSEGV)",
 }
 """What the signals mean that end a confined process."""
 
