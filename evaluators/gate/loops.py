@@ -20,10 +20,11 @@ def check_loops(unit: UnitName, text: str) -> None:
     Raises:
         ValueError: Yosys finds fault with it; the message has its words.
     """
+    # Unoptimised, since what is folded away would be out of sight.
+    commands = ["read_rtlil dut.il", f"hierarchy -check -top {unit}", "proc -noopt", "flatten"]
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         work = Path(folder)
         (work / "dut.il").write_text(text, encoding="ascii")
-        commands = ["read_rtlil dut.il", f"hierarchy -check -top {unit}", "proc", "flatten"]
         try:
             run_yosys([*commands, "check -assert"], work, work / "tmp", DEADLINE_S)
         except YosysError as error:

@@ -74,7 +74,7 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
         ValueError: Something does not belong; the message names the line where there is one.
     """
     try:
-        modules = read(text)
+        modules = read(text, KINDS)
         _check_hierarchy(modules, f"\\{unit}")
         for module in modules.values():
             _check_cells(module, modules)
@@ -110,12 +110,10 @@ def _check_hierarchy(modules: dict[str, Module], top: str) -> None:
 
 def _check_cells(module: Module, modules: dict[str, Module]) -> None:
     for cell in module.cells.values():
-        if not cell.kind.startswith("$"):
-            _check_instance(cell, modules[cell.kind])
-        elif cell.kind in KINDS:
+        if cell.kind in KINDS:
             _check_builtin(cell, KINDS[cell.kind])
         else:
-            raise _error(cell, f"a unit may not use a cell {cell.kind}")
+            _check_instance(cell, modules[cell.kind])
     for name, wire in module.wires.items():
         if wire.width > WIDTH_LIMIT_BITS:
             raise NetlistError(

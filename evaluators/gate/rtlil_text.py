@@ -5,6 +5,7 @@ Amaranth does not escape names, so that a name is where foreign statements would
 """
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ STRINGS = r'"[A-Za-z0-9_.]{0,128}"'
 _NAME = r"(?:\\[A-Za-z_$][A-Za-z0-9_$.\[\]]{0,127}|\$[0-9]{1,9})"
 _CONSTANT = r"[0-9]{1,5}'[01]*"
 _BITS = rf"(?:{_CONSTANT}|{_NAME}(?: \[[0-9]{{1,5}}(?::[0-9]{{1,5}})?\])?)"
-_SIGNAL = rf"(?:{_BITS}|\{{ (?:{_BITS}(?: {_BITS})*)? \}})"
+_SIGNAL = rf"(?:{_BITS}|\{{\}}|\{{ (?:{_BITS}(?: {_BITS})*)? \}})"
 
 _PART = re.compile(
     rf"(?P<size>[0-9]{{1,5}})'(?P<digits>[01]*)"
@@ -26,7 +27,7 @@ _WIRE = re.compile(
     r"wire width (?P<width>[0-9]{1,5})(?: (?P<way>input|output) [0-9]{1,4} )? "
     rf"(?P<name>{_NAME})"
 )
-_CELL = re.compile(rf"cell (?P<kind>\$[a-z_]+|{_NAME}) (?P<name>{_NAME})")
+_CELL = re.compile(rf"cell (?P<kind>\$[A-Za-z0-9_]{{1,32}}|{_NAME}) (?P<name>{_NAME})")
 _PARAMETER = re.compile(r"parameter \\(?P<name>[A-Z_]{1,16}) (?P<value>[0-9]{1,9})")
 _CONNECT = re.compile(rf"connect (?P<left>{_SIGNAL}) (?P<right>{_SIGNAL})")
 _PIN = re.compile(rf"connect (?P<left>{_NAME}) (?P<right>{_SIGNAL})")
@@ -103,8 +104,12 @@ class Module:
     connections: list[tuple[Signal, Signal]] = field(default_factory=list)
 
 
-def read(text: str) -> dict[str, Module]:
+def read(text: str, kinds: Container[str]) -> dict[str, Module]:
     """The modules of a text, by name.
+
+    Args:
+        text: What is to be read.
+        kinds: The built-in cells that may stand in it.
 
     Raises:
         NetlistError: The text is none that Amaranth writes for a plain synchronous unit.
@@ -113,13 +118,14 @@ def read(text: str) -> dict[str, Module]:
         raise NetlistError(f"the character {found[0]!a} may not stand in a netlist")
     if not text.endswith("\n"):
         raise NetlistError("the text breaks off")
-    return _Reader(text).modules()
+    return _Reader(text, kinds).modules()
 
 
 class _Reader:
     """Goes through the lines; each `_read_...` begins behind the line that opens its block."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, kinds: Container[str]) -> None:
+        self._kinds = kinds
         self._lines = text[:-1].split("\n")
         self._at = 0
         self._wires: dict[str, Wire] = {}
@@ -182,6 +188,8 @@ class _Reader:
     def _read_cell(self, module: Module, line: str) -> None:
         found = self._match(_CELL, line, "cell")
         cell = Cell(found["kind"], self._at)
+        if cell.kind.startswith("$") and cell.kind not in self._kinds:
+            raise self._error(f"a unit may not use a cell {cell.kind}")
         self._add(module, found["name"])
         module.cells[found["name"]] = cell
         while (line := self._next(2, closing=1)) != "end":

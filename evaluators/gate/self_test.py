@@ -75,7 +75,7 @@ def hole(layers: Sequence[sandbox.Layer], names: Sequence[str]) -> str:
             )
         except sandbox.SandboxError as error:
             return f"{within} could not be started: {error}"
-        written = [path.name for path in Path(targets[0]).iterdir()] != ["inner"]
+        written = (Path(targets[0]) / "written").exists()
     lines = answer.decode(errors="replace").splitlines()
     open_ones = [name for name in names if f"blocked {name}" not in lines]
     if written and "write_file" not in open_ones:
