@@ -8,6 +8,7 @@ what. What is taken away is taken from this thread and from all that it starts, 
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -59,8 +60,8 @@ def deny_all_files() -> None:
     _restrict(_file_rights(abi()), {})
 
 
-def deny_writing_outside(folder: Path) -> None:
-    """From here on files are made and changed beneath `folder` alone; reading stays.
+def deny_writing_outside(folders: Sequence[Path]) -> None:
+    """From here on files are made and changed beneath `folders` alone; reading stays.
 
     `/dev/null` may be written, too. Network and signals as with `deny_all_files`.
 
@@ -68,7 +69,7 @@ def deny_writing_outside(folder: Path) -> None:
         LandlockMissing: It could not be done.
     """
     writing = _file_rights(abi()) & ~_READING
-    _restrict(writing, {folder: writing, Path(os.devnull): _WRITE_FILE})
+    _restrict(writing, dict.fromkeys(folders, writing) | {Path(os.devnull): _WRITE_FILE})
 
 
 def _file_rights(version: int) -> int:

@@ -9,17 +9,21 @@ import ctypes
 import importlib
 import json
 import os
-import resource
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MEMORY_BYTES = 1 << 30
-"""Address space of a confined process."""
+from evaluators.confinement import landlock, process, seccomp
 
-CPU_S = 25
-"""Processor time of a confined process."""
+LIMITS = {
+    "RLIMIT_CPU": 25,
+    "RLIMIT_AS": 1 << 30,
+    "RLIMIT_FSIZE": 0,
+    "RLIMIT_CORE": 0,
+    "RLIMIT_NPROC": 0,
+    "RLIMIT_NOFILE": 64,
+}
+"""Of a confined process: seconds, bytes, counts."""
 
 ERROR_CHARACTERS = 2000
 """How much of an error's text goes back."""
@@ -34,7 +38,6 @@ MODULES = (
 """What a unit may import: no other file can be read once the process is confined. The contracts
 with their expected values are not among them."""
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _OWN_THREADS = Path("/proc/self/task")
 
 
@@ -106,40 +109,18 @@ def _confine(parent: int, layers: Sequence[str]) -> int:
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
     os.close(nowhere)
-    if sys.platform == "linux":
-        _die_with(parent)
+    process.die_with(parent)
     if "limits" in layers:
-        _limit()
+        process.limit(LIMITS)
     if "landlock" in layers or "seccomp" in layers:
-        from evaluators.confinement import landlock, seccomp
-
         if len(list(_OWN_THREADS.iterdir())) != 1:
             raise RuntimeError("a process with several threads cannot confine itself")
-        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        process.forbid_new_privileges()
         if "landlock" in layers:
             landlock.deny_all_files()
         if "seccomp" in layers:
             seccomp.deny_all_but_computing()
     return answer
-
-
-def _die_with(parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the request was made
-        os._exit(1)
-
-
-def _limit() -> None:
-    limits = {
-        "RLIMIT_CPU": CPU_S,
-        "RLIMIT_AS": MEMORY_BYTES,
-        "RLIMIT_FSIZE": 0,
-        "RLIMIT_CORE": 0,
-        "RLIMIT_NPROC": 0,
-        "RLIMIT_NOFILE": 64,
-    }
-    for name, limit in limits.items():
-        resource.setrlimit(getattr(resource, name), (limit, limit))
 
 
 def _end(answer: int, text: bytes) -> None:

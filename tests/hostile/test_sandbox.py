@@ -121,7 +121,7 @@ def test_a_tool_writes_in_its_folder_alone(tmp_path: Path) -> None:
         "from evaluators.confinement import landlock\n"
         "ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)\n"
         "folder = Path(sys.argv[1])\n"
-        "landlock.deny_writing_outside(folder / 'work')\n"
+        "landlock.deny_writing_outside([folder / 'work'])\n"
         "(folder / 'work' / 'kept').write_text('x')\n"
         "open('/dev/null', 'w').write('x'); open('/etc/passwd').read()\n"
         "try: (folder / 'new').write_text('x')\n"
