@@ -5,6 +5,7 @@ flip-flops of known kinds, at the rising edge of the one clock; every bit of eve
 and not more of all this than a unit can need.
 """
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -66,6 +67,9 @@ asynchronous reset, no formal, no printing."""
 _OUTPUTS = ("\\Y", "\\Q")
 _CLOCK = "\\clk"
 
+_START_VALUE = re.compile(r"^(  attribute \\init [0-9]+')([01]*)$", re.MULTILINE)
+_TURNED = str.maketrans("01", "10")
+
 
 def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
     """Holds the text to Amaranth's grammar, to the laws of this file, and to the unit's ports.
@@ -85,6 +89,15 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
     except NetlistError as error:
         raise ValueError(f"netlist of {unit}, {error}") from None
     check_interface(unit, config, text)
+
+
+def with_other_start_values(text: str) -> str:
+    """The netlist with every initial value turned over, each 0 a 1.
+
+    A chip's flip-flops have no initial value, and mapping drops it: what a unit computes after a
+    reset may not hang on one.
+    """
+    return _START_VALUE.sub(lambda found: found[1] + found[2].translate(_TURNED), text)
 
 
 def _check_hierarchy(modules: dict[str, Module], top: str) -> None:

@@ -43,6 +43,22 @@ def test_an_honest_unit_is_accepted(store: Path, canaries: Canaries) -> None:
     canaries.check(judgement.reason)
 
 
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_constant_that_only_power_up_gives_is_refused(start: int, store: Path) -> None:
+    source = EDIT.source.replace(
+        "(entry + half)",
+        f"(entry + half + (kept != {start}))",
+    ).replace(
+        "        entry = Signal(7)\n",
+        f"        kept = Signal(init={start}, reset_less=True)\n"
+        "        m.d.sync += kept.eq(kept)\n"
+        "        entry = Signal(7)\n",
+    )
+    assert source.count("kept") == 4
+    judgement = judge(EDIT.model_copy(update={"source": source}), CORE, frozenset(), store)
+    assert not judgement.accepted and "differs from the reference" in judgement.reason
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
