@@ -74,8 +74,10 @@ def _make_socket(targets: Targets) -> None:
 
 
 def _fork(targets: Targets) -> None:
-    if not os.fork():
+    child = os.fork()
+    if not child:
         os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _signal_parent(targets: Targets) -> None:
@@ -115,12 +117,13 @@ ATTEMPTS: dict[str, Callable[[Targets], None]] = {
     "fork": _fork,
     "signal_parent": _signal_parent,
     "signal_everybody": _signal_everybody,
-    "trace": _trace,
     "run_own_code": _run_own_code,
     "make_memory_file": _make_memory_file,
+    "trace": _trace,
     "exec_program": _exec_program,
 }
-"""By name; the last one takes the process with it where it succeeds."""
+"""By name; the last one takes the process with it where it succeeds, and the one before lets any
+signal stop it."""
 
 OF_LANDLOCK: dict[str, int] = {
     "write_file": 1,

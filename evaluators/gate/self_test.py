@@ -18,7 +18,7 @@ from evaluators.confinement import landlock
 from evaluators.gate import sandbox
 from evaluators.gate.attempts import ATTEMPTS, OF_LANDLOCK
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 """Wall-clock limit of one confined process; each takes some hundredths of a second."""
 
 

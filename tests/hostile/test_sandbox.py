@@ -1,5 +1,6 @@
 """The sandbox is what it claims to be, and the self-test would notice if it were not."""
 
+import socket
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.confinement import landlock, seccomp
+from evaluators.confinement.launch import MEMORY_BYTES, confined
 from evaluators.gate import self_test
 from evaluators.gate.attempts import ATTEMPTS, OF_LANDLOCK
 from evaluators.gate.sandbox import LAYERS, Layer, SandboxError, run
@@ -132,6 +134,19 @@ def test_a_tool_writes_in_its_folder_alone(tmp_path: Path) -> None:
     )
     assert done.stdout == "denied\n", done.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "work"]
+
+
+def test_a_tool_has_limits_and_no_network(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        connect = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
+        script = f'ulimit -v; ulimit -t; ulimit -c; {sys.executable} -c "{connect}" 2>&1 | tail -1'
+        done = subprocess.run(
+            confined(["sh", "-c", script], [tmp_path], 7), capture_output=True, text=True
+        )
+    memory, cpu, core, said = done.stdout.splitlines()
+    assert (int(memory) << 10, cpu, core) == (MEMORY_BYTES, "7", "0")
+    assert "Permission denied" in said or landlock.abi() < 4
 
 
 def test_an_unknown_job_is_no_answer() -> None:
