@@ -32,6 +32,9 @@ SHIFT_LIMIT_BITS = 16
 STATEMENT_LIMIT = 20_000
 """Most cells, processes and connections of a unit."""
 
+BITS_LIMIT = 200_000
+"""Most bits of all wires of a unit."""
+
 EFFORT_LIMIT = 100_000
 """Most bit operations of a unit, as `_effort` counts them: what tools must bear."""
 
@@ -247,6 +250,9 @@ def _check_size(modules: dict[str, Module]) -> None:
         raise NetlistError(
             f"{statements} cells and connections, at most {STATEMENT_LIMIT} are allowed"
         )
+    bits = sum(wire.width for each in modules.values() for wire in each.wires.values())
+    if bits > BITS_LIMIT:
+        raise NetlistError(f"its wires have {bits} bits, at most {BITS_LIMIT} are allowed")
     effort = sum(
         sum(_effort(cell) for cell in module.cells.values())
         + sum(_process_effort(process) for process in module.processes.values())

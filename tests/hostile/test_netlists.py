@@ -196,6 +196,15 @@ TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
             f"  wire width 1 $1{i:05}\n" + FILLED.partition("\n")[2].replace("$900", f"$2{i:05}")
             .replace("$901", f"$1{i:05}") for i in range(20001))),
         "at most 20000"),
+    "too many bits": (
+        into_module("\n".join(f"  wire width 4096 input {i}  \\p{i}" for i in range(10, 60))),
+        "at most 200000"),
+    "a million wires in a line": (
+        at_the_end("connect \\product { " + "$1 " * 10**6 + "}"), "bits are put on 17"),
+    "a very long name": (at_the_end("connect \\product \\" + "a" * 10**6), "no connection"),
+    "a very long constant": (at_the_end("connect \\product 9'" + "1" * 10**6), "not of the width"),
+    "a hundred thousand attributes": (
+        into_module("  attribute \\init 1'0\n" * 10**5 + "  process $1"), "only wires"),
     "too much work": (
         into_module("  wire width 4096 $900\n  cell $mul $901\n    parameter \\A_SIGNED 0\n"
             "    parameter \\B_SIGNED 0\n    parameter \\A_WIDTH 4096\n"
