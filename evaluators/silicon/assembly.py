@@ -83,6 +83,9 @@ class Assembly:
     names: "Names"
     """Where each cell stands."""
 
+    instance_nets: tuple[Ints, ...]
+    """For each of `names.instances`, [nets of its module]: the net here, by its number there."""
+
     buffers: int
     """Buffers inserted."""
 
@@ -118,14 +121,28 @@ class Names:
         return instance, module, self.local[module][cell - self.starts[k]]
 
 
-def assemble(synthesis: Synthesis, library: Library, flavour: SramFlavour = "itrs-lop") -> Assembly:
+def assemble(
+    synthesis: Synthesis,
+    library: Library,
+    flavour: SramFlavour = "itrs-lop",
+    port_load_f: float = PORT_LOAD_F,
+    buffered: bool = True,
+) -> Assembly:
     """Lays the design out flat and buffers its overloaded nets.
+
+    Args:
+        synthesis: the mapped design.
+        library: its cells.
+        flavour: device flavour of its SRAM macros.
+        port_load_f: load on each output port.
+        buffered: whether overloaded nets get buffers; without, the netlist stays as it is given,
+            to be compared with another tool.
 
     Raises:
         AssemblyError: a net has two drivers, or an instance lacks a port.
         SramError: a macro is larger than the table's largest.
     """
-    return _Builder(synthesis, library, flavour).build()
+    return _Builder(synthesis, library, flavour).build(port_load_f, buffered)
 
 
 @dataclass
@@ -261,7 +278,7 @@ class _Builder:
             ports[port.name.removeprefix("\\")] = bits
             if port.direction == "output":
                 drivers += bits.tolist()
-            elif not _is_clock(port.name):
+            elif not is_clock(port.name):
                 inputs += bits.tolist()
         setups = [
             (pin, edge, table, 0)
@@ -315,7 +332,7 @@ class _Builder:
             self._place(path, kind, {pin: net[bits] for pin, bits in connections.items()})
         return net
 
-    def build(self) -> Assembly:
+    def build(self, port_load_f: float, buffered: bool) -> Assembly:
         top = self.synthesis.modules[self.synthesis.top]
         net = self._place("", top.name, {})
         root = self._roots()
@@ -325,7 +342,7 @@ class _Builder:
         limit = np.full(self.nets, np.inf)
         limit[drivers] = np.concatenate([t.limits for t, _, _, _ in self.parts])
         ports = {p.name: root[net[self.templates[top.name].ports[p.name]]] for p in top.ports}
-        inputs = [p.name for p in top.ports if p.direction == "input" and not _is_clock(p.name)]
+        inputs = [p.name for p in top.ports if p.direction == "input" and not is_clock(p.name)]
         outputs = [p.name for p in top.ports if p.direction == "output"]
         input_nets = np.concatenate([ports[n] for n in inputs] or [np.zeros(0, dtype=np.int64)])
         output_nets = np.concatenate([ports[n] for n in outputs] or [np.zeros(0, dtype=np.int64)])
@@ -333,9 +350,12 @@ class _Builder:
         self._check_drivers(np.concatenate([drivers, input_nets]))
         # Output ports are pins without a cell.
         pin_net = np.concatenate([pin_net, output_nets])
-        pin_load = np.concatenate([pin_load, np.full((len(output_nets), 2), PORT_LOAD_F)])
+        pin_load = np.concatenate([pin_load, np.full((len(output_nets), 2), port_load_f)])
         tree = BufferTrees(self.library, self.tables, pin_net, pin_load, limit, self.nets)
-        tree.grow()
+        if buffered:
+            tree.grow()
+        else:
+            tree.weigh()
         launched = [(root[nets], cell, name) for nets, cell, name in self.macro_outputs]
         return Assembly(
             tables=self.tables,
@@ -364,6 +384,7 @@ class _Builder:
                 {name: module.cell_names for name, module in self.synthesis.modules.items()}
                 | dict.fromkeys(self.macros, ("macro",)),
             ),
+            instance_nets=tuple(root[nets] for _, nets, _, _ in self.parts),
             buffers=tree.added,
             buffer_area_um2=tree.added * self.library.cell(BUFFER_CELL).area_um2,
             macros=self.macros,
@@ -408,5 +429,6 @@ class _Builder:
             raise AssemblyError(f"{int((counts > 1).sum())} nets have more than one driver")
 
 
-def _is_clock(port: str) -> bool:
+def is_clock(port: str) -> bool:
+    """Whether a port of this name is a clock: `clk`, `clock`, or ends in `_clk` or `_clock`."""
     return port.removeprefix("\\").split("_")[-1] in ("clk", "clock")

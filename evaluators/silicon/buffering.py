@@ -45,7 +45,7 @@ class BufferTrees:
         self.moves: list[tuple[int, int]] = []
 
     def grow(self) -> None:
-        self._weigh()
+        self.weigh()
         over = np.flatnonzero(self.load_f.max(axis=1) > self.limit)
         over = over[over != CONSTANT]
         if len(over):
@@ -62,7 +62,7 @@ class BufferTrees:
                     pins = [self._buffer(net, [pins[k] for k in group]) for group in groups]
                     weights = [own] * len(pins)
             self._commit()
-            self._weigh()
+            self.weigh()
 
     def _total(self, weights: list[float]) -> float:
         return sum(weights) + self.wire.capacitance_f(len(weights))
@@ -94,7 +94,8 @@ class BufferTrees:
         for pin, net in self.moves:  # in order: a later move of a pin is the one that counts
             self.pin_net[pin] = net
 
-    def _weigh(self) -> None:
+    def weigh(self) -> None:
+        """Adds up the load of each net: its pins, and wire by their number."""
         self.fanout = np.bincount(self.pin_net[self.pin_load.max(axis=1) > 0], minlength=self.nets)
         wire = np.array(
             [self.wire.capacitance_f(n) for n in range(int(self.fanout.max(initial=0)) + 1)]

