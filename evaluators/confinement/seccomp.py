@@ -73,10 +73,11 @@ class _Machine(NamedTuple):
     """Column of `CALLS`."""
 
 
-_MACHINES = {
+MACHINES = {
     "x86_64": _Machine(0xC000003E, 0),
     "aarch64": _Machine(0xC00000B7, 1),
 }
+"""Processors that there is a filter for, by the name that `uname -m` gives."""
 
 
 class _Program(ctypes.Structure):
@@ -92,9 +93,9 @@ def deny_all_but_computing() -> None:
         SeccompMissing: It could not be done.
     """
     name = platform.machine()
-    if name not in _MACHINES:
-        raise SeccompMissing(f"there is no seccomp filter for {name}, only for {list(_MACHINES)}")
-    code = program(_MACHINES[name])
+    if name not in MACHINES:
+        raise SeccompMissing(f"there is no seccomp filter for {name}, only for {list(MACHINES)}")
+    code = program(MACHINES[name])
     loaded = _Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(loaded), 0, 0):

@@ -14,15 +14,13 @@ import pytest
 from evaluators.gate import elaboration, sandbox
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.netlist import check_netlist
-from evaluators.gate.self_test import sandbox_missing
 from hwlib.config import CoreConfig
 from hwlib.unit_source import shipped_source, source_to_rtlil
 from tests.hostile.attacks import EVERYTHING, HARMLESS, NETLISTS, RAW_CALLS, SLOW, WRAPPED
 from tests.hostile.canaries import Canaries
+from tests.hostile.machine import needs_sandbox
 
-pytestmark = pytest.mark.skipif(
-    bool(sandbox_missing()), reason=sandbox_missing() or "there is a sandbox"
-)
+pytestmark = needs_sandbox
 
 CORE = CoreConfig()
 MAC = shipped_source("mac")

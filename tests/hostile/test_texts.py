@@ -9,9 +9,9 @@ from agents.reply import read_reply
 from agents.rtl import RtlReply
 from evaluators.design import DesignPoint
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
-from evaluators.gate.self_test import sandbox_missing
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
+from tests.hostile.machine import needs_sandbox
 
 PLAIN = {"action": "replace", "unit": "mac", "source": "x = 1\n", "latency": 2, "why": "faster"}
 
@@ -55,7 +55,7 @@ def test_a_hostile_reply_is_refused(name: str) -> None:
     assert words in seen and len(seen) < 1000
 
 
-@pytest.mark.skipif(bool(sandbox_missing()), reason=sandbox_missing() or "there is a sandbox")
+@needs_sandbox
 @pytest.mark.parametrize(
     "source",
     [

@@ -9,19 +9,19 @@ import pytest
 
 from evaluators.gate import vectors
 from evaluators.gate.check import judge
-from evaluators.gate.self_test import sandbox_missing
 from evaluators.silicon import verilator
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.unit_source import shipped_source
 from tests.hostile.canaries import Canaries
+from tests.hostile.machine import needs_sandbox
 
 pytestmark = [
     pytest.mark.eda,
     pytest.mark.skipif(
         bool(verilator.available()), reason=verilator.available() or "Verilator is here"
     ),
-    pytest.mark.skipif(bool(sandbox_missing()), reason=sandbox_missing() or "there is a sandbox"),
+    needs_sandbox,
 ]
 
 CORE = CoreConfig()
