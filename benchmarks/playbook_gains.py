@@ -104,8 +104,8 @@ def kind(config: CoreConfig) -> str:
 def accepted(entry: Rewrite, cache_dir: Path) -> UnitNetlist:
     """The netlist that the gate lets through."""
     edit = RtlEdit(unit=entry.unit, source=entry.source, latency=entry.latency)
-    allowed = frozenset({source_sha256(entry.source)})
-    judgement = judge(edit, core_with(entry.unit), allowed, cache_dir)
+    vetted = frozenset({source_sha256(entry.source)})
+    judgement = judge(edit, core_with(entry.unit), vetted, cache_dir)
     if judgement.netlist is None:
         raise SystemExit(f"{entry.name}: {judgement.reason}")
     return judgement.netlist

@@ -152,6 +152,7 @@ def run(
     if dry_run:
         _show_plan(desk, settings)
         return
+    _check_store()
     workshop = desk.open_workshop()
     folder = out if out is not None else session.new_folder(settings.seed)
     with _resumable(folder):
@@ -166,6 +167,7 @@ def resume(context: typer.Context, folder: Folder) -> None:
     from dovetail import session
 
     desk = _desk(context)
+    _check_store()
     with _resumable(folder):
         session.resume(folder, desk.open_workshop(), desk.err)
 
@@ -277,6 +279,7 @@ def evaluate(
     _refuse_knobs(changes, design)
     settings = _settings(config, changes, {"--data-dir": ("data_dir", data_dir)})
     _check_data(settings)
+    _check_store()
     if point.edits and (missing := verilator.available()):
         raise Missing(f"{missing}; without it no RTL edit can be judged")
     bench = desk.open_workshop().bench(settings)
@@ -327,6 +330,7 @@ def gate(
         config = read_design(design).hardware
     if missing := verilator.available():
         raise Missing(f"{missing}; without it no RTL edit can be judged")
+    _check_store()
     found = gating.report(named, source, latency, config, shipped.pipeline())
     if as_json:
         _print_json(desk, found.model_dump(mode="json"))
@@ -362,6 +366,7 @@ def compile_command(
     point = read_design(design)
     compiling.check_folder(out)
     _check_images(named)
+    _check_store()
     if check and (missing := verilator.available()):
         raise Missing(f"{missing}; or leave --check out")
     case = desk.open_workshop().case(point, question, named)
@@ -517,6 +522,11 @@ def _exit_code(arguments: Sequence[str] | None, desk: Desk) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as error:  # the last door: no traceback on a person's screen
+        from dovetail.journal import FULL
+
+        if isinstance(error, OSError) and error.errno in FULL:
+            desk.err.print(f"dovetail: no room to write ({error.strerror}); make room first")
+            return ExitCode.NO_SPACE
         return _command_line_fault(error, desk) or _unexpected(error, desk)
 
 
@@ -602,6 +612,22 @@ def _settings(
         if value is not None
     }
     return settings.load(config, changes, options)
+
+
+def _check_store() -> None:
+    """Raises FolderRefused where results cannot be kept."""
+    from evaluators import cache
+
+    store = cache.root()
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass
+    except OSError as error:
+        raise FolderRefused(
+            f"results cannot be kept in {store} ({error.strerror}); name another folder in "
+            "DOVETAIL_CACHE_DIR"
+        ) from None
 
 
 def _check_data(settings: "Settings") -> None:

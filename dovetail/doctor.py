@@ -65,6 +65,13 @@ def _checks(data_dir: Path | None) -> Iterator[Check]:
         "everything but RTL edits, with cycles that are predicted instead of run on the RTL",
     )
     yield _check("verilator", _verilator, "make clean run", "as without g++")
+    yield _check(
+        "sandbox",
+        _sandbox,
+        "Linux 5.13 or newer, with landlock in its boot option lsm=; in a container, a seccomp "
+        "profile that allows landlock_* and seccomp",
+        "everything but RTL edits that are not byte-equal to a file of the playbook",
+    )
     yield _check("Liberty", _liberty, "make clean run", "accuracy and RTL simulation", True)
     yield _check(
         "checkpoint", _checkpoint, "git checkout swopt/workloads", "reading recorded runs", True
@@ -142,6 +149,14 @@ def _verilator() -> str:
     if reason := verilator.available():
         raise FileNotFoundError(reason)
     return verilator.versions()["verilator"]
+
+
+def _sandbox() -> str:
+    from evaluators.gate import self_test
+
+    if reason := self_test.sandbox_missing():
+        raise FileNotFoundError(reason)
+    return self_test.description()
 
 
 def _liberty() -> str:

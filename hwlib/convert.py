@@ -1,12 +1,17 @@
-"""From an Amaranth component to RTLIL text."""
+"""From an Amaranth component, or the source of one, to RTLIL text.
+
+What the contracts of units expect is not imported here: the process that runs an edit's source
+imports this module.
+"""
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from amaranth.back import rtlil as amaranth_rtlil
 from amaranth.hdl import Elaboratable
+from amaranth.lib import wiring
 
 from hwlib import rtlil
 
@@ -21,6 +26,26 @@ def convert(component: Elaboratable, name: str) -> str:
     text = re.sub(r"^(  wire .*?)signed ", r"\1", text, flags=re.MULTILINE)
     # Blank lines between statements are a third of the text.
     return rtlil.with_local_port_names(re.sub(r"\n{2,}", "\n", text).strip())
+
+
+def convert_source(unit: str, source: str, class_name: str, arguments: Sequence[int]) -> str:
+    """Runs `source` in this process and converts its class.
+
+    Args:
+        unit: Name of the netlist's top module.
+        source: A Python module.
+        class_name: The class in it, a `wiring.Component`.
+        arguments: What it is constructed with.
+
+    Raises:
+        ValueError: The source does not define the class.
+    """
+    namespace: dict[str, object] = {"__name__": f"unit_{unit}"}
+    exec(compile(source, f"{unit}.py", "exec"), namespace)
+    found = namespace.get(class_name)
+    if not (isinstance(found, type) and issubclass(found, wiring.Component)):
+        raise ValueError(f"unit {unit} must define the class {class_name}, a wiring.Component")
+    return convert(found(*arguments), unit)
 
 
 @contextmanager

@@ -6,13 +6,10 @@ converted in a process of its own (`evaluators.gate`).
 
 from pathlib import Path
 
-from amaranth.lib import wiring
-
 from hwlib import rtlil
 from hwlib.config import CoreConfig
-from hwlib.contracts.contract import UnitContract
 from hwlib.contracts.table import contract_of
-from hwlib.convert import convert
+from hwlib.convert import convert_source
 from hwlib.edit import UnitName
 
 _UNITS = Path(__file__).parent / "units"
@@ -23,21 +20,6 @@ def shipped_source(unit: UnitName) -> str:
     return (_UNITS / f"{unit}.py").read_text(encoding="utf-8")
 
 
-def unit_class(contract: UnitContract, source: str) -> type[wiring.Component]:
-    """Runs `source` in this process and returns the class that the contract names.
-
-    Raises:
-        ValueError: The source does not define the class.
-    """
-    name = contract.class_name
-    namespace: dict[str, object] = {"__name__": f"unit_{contract.unit}"}
-    exec(compile(source, f"{contract.unit}.py", "exec"), namespace)
-    found = namespace.get(name)
-    if not (isinstance(found, type) and issubclass(found, wiring.Component)):
-        raise ValueError(f"unit {contract.unit} must define the class {name}, a wiring.Component")
-    return found
-
-
 def source_to_rtlil(unit: UnitName, source: str, config: CoreConfig) -> str:
     """Runs `source` in this process and converts its class, constructed for a core.
 
@@ -45,7 +27,7 @@ def source_to_rtlil(unit: UnitName, source: str, config: CoreConfig) -> str:
         ValueError: The core has no such unit, or the source does not define its class.
     """
     contract = contract_of(unit, config)
-    return convert(unit_class(contract, source)(*contract.class_arguments), unit)
+    return convert_source(unit, source, contract.class_name, contract.class_arguments)
 
 
 def check_interface(unit: UnitName, config: CoreConfig, text: str) -> None:

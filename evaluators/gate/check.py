@@ -1,14 +1,18 @@
 """The gate: judges one RTL edit against the contract of its unit.
 
-Until the sandbox stands, only sources that are byte for byte files of the playbook are elaborated
-at all; everything after that door is what every later edit will go through too.
+Every source is executed in the sandbox. Where there is none, only sources that people have read
+and vetted are executed at all, in a process with limits alone.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
-from evaluators.gate.netlist import check_netlist
+from evaluators.gate.loops import check_loops
+from evaluators.gate.netlist import check_netlist, with_other_start_values
+from evaluators.gate.sandbox import LAYERS, Layer
+from evaluators.gate.self_test import SandboxMissing, sandbox_missing
 from evaluators.gate.vectors import first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
@@ -27,33 +31,34 @@ class Judgement(Verdict):
 
 
 def source_sha256(source: str) -> str:
-    """SHA-256 of an edit's source, in hex: how the playbook's files are listed."""
+    """SHA-256 of an edit's source, in hex: how vetted sources are listed."""
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def judge(edit: RtlEdit, config: CoreConfig, allowed: frozenset[str], cache_dir: Path) -> Judgement:
+def judge(edit: RtlEdit, config: CoreConfig, vetted: frozenset[str], cache_dir: Path) -> Judgement:
     """Judges an edit as a unit of one core.
 
     The verdict holds for the arguments that the core gives to the unit's class, which are those of
     the unit's contract, and for no others.
 
-    Source outside `allowed` is refused and never executed. Otherwise it is elaborated alone, its
-    text validated, its ports held to the contract, and the netlist simulated against the
-    integer reference on corners and random vectors, with a reset in mid-stream. Its latency is
-    the smallest whose reference it equals, and must be the one claimed.
+    The source is elaborated alone in the sandbox, its text validated, its ports held to the
+    contract, and the netlist simulated against the integer reference on corners and random vectors,
+    with a reset in mid-stream. Its latency is the smallest whose reference it equals, and must be
+    the one claimed.
 
     Args:
         edit: The edit.
         config: The core that it is for.
-        allowed: SHA-256 in hex of every source that may be executed.
+        vetted: SHA-256 in hex of every source that may be executed where there is no sandbox.
         cache_dir: Where built simulators are kept.
 
     Raises:
         verilator.ToolMissing: There is no C++ compiler, so nothing can be judged.
+        SandboxMissing: There is no sandbox, and the source is not vetted.
     """
     try:
         contract = contract_of(edit.unit, config)
-        netlist = _judged(edit, contract, config, allowed, cache_dir)
+        netlist = _judged(edit, contract, config, vetted, cache_dir)
     except (ElaborationError, ValueError, verilator.ToolFailed) as error:
         return Judgement(unit=edit.unit, accepted=False, reason=str(error))
     return Judgement(
@@ -75,29 +80,39 @@ def _parameters(contract: UnitContract) -> str:
     return f"; judged as {contract.class_name}({arguments}), and for these arguments only"
 
 
+def _layers(source: str, vetted: frozenset[str]) -> Sequence[Layer]:
+    """What the process that executes the source is confined by."""
+    missing = sandbox_missing()
+    if not missing:
+        return LAYERS
+    if source_sha256(source) in vetted:
+        return ("limits",)
+    raise SandboxMissing(
+        f"there is no sandbox here ({missing}), and the source is not byte-equal to a file of the "
+        "playbook (agents/playbook), so it is not executed"
+    )
+
+
 def _judged(
     edit: RtlEdit,
     contract: UnitContract,
     config: CoreConfig,
-    allowed: frozenset[str],
+    vetted: frozenset[str],
     cache_dir: Path,
 ) -> UnitNetlist:
     """The netlist of an edit that passes; a ValueError says why it does not."""
-    if source_sha256(edit.source) not in allowed:
-        raise ValueError(
-            "the source is not byte-equal to a file of the playbook (agents/playbook); other edits "
-            "are refused until the sandbox stands"
-        )
     low, high = contract.latency_bounds
     if not low <= edit.latency <= high:
         raise ValueError(
             f"unit {edit.unit} can have a latency of {low} to {high} cycles, not {edit.latency}"
         )
-    text = elaborate_alone(edit.unit, edit.source, config)
+    text = elaborate_alone(edit.unit, edit.source, config, _layers(edit.source, vetted))
     check_netlist(edit.unit, config, text)
+    check_loops(edit.unit, text)
+    simulated = with_other_start_values(text)
 
     def mismatch_at(latency: int) -> str:
-        return first_mismatch(contract, text, latency, cache_dir)
+        return first_mismatch(contract, simulated, latency, cache_dir)
 
     if mismatch := mismatch_at(edit.latency):
         for other in range(low, high + 1):

@@ -1,66 +1,290 @@
 """Validates the RTLIL text of an edit: judge the netlist, not the Python.
 
-Only what Amaranth writes for a plain synchronous unit passes: the unit's own modules, wires,
-cells of known types, processes. Amaranth does not escape names, so a name is checked too.
+What passes is a plain synchronous unit: modules of the unit's own name, each used once; logic and
+flip-flops of known kinds, at the rising edge of the one clock; every bit of every wire driven once;
+and not more of all this than a unit can need.
 """
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
+from evaluators.gate.rtlil_text import (
+    Bits,
+    Cell,
+    Module,
+    NetlistError,
+    Process,
+    Signal,
+    read,
+    width_of,
+)
 from hwlib.config import CoreConfig
 from hwlib.edit import UnitName
 from hwlib.unit_source import check_interface
 
-CELLS = frozenset(
-    f"${name}"
-    for names in (
-        ("and", "or", "xor", "not", "neg", "pos", "add", "sub", "mul", "divfloor", "modfloor"),
-        ("shl", "shr", "sshr", "shift", "shiftx", "eq", "ne", "lt", "le", "gt", "ge"),
-        ("mux", "pmux", "dff", "dffe", "sdff", "logic_not", "logic_and", "logic_or"),
-        ("reduce_and", "reduce_or", "reduce_xor", "reduce_bool"),
-    )
-    for name in names
-)
-"""Cell types that a unit may use: logic and flip-flops; no memory, no formal, no printing."""
+WIDTH_LIMIT_BITS = 4096
+"""Widest wire."""
 
-_NAME = r"(?:\\[A-Za-z_$][A-Za-z0-9_$.\[\]]{0,127}|\$[0-9]+|\$[a-z_]{1,24}\$[0-9]+)"
-_WORD = re.compile(_NAME)
-_ATTRIBUTE = re.compile(r"attribute \\(init|top|keep|enum_[a-z_0-9]+|full_case|parallel_case)\b")
-_INSIDE = re.compile(
-    r"(connect|parameter|assign|case|switch|sync|update|default|end|process) ?.*|end"
-)
+SHIFT_LIMIT_BITS = 16
+"""Widest amount of a shift."""
+
+STATEMENT_LIMIT = 20_000
+"""Most cells, processes and connections of a unit."""
+
+BITS_LIMIT = 200_000
+"""Most bits of all wires of a unit."""
+
+EFFORT_LIMIT = 100_000
+"""Most bit operations of a unit, as `_effort` counts them: what tools must bear."""
+
+
+class _Kind(NamedTuple):
+    """A kind of cells: which pins and parameters it has."""
+
+    widths: dict[str, str]
+    """Pin -> the parameter that gives its width; empty for a pin of one bit."""
+    flags: tuple[str, ...] = ()
+    """Parameters of one bit."""
+
+
+_UNARY = _Kind({"A": "A_WIDTH", "Y": "Y_WIDTH"}, ("A_SIGNED",))
+_BINARY = _Kind({"A": "A_WIDTH", "B": "B_WIDTH", "Y": "Y_WIDTH"}, ("A_SIGNED", "B_SIGNED"))
+_SHIFTS = ("$shl", "$shr", "$sshr", "$shift")
+_PRODUCTS = ("$mul", "$divfloor", "$modfloor")
+
+KINDS: dict[str, _Kind] = {
+    **dict.fromkeys(
+        ("$not", "$neg", "$reduce_and", "$reduce_or", "$reduce_xor", "$reduce_bool"), _UNARY
+    ),
+    **dict.fromkeys(
+        ("$and", "$or", "$xor", "$add", "$sub", "$eq", "$ne", "$lt", "$le", "$gt", "$ge"), _BINARY
+    ),
+    **dict.fromkeys((*_PRODUCTS, *_SHIFTS), _BINARY),
+    "$mux": _Kind({"S": "", "A": "WIDTH", "B": "WIDTH", "Y": "WIDTH"}),
+    "$dff": _Kind({"D": "WIDTH", "CLK": "", "Q": "WIDTH"}, ("CLK_POLARITY",)),
+}
+"""Cells that a unit may use: what Amaranth writes for logic and flip-flops; no memory, no
+asynchronous reset, no formal, no printing."""
+
+_OUTPUTS = ("\\Y", "\\Q")
+_CLOCK = "\\clk"
+
+_START_VALUE = re.compile(r"^(  attribute \\init [0-9]+')([01]*)$", re.MULTILINE)
+_TURNED = str.maketrans("01", "10")
 
 
 def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
-    """Holds the text to the grammar above and to the ports of the unit's contract.
+    """Holds the text to Amaranth's grammar, to the laws of this file, and to the unit's ports.
 
     Raises:
-        ValueError: Something does not belong; the message names the line.
+        ValueError: Something does not belong; the message names the line where there is one.
     """
-    own = {f"\\{name}" for name in re.findall(r"^module \\(\S+)$", text, re.MULTILINE)}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if reason := _objection(line.strip(), own):
-            raise ValueError(f"netlist of {unit}, line {number}: {reason}")
-    if text.count("\nmodule ") + text.startswith("module ") != len(own) or not own:
-        raise ValueError(f"netlist of {unit}: a module is defined twice or not at all")
+    try:
+        modules = read(text, KINDS)
+        _check_hierarchy(modules, f"\\{unit}")
+        for module in modules.values():
+            _check_cells(module, modules)
+            _check_clock(module)
+            _check_drivers(module, modules)
+            _check_initial_values(module)
+        _check_size(modules)
+    except NetlistError as error:
+        raise ValueError(f"netlist of {unit}, {error}") from None
     check_interface(unit, config, text)
 
 
-def _objection(line: str, own: set[str]) -> str:
-    """Why this line may not stand in a unit's netlist; empty when it may."""
-    word, _, rest = line.partition(" ")
-    parts = rest.split()
-    match word:
-        case "" | "end":
-            return ""
-        case "module" | "memory" | "cell" | "wire":
-            if word == "memory":
-                return "a unit may not hold a memory"
-            if not parts or not _WORD.fullmatch(parts[-1]):
-                return f"the name of a {word} must match {_NAME}"
-            if word == "cell" and parts[0] not in CELLS and parts[0] not in own:
-                return f"a unit may not use a cell {parts[0][:40]}"
-            return ""
-        case "attribute":
-            return "" if _ATTRIBUTE.match(line) else f"attribute {rest[:40]} is not allowed"
-        case _:
-            return "" if _INSIDE.fullmatch(line) else f"{line[:40]!r} is no statement of a unit"
+def with_other_start_values(text: str) -> str:
+    """The netlist with every initial value turned over, each 0 a 1.
+
+    A chip's flip-flops have no initial value, and mapping drops it: what a unit computes after a
+    reset may not hang on one.
+    """
+    return _START_VALUE.sub(lambda found: found[1] + found[2].translate(_TURNED), text)
+
+
+def _check_hierarchy(modules: dict[str, Module], top: str) -> None:
+    """Each module but the top one is used once, by the one in whose name it stands.
+
+    So the modules form a tree: no module holds itself, and none is repeated a million times.
+    """
+    if top not in modules:
+        raise NetlistError(f"there is no module {top}")
+    used: set[str] = set()
+    for module in modules.values():
+        for cell in module.cells.values():
+            if cell.kind.startswith("$"):
+                continue
+            if cell.kind not in modules:
+                raise _error(cell, f"a unit may not use a cell {cell.kind[:60]}")
+            if not cell.kind.startswith(f"{module.name}.") or cell.kind in used:
+                raise _error(cell, f"module {cell.kind} may be used once, by the one around it")
+            used.add(cell.kind)
+    if unused := modules.keys() - used - {top}:
+        raise NetlistError(f"line {modules[min(unused)].line}: module {min(unused)} is not used")
+
+
+def _check_cells(module: Module, modules: dict[str, Module]) -> None:
+    for cell in module.cells.values():
+        if cell.kind in KINDS:
+            _check_builtin(cell, KINDS[cell.kind])
+        else:
+            _check_instance(cell, modules[cell.kind])
+    for name, wire in module.wires.items():
+        if wire.width > WIDTH_LIMIT_BITS:
+            raise NetlistError(
+                f"wire {name} of {module.name} has {wire.width} bits, at most {WIDTH_LIMIT_BITS} "
+                "are allowed"
+            )
+    for left, right, line in _assignments(module):
+        if width_of(left) != width_of(right):
+            raise NetlistError(
+                f"line {line}: {width_of(right)} bits are put on {width_of(left)} of {module.name}"
+            )
+
+
+def _check_builtin(cell: Cell, kind: _Kind) -> None:
+    parameters = {name for name in kind.widths.values() if name} | set(kind.flags)
+    if cell.parameters.keys() != parameters or cell.pins.keys() != {f"\\{p}" for p in kind.widths}:
+        raise _error(cell, f"a cell {cell.kind} has other pins or parameters")
+    for pin, parameter in kind.widths.items():
+        width = cell.parameters[parameter] if parameter else 1
+        if width_of(cell.pins[f"\\{pin}"]) != width:
+            raise _error(cell, f"pin {pin} of a cell {cell.kind} has not the width of {width} bits")
+    if any(cell.parameters[flag] > 1 for flag in kind.flags):
+        raise _error(cell, f"a flag of a cell {cell.kind} is neither 0 nor 1")
+    if cell.kind in _SHIFTS and cell.parameters["B_WIDTH"] > SHIFT_LIMIT_BITS:
+        raise _error(cell, f"a shift by {cell.parameters['B_WIDTH']} bits of amount")
+
+
+def _check_instance(cell: Cell, child: Module) -> None:
+    ports = {name: wire.width for name, wire in child.wires.items() if wire.way}
+    if cell.parameters or {name: width_of(pin) for name, pin in cell.pins.items()} != ports:
+        raise _error(cell, f"an instance of {cell.kind} connects other ports than the module has")
+
+
+def _check_clock(module: Module) -> None:
+    """Flip-flops work at the rising edge of `clk`, which is nothing but a clock."""
+    clock = module.wires.get(_CLOCK)
+    if clock is not None and (clock.way != "input" or clock.width != 1):
+        raise NetlistError(f"{_CLOCK} of {module.name} must be an input of one bit")
+    for cell in module.cells.values():
+        for pin, signal in cell.pins.items():
+            clocked = pin == ("\\CLK" if cell.kind == "$dff" else _CLOCK)
+            if clocked != (_uses_clock(signal)):
+                raise _error(cell, f"pin {pin} of {cell.kind}: {_CLOCK} goes to clock pins alone")
+            if clocked and len(signal) != 1:
+                raise _error(cell, "a clock of several bits")
+        if cell.parameters.get("CLK_POLARITY", 1) != 1:
+            raise _error(cell, "a flip-flop must work at the rising edge")
+    others = [right for _, right, _ in _assignments(module)]
+    others += [switch for process in module.processes.values() for switch in process.switches]
+    if any(_uses_clock(signal) for signal in others):
+        raise NetlistError(f"{_CLOCK} of {module.name} is used as data")
+
+
+def _uses_clock(signal: Signal) -> bool:
+    return any(bits.wire == _CLOCK for bits in signal)
+
+
+def _check_drivers(module: Module, modules: dict[str, Module]) -> None:
+    """Every bit of every wire has one driver."""
+    driven = dict.fromkeys(module.wires, 0)  # a mask of bits for each wire
+
+    def drive(signal: Signal, mine: dict[str, int], line: int) -> None:
+        for bits in signal:
+            if not bits.wire:
+                raise NetlistError(f"line {line}: a constant is driven")
+            mask = (1 << bits.width) - 1 << bits.low
+            if driven[bits.wire] & mask & ~mine.get(bits.wire, 0):
+                raise NetlistError(
+                    f"line {line}: {bits.wire} of {module.name} is driven more than once"
+                )
+            driven[bits.wire] |= mask
+            mine[bits.wire] = mine.get(bits.wire, 0) | mask
+
+    for name, wire in module.wires.items():
+        if wire.way == "input":
+            driven[name] = (1 << wire.width) - 1
+    for cell in module.cells.values():
+        for pin in _outputs(cell, modules):
+            drive(cell.pins[pin], {}, cell.line)
+    for process in module.processes.values():
+        mine: dict[str, int] = {}  # a process may assign a bit many times: the last one counts
+        for left, _ in process.assignments:
+            drive(left, mine, process.line)
+    for left, _ in module.connections:
+        drive(left, {}, module.line)
+    for name, wire in module.wires.items():
+        if driven[name] != (1 << wire.width) - 1:
+            raise NetlistError(f"wire {name} of {module.name} has bits that nothing drives")
+
+
+def _check_initial_values(module: Module) -> None:
+    """Flip-flops alone have an initial value; other names of a flip-flop have the same."""
+    registers = {cell.pins["\\Q"]: cell for cell in module.cells.values() if cell.kind == "$dff"}
+    same = dict(module.connections)
+    for name, wire in module.wires.items():
+        if wire.initial is None:
+            continue
+        own: Signal = (Bits(name, 0, wire.width),)
+        if own not in registers:
+            own = same.get(own, ())
+        if own not in registers or module.wires[own[0].wire].initial != wire.initial:
+            raise NetlistError(f"wire {name} of {module.name} has a value before its driver's")
+        if len(wire.initial) != wire.width:
+            raise NetlistError(f"the initial value of {name} of {module.name} is of another width")
+
+
+def _outputs(cell: Cell, modules: dict[str, Module]) -> list[str]:
+    if cell.kind.startswith("$"):
+        return [pin for pin in _OUTPUTS if pin in cell.pins]
+    return [name for name, wire in modules[cell.kind].wires.items() if wire.way == "output"]
+
+
+def _check_size(modules: dict[str, Module]) -> None:
+    statements = sum(
+        len(each.cells) + len(each.processes) + len(each.connections) for each in modules.values()
+    )
+    if statements > STATEMENT_LIMIT:
+        raise NetlistError(
+            f"{statements} cells and connections, at most {STATEMENT_LIMIT} are allowed"
+        )
+    bits = sum(wire.width for each in modules.values() for wire in each.wires.values())
+    if bits > BITS_LIMIT:
+        raise NetlistError(f"its wires have {bits} bits, at most {BITS_LIMIT} are allowed")
+    effort = sum(
+        sum(_effort(cell) for cell in module.cells.values())
+        + sum(_process_effort(process) for process in module.processes.values())
+        for module in modules.values()
+    )
+    if effort > EFFORT_LIMIT:
+        raise NetlistError(f"it has {effort} bit operations, at most {EFFORT_LIMIT} are allowed")
+
+
+def _effort(cell: Cell) -> int:
+    """Bit operations of a cell, roughly: a product has one for each pair of bits."""
+    width = max((width_of(pin) for pin in cell.pins.values()), default=0)
+    if cell.kind in _PRODUCTS:
+        both = width_of(cell.pins["\\A"]), width_of(cell.pins["\\B"])
+        return max(1, min(both)) * width
+    if cell.kind in _SHIFTS:
+        return width * max(1, cell.parameters["B_WIDTH"])
+    return width
+
+
+def _process_effort(process: Process) -> int:
+    return sum(width_of(left) for left, _ in process.assignments)
+
+
+def _assignments(module: Module) -> Iterator[tuple[Signal, Signal, int]]:
+    """Left side, right side, and a line for messages."""
+    for left, right in module.connections:
+        yield left, right, module.line
+    for process in module.processes.values():
+        for left, right in process.assignments:
+            yield left, right, process.line
+
+
+def _error(cell: Cell, reason: str) -> NetlistError:
+    return NetlistError(f"line {cell.line}: {reason}")

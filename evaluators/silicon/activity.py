@@ -45,9 +45,7 @@ class Watch:
     signals: Mapping[str, Signals]
 
 
-def watch(
-    synthesis: Synthesis, assembly: Assembly, cycles: int, rng: np.random.Generator
-) -> Watch:
+def watch(synthesis: Synthesis, assembly: Assembly, cycles: int, rng: np.random.Generator) -> Watch:
     """Chooses instances and windows.
 
     Args:
@@ -95,8 +93,7 @@ def activities(
         }
         given = stimulus(module, rows.group(instances, seen.ports), inside)
         registers = {
-            register: bits[0]
-            for register, bits in rows.group(instances, seen.registers).items()
+            register: bits[0] for register, bits in rows.group(instances, seen.registers).items()
         }
         found[name] = evaluate(
             module,

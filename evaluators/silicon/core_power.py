@@ -107,7 +107,10 @@ def signals(synthesis: Synthesis, name: str) -> Signals:
             for cell in module.instances
         },
         outputs={p.name: len(p.bits) for p in module.ports if p.direction == "output"},
-        registers={name: len(nets) for name, nets in module.registers.items()},
+        registers={
+            name: len(next(iter(module.codes.get(name, {})), nets))
+            for name, nets in module.registers.items()
+        },
     )
 
 

@@ -3,6 +3,7 @@
 // The DRAM answers a request after a latency, one beat a cycle, with a gap after each burst. A stall
 // pattern may be drawn from a seed: in each cycle a stream stands still with the given chance (in
 // 1/256). A valid that is up stays up, as the streams' protocol asks.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -99,8 +100,9 @@ std::vector<Probe> find_probes(const VerilatedContext& context, Run* run) {
         if (scope && scope->varsp()) {
             for (const auto& [known, signal] : *scope->varsp()) {
                 const VerilatedRange* range = signal.range(0);
-                const size_t low = range ? range->low() : 0, bits = signal.entBits();
-                if (!belongs(known, name) || low + bits > width) continue;
+                const size_t low = range ? range->low() : 0;
+                if (!belongs(known, name) || low >= width) continue;
+                const size_t bits = std::min<size_t>(signal.entBits(), width - low);
                 found.push_back({static_cast<const uint8_t*>(signal.datap()), bits, low, width, sample});
                 seen += bits;
             }

@@ -132,18 +132,34 @@ def stimulus(
 def register_bits(module: MappedModule, registers: Mapping[str, Bits]) -> dict[int, Bits]:
     """A start for `evaluate`, from the values of signals of the source, each [lanes, width].
 
+    State machines to which Yosys gave other codes are given in those of the source.
+
     Raises:
-        GatesError: the module has no register of that name, or its width differs.
+        GatesError: the module has no register of that name, its width differs, or a state machine
+            is in no state.
     """
     found: dict[int, Bits] = {}
     for name, bits in registers.items():
         nets = module.registers.get(name)
         if nets is None:
             raise GatesError(f"{module.name} has no register {name}")
+        if name in module.codes:
+            bits = _recoded(f"{module.name}: {name}", module.codes[name], bits)
         if bits.shape[1] != len(nets):
             raise GatesError(f"{module.name}: {name} has {len(nets)} bits, not {bits.shape[1]}")
         found |= {net: bits[:, k] for k, net in enumerate(nets) if not isinstance(net, str)}
     return found
+
+
+def _recoded(name: str, codes: Mapping[str, str], bits: Bits) -> Bits:
+    """[lanes, width] in the codes of the source to those of the mapped module."""
+    rows = []
+    for row in bits:
+        old = "".join("01"[int(bit)] for bit in row[::-1])  # highest bit first
+        if old not in codes:
+            raise GatesError(f"{name} is a state machine that has no state {old}")
+        rows.append([bit == "1" for bit in codes[old][::-1]])
+    return np.array(rows, dtype=np.bool_)
 
 
 def evaluate(

@@ -151,7 +151,7 @@ def simulate_core(
     """
     words = np.ascontiguousarray(assemble(commands, config))
     _check_dram(commands, dram, config)
-    library = build_simulator(rtlil, cache_dir)
+    library = build_simulator(rtlil, cache_dir, watched=bool(recording.probes))
     memory = np.array(dram, dtype=np.uint8)
     ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
     probes, starts = recording.probes, np.array(sorted(recording.starts), np.uint64)
@@ -199,14 +199,16 @@ def simulate_core(
     )
 
 
-def build_simulator(rtlil: str, cache_dir: Path) -> Path:
+def build_simulator(rtlil: str, cache_dir: Path, watched: bool = False) -> Path:
     """Builds the simulator of a linked netlist, or finds it in the cache: a shared library.
+
+    Only a `watched` one can record signals.
 
     Raises:
         verilator.ToolMissing: There is no C++ compiler.
         verilator.ToolFailed: The netlist could not be built.
     """
-    return verilator.build(rtlil, TOP, _driver(), cache_dir)
+    return verilator.build(rtlil, TOP, _driver(), cache_dir, watched)
 
 
 def _check_dram(
@@ -266,7 +268,6 @@ class _Run(ctypes.Structure):
 def _strings(texts: Iterable[str]) -> "ctypes.Array[ctypes.c_char_p]":
     encoded = [text.encode() for text in texts]
     return (ctypes.c_char_p * len(encoded))(*encoded)
-
 
 
 def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:

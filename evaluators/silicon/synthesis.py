@@ -25,7 +25,7 @@ from evaluators.silicon.memory import is_sram
 from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys, yosys_version
 from hwlib.frozen import Frozen
 
-FORMAT = "mapped-7"
+FORMAT = "mapped-6"
 """Goes into the key of the cache: a change of the stored form makes old entries unreachable."""
 
 DRIVING_CELL, OUTPUT_LOAD_FF = "BUF_X2", 10.0
@@ -57,7 +57,7 @@ STRONG = (
     "hierarchy -check -top module",
     "proc",
     "check -assert module",  # before synthesis takes what nobody drives for a free choice
-    "synth -booth -noabc -top module",
+    "synth -booth -noabc -encfile codes -top module",
     "dfflegalize -cell $_DFF_P_ x",  # no latch, no asynchronous reset, one clock edge
     "dfflibmap -liberty {liberty}",
     "opt",
@@ -73,8 +73,6 @@ STRONG = (
 Recipe = tuple[str, ...]
 """Commands that end with `mapped.json`; `{liberty}` and `{steps}` stand for the Liberty file and
 `ABC_STEPS`."""
-
-_WIRE = re.compile(r"^\s+wire .*\\(\S+)$", re.MULTILINE)
 
 Bit = int | str
 """A net of a module by number, or a constant: "0", "1" or "x"."""
@@ -159,6 +157,10 @@ class MappedModule(Frozen):
     """Nets by signal of the source, least significant first, of every signal with a bit that a
     flip-flop gives: so a state of the RTL can be found in the mapped module."""
 
+    codes: dict[str, dict[str, str]] = {}
+    """For the registers whose states Yosys gave other codes, the code here of each code in the
+    source; `-` for a bit that does not tell the state, which is 0."""
+
     @property
     def cells(self) -> tuple[MappedCell, ...]:
         """The library cells one by one, in the order of their names."""
@@ -191,6 +193,9 @@ class Netlist(Frozen):
 
     registers: dict[str, tuple[Bit, ...]]
     """Nets of the signals that flip-flops give, sorted by name."""
+
+    codes: dict[str, dict[str, str]]
+    """New codes of state machines, by register and code in the source."""
 
 
 def grouped(cells: Iterable[tuple[str, Mapping[str, Sequence[Bit]]]]) -> tuple[CellGroup, ...]:
@@ -332,14 +337,15 @@ class _Mapper:
                     return None
                 netlist = _stored(path)
                 if netlist is None:
-                    content = self._run(module.name, text)
+                    content, codes = self._run(module.name, text)
                     instances = {_plain(name) for name in module.instances}
-                    netlist = _essential(json.loads(content), instances, self.library, text)
+                    mapped = json.loads(content)["modules"]["module"]
+                    netlist = _essential(mapped, _codes(codes), instances, self.library)
                     write_atomically(path, netlist.model_dump_json().encode())
         return _read(module, netlist, self.library)
 
-    def _run(self, name: str, text: str) -> bytes:
-        """What Yosys writes of one module, as JSON."""
+    def _run(self, name: str, text: str) -> tuple[bytes, str]:
+        """What Yosys writes of one module, as JSON, and the new codes of its state machines."""
         steps = ";".join(step.replace(" ", ",") for step in ABC_STEPS)
         with tempfile.TemporaryDirectory(prefix="dovetail-map-") as folder:
             directory = Path(folder)
@@ -357,7 +363,11 @@ class _Mapper:
                     self.cache_dir / f"abc-{self.library.sha256[:16]}",
                     self.deadline_s,
                 )
-                return (directory / "mapped.json").read_bytes()
+                codes = directory / "codes"
+                return (
+                    (directory / "mapped.json").read_bytes(),
+                    codes.read_text() if codes.exists() else "",
+                )
             except YosysTimeout as error:
                 raise SynthesisTimeout(f"mapping {_plain(name)}: {error}") from error
             except YosysError as error:
@@ -398,14 +408,26 @@ def _self_contained(module: SourceModule, design: LinkedDesign) -> str:
     return "".join(stubs[name] for name in sorted(stubs)) + f"module \\module\n{body}\nend\n"
 
 
+def _codes(text: str) -> dict[str, dict[str, str]]:
+    """Yosys' file of encodings: by register, the new code of each old one."""
+    found: dict[str, dict[str, str]] = {}
+    own: dict[str, str] = {}
+    for line in text.splitlines():
+        kind, *words = line.split()
+        if kind == ".fsm":
+            own = found.setdefault(words[1], {})
+        elif kind == ".map":
+            own[words[0]] = words[1]
+    return found
+
+
 def _essential(
-    netlist: dict,  # type: ignore[type-arg]
+    module: dict,  # type: ignore[type-arg]
+    codes: dict[str, dict[str, str]],
     instances: Container[str],
     library: Library,
-    source: str,
 ) -> Netlist:
-    """What is kept of Yosys' JSON: ports, connections and the names of registers."""
-    module = netlist["modules"]["module"]
+    """What is kept of Yosys' JSON: ports, connections and registers."""
     cells = sorted((name, c["type"], c["connections"]) for name, c in module["cells"].items())
     own = [cell for cell in cells if cell[0] not in instances]
     return Netlist(
@@ -416,7 +438,8 @@ def _essential(
         cell_names=tuple(name for name, _, _ in own),
         groups=grouped((kind, connections) for _, kind, connections in own),
         instances={name: connections for name, _, connections in cells if name in instances},
-        registers=_registers(module["netnames"], own, library, source),
+        registers=_registers(module["netnames"], own, library),
+        codes=codes,
     )
 
 
@@ -424,9 +447,7 @@ def _registers(
     names: dict,  # type: ignore[type-arg]
     cells: Iterable[tuple[str, str, Mapping[str, Sequence[Bit]]]],
     library: Library,
-    source: str,
 ) -> dict[str, tuple[Bit, ...]]:
-    public = set(_WIRE.findall(source))
     states = set()
     for _, kind, connections in cells:
         cell = library.cells.get(kind)
@@ -435,12 +456,10 @@ def _registers(
                 connections[pin][0] for pin in connections if cell.pins[pin].direction == "output"
             }
     return {
-        # Yosys drops bits that nothing reads: from below with an offset.
+        # Yosys drops bits that nothing reads, from below with an offset.
         name: ("x",) * found.get("offset", 0) + tuple(found["bits"])
         for name, found in sorted(names.items())
-        if _plain(name) in public
-        and "fsm_encoding" not in found["attributes"]  # it may be encoded anew
-        and not states.isdisjoint(found["bits"])
+        if not found["hide_name"] and not states.isdisjoint(found["bits"])
     }
 
 
@@ -465,4 +484,5 @@ def _read(module: SourceModule, netlist: Netlist, library: Library) -> MappedMod
         area_um2=math.fsum(kind.area_um2 for kind in kinds),
         leakage_w=math.fsum(kind.leakage_w for kind in kinds),
         registers=netlist.registers,
+        codes=netlist.codes,
     )

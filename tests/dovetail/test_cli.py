@@ -329,6 +329,7 @@ def test_knobs_lists_every_knob(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "--verilog", "a.v"], ExitCode.BAD_INPUT, "go together"),
         (["evaluate", "a.json", "--verilog", "a.v", "--top", "a"], ExitCode.BAD_INPUT, "without a"),
         (["evaluate", "--verilog", "a.v", "--top", "a"], ExitCode.BAD_INPUT, "a.v cannot be read"),
+        (["evaluate", "pipe.json"], ExitCode.BAD_INPUT, "pipe.json is no file"),
         (["evaluate", "list.json"], ExitCode.BAD_INPUT, "list.json: must hold keys"),
         (["evaluate", "typo.json"], ExitCode.BAD_INPUT, "hardware.row: there is no such knob"),
     ],
@@ -341,12 +342,35 @@ def test_a_mistake_is_one_sentence_and_its_code(
     given = {"list.json": "[]", "typo.json": '{"hardware": {"row": 8}}'}
     for name, text in given.items():
         Path(name).write_text(text)
+    os.mkfifo("pipe.json")
     assert call(*arguments) == code
     captured = capsys.readouterr()
     assert re.search(said, captured.err)
     assert captured.err.count("\n") == 1 and "Traceback" not in captured.err
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == set(given), "something half-written was left"
+    assert left == {*given, "pipe.json"}, "something half-written was left"
+
+
+def test_a_store_that_cannot_be_written_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    design = tmp_path / "design.json"
+    design.write_text("{}")
+    monkeypatch.setenv("DOVETAIL_CACHE_DIR", str(design))
+    for command in (["evaluate", str(design)], ["run", "--out", str(tmp_path / "run")]):
+        assert call(*command) == ExitCode.FOLDER
+        assert "name another folder in DOVETAIL_CACHE_DIR" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_no_defect() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from dovetail.cli import main; main(['knobs'])"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == ExitCode.NO_SPACE
+    assert done.stderr.startswith("dovetail: no room to write (No space left on device)")
 
 
 def test_a_folder_that_is_a_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

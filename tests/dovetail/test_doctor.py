@@ -10,6 +10,7 @@ from dovetail import doctor
 from dovetail.cli import main
 from dovetail.errors import ExitCode
 from dovetail.testing import ToyWorkshop
+from evaluators.gate import self_test
 from swopt.workloads import medmnist
 
 
@@ -68,6 +69,18 @@ def test_images_that_nobody_named_may_be_missing_and_named_ones_not(
         assert (images(named).state, images(named).required) == ("missing", True)
     monkeypatch.setenv("DOVETAIL_DATA_DIR", str(tmp_path / ".medmnist"))
     assert "holds none of the MedMNIST images" in images(None).detail
+
+
+@pytest.mark.parametrize("missing", ["", "the kernel offers no Landlock"])
+def test_the_state_of_the_sandbox_is_told(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "sandbox_missing", lambda: missing)
+    (found,) = [check for check in doctor.report(None) if check.name == "sandbox"]
+    assert found.state == ("missing" if missing else "ok") and not found.required
+    if missing:
+        assert found.detail == missing and "landlock in its boot option" in found.remedy
+        assert "byte-equal to a file of the playbook" in found.without
+    else:
+        assert "Landlock ABI" in found.detail and "seccomp" in found.detail
 
 
 def test_the_exit_code_tells_whether_a_run_can_be_made(

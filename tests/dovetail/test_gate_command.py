@@ -44,7 +44,7 @@ def test_its_latency_is_found_out_and_its_cost_stands_beside_the_shipped_units(
     ("arguments", "code", "said"),
     [
         (["absent.py", "--unit", "mac"], ExitCode.BAD_INPUT, "absent.py cannot be read"),
-        ([".", "--unit", "mac"], ExitCode.BAD_INPUT, ". cannot be read"),
+        ([".", "--unit", "mac"], ExitCode.BAD_INPUT, ". is no file"),
         ([ENTRY, "--unit", "adder"], ExitCode.BAD_INPUT, "the units are mac, composable_mac"),
         ([ENTRY], ExitCode.USAGE, "--unit"),
         ([ENTRY, "--unit", "mac", "--latency", "9"], ExitCode.USAGE, "--latency"),

@@ -5,6 +5,9 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+from amaranth.sim import Simulator
 
 from evaluators.silicon.gates import (
     GatesError,
@@ -256,6 +259,63 @@ def test_each_kind_of_flip_flop_takes_over_what_the_library_says(library, kind, 
         for lane in range(2):
             q[t, lane] = expected(*(bool(v[t - 1, lane]) for v in values))
     evaluate(flat, library, trace, 1, expected={6: q, 7: ~q})
+
+
+def machine(go, y):
+    """Six states in a row, each left at `go`, and a count of the rounds; `y` tells both apart."""
+    m = Module()
+    rounds = Signal(4)
+    with m.FSM() as states:
+        for k in range(6):
+            with m.State(f"{k}"):
+                m.d.comb += y.eq(rounds ^ (5 * k))
+                with m.If(go):
+                    m.next = f"{(k + 1) % 6}"
+                    if k == 5:
+                        m.d.sync += rounds.eq(rounds + 1)
+    return m, states, rounds
+
+
+@pytest.mark.eda
+def test_a_state_machine_with_other_codes_starts_from_its_state_in_the_source(library, tmp_path):
+    go, y = Signal(name="go"), Signal(6, name="y")
+    m, _, _ = machine(go, y)
+    text = rtlil.convert(m, ports=[go, y], name="m", emit_src=False)
+    mapped = synthesize(text, library, default_liberty_path(), tmp_path, "m").modules["m"]
+    assert len(mapped.registers["fsm_state"]) == 6  # one bit a state
+    trace = []
+
+    async def run(ctx):
+        rng = random.Random(3)
+        for _ in range(90):
+            ctx.set(go, rng.random() < 0.7)
+            trace.append([ctx.get(s) for s in (go, y, states.state, rounds)])
+            await ctx.tick()
+
+    m, states, rounds = machine(go, y)
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(run)
+    simulator.run()
+    values = {"go": 1, "y": 6, "fsm_state": 3, "rounds": 4}
+    for first in (0, 31, 44):
+        bits = {
+            name: integer_bits([row[k] for row in trace[first:]], width)
+            for k, (name, width) in enumerate(values.items())
+        }
+        rst = {"rst": integer_bits([0] * len(trace[first:]), 1)}
+        start = register_bits(mapped, {n: bits[n][0] for n in ("fsm_state", "rounds")})
+        activity = evaluate(
+            mapped,
+            library,
+            stimulus(mapped, {"go": bits["go"], **rst}),
+            0,
+            start=start,
+            expected=stimulus(mapped, {"y": bits["y"]}),
+        )
+        assert activity.unsettled == 0
+    with pytest.raises(GatesError, match="fsm_state is a state machine that has no state 111"):
+        register_bits(mapped, {"fsm_state": np.ones((1, 3), dtype=bool)})
 
 
 def test_a_stuck_input_switches_nothing(library):

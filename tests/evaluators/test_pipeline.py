@@ -1,5 +1,6 @@
 """The whole chain on one design: figures, their provenance, and what becomes of a fault."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,15 +85,34 @@ def test_a_plan_that_breaks_a_law_is_invalid_in_one_sentence(synthetic: Pipeline
     assert "leave at least one" in evaluation.reason
 
 
-def test_an_edit_outside_the_playbook_is_never_built(synthetic: Pipeline) -> None:
+def test_an_edit_that_gives_no_netlist_is_invalid(synthetic: Pipeline) -> None:
     edit = RtlEdit(unit="mac", source="raise SystemExit('ran')", latency=1)
     design = DesignPoint(edits=(edit,))
     (verdict,) = synthetic.gate(design)
     assert not verdict.accepted
-    assert "not byte-equal to a file of the playbook" in verdict.reason or verilator.available()
+    assert re.search("SystemExit: ran|there is no sandbox", verdict.reason) or verilator.available()
     evaluation = evaluate(synthetic, design)
     assert evaluation.status == "invalid"
     assert "edit of mac refused" in evaluation.reason
+
+
+def test_a_missing_sandbox_is_told_and_not_remembered(
+    synthetic: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluators.gate import check
+
+    if verilator.available():
+        pytest.skip("nothing is judged without a compiler")
+    pipeline = synthetic.model_copy(update={"cache_dir": tmp_path})
+    edit = RtlEdit(unit="mac", source="raise SystemExit('ran')", latency=2)
+    design = DesignPoint(edits=(edit,))
+    monkeypatch.setattr(check, "sandbox_missing", lambda: "the kernel offers no Landlock")
+    (refused,) = pipeline.gate(design)
+    assert "there is no sandbox here (the kernel offers no Landlock)" in refused.reason
+    assert not pipeline.gate(DesignPoint())  # what has no edit needs none
+    pipeline = pipeline.model_copy(update={"vetted": frozenset({check.source_sha256(edit.source)})})
+    (judged,) = pipeline.gate(design)
+    assert "SystemExit: ran" in judged.reason
 
 
 @compiled

@@ -1,0 +1,74 @@
+"""Built simulators: a torn one is built anew, and a compiler that does not work is named."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from evaluators.silicon import verilator
+
+COUNTER = r"""
+module \counter
+  wire input 0 \clk
+  wire width 8 output 1 \q
+  wire width 8 $1
+  cell $add $2
+    parameter \A_SIGNED 0
+    parameter \B_SIGNED 0
+    parameter \A_WIDTH 8
+    parameter \B_WIDTH 8
+    parameter \Y_WIDTH 8
+    connect \A \q
+    connect \B 8'00000001
+    connect \Y $1
+  end
+  cell $dff $3
+    parameter \WIDTH 8
+    parameter \CLK_POLARITY 1
+    connect \D $1
+    connect \CLK \clk
+    connect \Q \q
+  end
+end
+"""
+
+DRIVER = """
+#include "Vdut.h"
+extern "C" __attribute__((visibility("default"))) int after(int cycles) {
+    VerilatedContext context;
+    Vdut dut(&context);
+    int begin = -1;
+    for (int i = 0; i <= cycles; i++) {
+        dut.clk = 0; dut.eval();
+        if (begin < 0) begin = dut.q;
+        if (i < cycles) { dut.clk = 1; dut.eval(); }
+    }
+    return (dut.q - begin) & 255;
+}
+"""
+
+
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_a_torn_library_is_built_anew(tmp_path: Path) -> None:
+    built = verilator.build(COUNTER, "counter", DRIVER, tmp_path)
+    assert ctypes.CDLL(str(built)).after(300) == 300 - 256
+    whole = built.read_bytes()
+    for content in (whole[:5000], b""):
+        built.write_bytes(content)
+        again = verilator.build(COUNTER, "counter", DRIVER, tmp_path)
+        assert again.read_bytes()[:4] == b"\x7fELF" and len(again.read_bytes()) == len(whole)
+        built = again
+    assert len(list(tmp_path.glob("*.so"))) == 1
+
+
+def test_a_compiler_that_does_not_work_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho no licence >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    assert "does not work" in verilator.available() and "no licence" in verilator.available()
+    monkeypatch.setenv("CXX", "g++ -O1")
+    assert "CXX names 'g++ -O1', one program without options" in verilator.available()
