@@ -110,8 +110,8 @@ class CoreRun(Frozen):
     """Cycle in which each command was complete, by queue, counted from the first one taken."""
 
     samples: bytes = b""
-    """What was recorded, [windows, cycles, probes]: each probe little-endian in whole bytes. A window
-    that the program does not reach, or not to its end, is left out."""
+    """What was recorded, [windows, cycles, probes], each probe little-endian in whole bytes; a
+    window that the program does not reach to its end is left out."""
 
     missing: tuple[int, ...] = ()
     """Probes that the simulator does not know; their samples are 0."""
