@@ -90,7 +90,7 @@ def main() -> None:
     print(
         f"{config.rows} x {config.columns}, {'composable' if config.composable else 'fixed'}; "
         f"{cycles:,} cycles at {clock_hz / 1e6:.0f} MHz; {WINDOWS} windows of {CYCLES} cycles; "
-        f"{len(mapped.modules)} modules reproduce the RTL's ports; gates and power "
+        f"{sum(bool(m.cell_names) for m in mapped.modules.values())} modules reproduce the RTL's ports; gates and power "
         f"{np.median([seconds for *_, seconds in runs]):.1f} s of one processor\n"
     )
     print("| part | measured on the netlist, uJ | seeds, least .. most |\n|---|---|---|")
