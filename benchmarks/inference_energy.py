@@ -87,10 +87,11 @@ def main() -> None:
     runs = [run(seed) for seed in range(chosen.seeds)]
     cycles = runs[0][0].total_cycles
     latency_s = cycles / clock_hz
+    with_cells = sum(bool(module.cell_names) for module in mapped.modules.values())
     print(
         f"{config.rows} x {config.columns}, {'composable' if config.composable else 'fixed'}; "
         f"{cycles:,} cycles at {clock_hz / 1e6:.0f} MHz; {WINDOWS} windows of {CYCLES} cycles; "
-        f"{sum(bool(m.cell_names) for m in mapped.modules.values())} modules reproduce the RTL's ports; gates and power "
+        f"{with_cells} modules reproduce the RTL's ports; gates and power "
         f"{np.median([seconds for *_, seconds in runs]):.1f} s of one processor\n"
     )
     print("| part | measured on the netlist, uJ | seeds, least .. most |\n|---|---|---|")
