@@ -13,7 +13,6 @@ glitches, no clock tree.
 import argparse
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
@@ -132,5 +131,4 @@ def sram_accesses(moved: Traffic, config: CoreConfig, cycles: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    Path(cache.root()).mkdir(parents=True, exist_ok=True)
     main()

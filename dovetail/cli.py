@@ -320,11 +320,12 @@ def gate(
     """Judge a rewrite of one unit, and map it beside the shipped unit."""
     from dovetail import gating, shipped, trace
     from dovetail.design_file import read_design
+    from dovetail.reading import read_text
     from evaluators.silicon import verilator
     from hwlib.config import CoreConfig
 
     desk, named = _desk(context), gating.unit_named(unit)
-    source = gating.read_source(edit)
+    source = read_text(edit, gating.SOURCE_LIMIT_BYTES)
     config = CoreConfig(composable=named == "composable_mac")
     if design is not None:
         config = read_design(design).hardware

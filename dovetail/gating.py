@@ -1,6 +1,5 @@
 """`dovetail gate`: one RTL edit alone, judged and costed, for a person's own rewrite of a unit."""
 
-from pathlib import Path
 from typing import get_args
 
 from dovetail.errors import BadInput, EvaluatorBroken
@@ -53,24 +52,6 @@ def unit_named(name: str) -> UnitName:
         if unit == name:
             return unit
     raise BadInput(f"there is no unit {name[:40]!r}; the units are {', '.join(units)}")
-
-
-def read_source(path: Path) -> str:
-    """The text of an edit's file.
-
-    Raises:
-        BadInput: It cannot be read, is no text, or is too long.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise BadInput(f"{path} is no file; name another one")
-        if path.stat().st_size > SOURCE_LIMIT_BYTES:
-            raise BadInput(f"{path} is larger than {SOURCE_LIMIT_BYTES} bytes; shorten it")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); name another file") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is not UTF-8 text; save it as UTF-8") from None
 
 
 def report(

@@ -24,7 +24,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: it cannot be read, or is no mapping of plain values.
     """
-    text = _text(path)
+    text = read_text(path)
     try:
         tree = yaml.load(text, _Strict)
     except yaml.MarkedYAMLError as error:
@@ -60,7 +60,7 @@ def read_json(path: Path) -> Any:
     Raises:
         BadInput: it cannot be read, or is no such JSON.
     """
-    text = _text(path)
+    text = read_text(path)
     try:
         return json.loads(
             text,
@@ -146,12 +146,17 @@ _LAWS = {
 """Laws in words, by pydantic's name of the fault; what is not here keeps pydantic's own."""
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path, limit_bytes: int = FILE_LIMIT_BYTES) -> str:
+    """The UTF-8 text of a file.
+
+    Raises:
+        BadInput: it cannot be read, is no file or no text, or is longer than `limit_bytes`.
+    """
     try:
         if path.exists() and not path.is_file():
             raise BadInput(f"{path} is no file; name another one")
-        if path.stat().st_size > FILE_LIMIT_BYTES:
-            raise BadInput(f"{path} is larger than {FILE_LIMIT_BYTES} bytes; name another file")
+        if path.stat().st_size > limit_bytes:
+            raise BadInput(f"{path} is larger than {limit_bytes} bytes; name another file")
         # A byte order mark, which some editors write, is no content.
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:

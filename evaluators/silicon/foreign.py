@@ -12,7 +12,7 @@ from typing import Literal
 
 from evaluators.silicon.assembly import assemble
 from evaluators.silicon.liberty import Library, default_liberty_path, load_library
-from evaluators.silicon.sta import Timing, analyze
+from evaluators.silicon.sta import analyze
 from evaluators.silicon.synthesis import (
     STRONG,
     CellGroup,
@@ -138,7 +138,7 @@ def cost_of_verilog(
         worst_path_s=timing.worst_path_s,
         clock_hz=timing.clock_hz,
         logic_depth=len(timing.path),
-        worst_path=_ends(timing),
+        worst_path=timing.ends,
         leakage_w=mapped.leakage_w,
     )
 
@@ -190,7 +190,3 @@ def _check_clock(mapped: Synthesis, library: Library) -> None:
         )
     if not clocks <= inputs:
         raise ForeignError("its clock is made inside, by a gate or a flip-flop; drive it by a port")
-
-
-def _ends(timing: Timing) -> str:
-    return f"{timing.start} to {timing.end}"

