@@ -12,7 +12,11 @@ _PORT = re.compile(
 _NUMBERED = re.compile(r"\\port\$\d+\$\d+")
 _NUMBERED_PORT = re.compile(r"^  wire .*put (?P<index>\d+)  (?P<name>\\port\$\d+\$\d+)$")
 _PIN = re.compile(r"    connect \S+ ")
-_REGISTER = re.compile(r"^    connect \\Q \\(\S+)$", re.MULTILINE)
+_REGISTER = re.compile(r"^    connect \\Q (.+)$", re.MULTILINE)
+_ALIAS = re.compile(
+    r"^(?:  )?connect (?P<alias>\{.*?\}|\S+(?: \[[\d:]+\])?) (?P<of>.+)$", re.MULTILINE
+)
+_NAME = re.compile(r"\\(\S+)")
 _WIDTH = re.compile(r"\bwidth (\d+)\b")
 
 
@@ -35,12 +39,21 @@ def ports(rtlil: str, module: str) -> dict[str, tuple[str, int]]:
 
 
 def registers(rtlil: str, module: str) -> tuple[str, ...]:
-    """Names of the signals of `module` that flip-flops give.
+    """Names of the signals of `module` with a bit that a flip-flop gives, also by another name.
 
     Raises:
         ValueError: `rtlil` has no such module.
     """
-    return tuple(dict.fromkeys(_REGISTER.findall(_body(rtlil, module))))
+    body = _body(rtlil, module)
+    found = dict.fromkeys(_NAME.findall("\n".join(_REGISTER.findall(body))))
+    aliases = [(_NAME.findall(m["alias"]), _NAME.findall(m["of"])) for m in _ALIAS.finditer(body)]
+    before = -1
+    while before < len(found):
+        before = len(found)
+        for names, of in aliases:
+            if not found.keys().isdisjoint(of):
+                found |= dict.fromkeys(names)
+    return tuple(found)
 
 
 def _body(rtlil: str, module: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evaluators.silicon.assembly import Assembly
 from evaluators.silicon.core_power import Signals, signals
-from evaluators.silicon.gates import Activity, Bits, evaluate, register_bits, stimulus
+from evaluators.silicon.gates import Activity, Bits, evaluate_traced, register_bits, stimulus
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.simulation import CoreRun, Probe, Recording
 from evaluators.silicon.synthesis import Synthesis
@@ -21,10 +21,10 @@ from evaluators.silicon.synthesis import Synthesis
 INSTANCES = 4
 """Instances of a module that are recorded, spread over all of them."""
 
-WINDOWS = 8
+WINDOWS = 64
 """Windows of a run."""
 
-CYCLES = 128
+CYCLES = 32
 """Cycles of a window."""
 
 Samples = NDArray[np.uint8]
@@ -74,8 +74,8 @@ def activities(
 ) -> dict[str, Activity]:
     """The mean activity of each distinct module with cells, over instances and windows.
 
-    Registers begin as they stood in the RTL, and every output port of the mapped netlist must give
-    in every cycle what was recorded of the RTL.
+    In every cycle the mapped netlist stands in the recorded state of the RTL, and must give the
+    recorded output ports and the recorded state of the next cycle.
 
     Raises:
         GatesError: A module cannot be evaluated, or gives something else.
@@ -92,16 +92,11 @@ def activities(
             for child, outputs in seen.instances.items()
         }
         given = stimulus(module, rows.group(instances, seen.ports), inside)
-        registers = {
-            register: bits[0] for register, bits in rows.group(instances, seen.registers).items()
-        }
-        found[name] = evaluate(
+        found[name] = evaluate_traced(
             module,
             library,
             given,
-            run_in=0,
-            unsettled=len(module.cell_names),
-            start=register_bits(module, registers),
+            register_bits(module, rows.group(instances, seen.registers)),
             expected=stimulus(module, rows.group(instances, seen.outputs)),
         )
     return found

@@ -38,7 +38,7 @@ class Signals(Frozen):
     """Widths of its output ports, to be expected of the evaluation."""
 
     registers: dict[str, int]
-    """Widths of its registers; they are needed in the first cycle alone."""
+    """Widths of its registers, and of other names for their bits; the simulator knows some."""
 
 
 class SramAccesses(Frozen):

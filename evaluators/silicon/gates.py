@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.silicon.boolean import function, parse, source
-from evaluators.silicon.liberty import Cell, Library
+from evaluators.silicon.liberty import Cell, FlipFlop, Library
 from evaluators.silicon.synthesis import Bit, CellGroup, MappedModule
 from evaluators.silicon.tables import Floats, Ints
 
@@ -130,9 +130,13 @@ def stimulus(
 
 
 def register_bits(module: MappedModule, registers: Mapping[str, Bits]) -> dict[int, Bits]:
-    """A start for `evaluate`, from the values of signals of the source, each [lanes, width].
+    """Registers for `evaluate_traced`, from signals of the source.
 
     State machines to which Yosys gave other codes are given in those of the source.
+
+    Args:
+        module: the mapped module.
+        registers: by name in the source, [cycles, lanes, width].
 
     Raises:
         GatesError: the module has no register of that name, its width differs, or a state machine
@@ -145,21 +149,24 @@ def register_bits(module: MappedModule, registers: Mapping[str, Bits]) -> dict[i
             raise GatesError(f"{module.name} has no register {name}")
         if name in module.codes:
             bits = _recoded(f"{module.name}: {name}", module.codes[name], bits)
-        if bits.shape[1] != len(nets):
-            raise GatesError(f"{module.name}: {name} has {len(nets)} bits, not {bits.shape[1]}")
-        found |= {net: bits[:, k] for k, net in enumerate(nets) if not isinstance(net, str)}
+        if bits.shape[2] != len(nets):
+            raise GatesError(f"{module.name}: {name} has {len(nets)} bits, not {bits.shape[2]}")
+        found |= {net: bits[:, :, k] for k, net in enumerate(nets) if not isinstance(net, str)}
     return found
 
 
 def _recoded(name: str, codes: Mapping[str, str], bits: Bits) -> Bits:
-    """[lanes, width] in the codes of the source to those of the mapped module."""
-    rows = []
-    for row in bits:
+    """[cycles, lanes, width] in the codes of the source to those of the mapped module."""
+    cycles, lanes, width = bits.shape
+    rows, place = np.unique(bits.reshape(-1, width), axis=0, return_inverse=True)
+    new = []
+    for row in rows:
         old = "".join("01"[int(bit)] for bit in row[::-1])  # highest bit first
         if old not in codes:
             raise GatesError(f"{name} is a state machine that has no state {old}")
-        rows.append([bit == "1" for bit in codes[old][::-1]])
-    return np.array(rows, dtype=np.bool_)
+        new.append([bit == "1" for bit in codes[old][::-1]])
+    recoded: Bits = np.array(new, dtype=np.bool_)[place.reshape(-1)]
+    return recoded.reshape(cycles, lanes, -1)
 
 
 def evaluate(
@@ -168,13 +175,12 @@ def evaluate(
     stimulus: Mapping[int, Bits],
     run_in: int,
     unsettled: int = 0,
-    start: Mapping[int, Bits] | None = None,
     expected: Mapping[int, Bits] | None = None,
 ) -> Activity:
     """The activity of a module under a stimulus.
 
-    Registers whose state at the start is not given are unknown: the run is made from all of them
-    at 0 and from all at 1, and after the run-in both must agree in all registers but `unsettled`.
+    The state at the start is unknown: the run is made from all registers at 0 and from all at 1,
+    and after the run-in both must agree in all of them but `unsettled`.
 
     Args:
         module: the mapped module; instances of other modules are left out, their outputs are
@@ -184,7 +190,6 @@ def evaluate(
             the module drives, clocks left out.
         run_in: cycles at the start that are not counted.
         unsettled: registers that may still depend on the start, such as settings written once.
-        start: by net of a register, [lanes] its value in the first cycle.
         expected: by net, [cycles, lanes]: values that must come out after the run-in, such as the
             traces of output ports; they tell whether the netlist is in the state of the run.
 
@@ -196,9 +201,7 @@ def evaluate(
     cycles, lanes = gates.check(stimulus)
     if cycles - run_in < 2:
         raise GatesError(f"{cycles} cycles with a run-in of {run_in} leave nothing to count")
-    registers, found = (
-        gates.run(stimulus, start or {}, cycles, lanes, run_in) if gates.registers else ({}, 0)
-    )
+    registers, found = gates.run(stimulus, cycles, lanes, run_in) if gates.registers else ({}, 0)
     if found > unsettled:
         raise GatesError(
             f"{module.name}: {found} registers depend on the unknown start after {run_in} cycles; "
@@ -216,6 +219,41 @@ def evaluate(
         registers = {net: bits[:, :lanes] for net, bits in registers.items()}
     activity = gates.count(known | registers, outputs, cycles - run_in, lanes)
     return replace(activity, unsettled=found)
+
+
+def evaluate_traced(
+    module: MappedModule,
+    library: Library,
+    stimulus: Mapping[int, Bits],
+    registers: Mapping[int, Bits],
+    expected: Mapping[int, Bits],
+) -> Activity:
+    """The activity of a module of which a simulation of the source traced every register.
+
+    With the registers known nothing feeds back, and no cycle waits for the one before it. What the
+    netlist makes of a cycle is held to the next: so every cycle compares the netlist with its
+    source, in the state that the source is in.
+
+    Args:
+        module: the mapped module, as for `evaluate`.
+        library: functions of its cells.
+        stimulus: by net, [cycles, lanes]: its value in each cycle, as for `evaluate`.
+        registers: by net of a register's output, [cycles, lanes] its value in each cycle; of each
+            register that a cell holds, one output.
+        expected: by net, [cycles, lanes]: values that must come out.
+
+    Raises:
+        GatesError: a net has no stimulus, a register no trace, a cell is a latch, a clock is gated,
+            gates form a loop, a value or a register's next value is not what was traced, or there
+            are less than two cycles.
+    """
+    gates = _Gates(module, library)
+    cycles, lanes = gates.check(stimulus)
+    if cycles < 2:
+        raise GatesError(f"{module.name}: a trace needs two cycles, not {cycles}")
+    known = {net + 2: bits for net, bits in stimulus.items()} | gates.traced(registers)
+    outputs = {net + 2: bits for net, bits in expected.items()}
+    return gates.count(known, outputs, cycles, lanes, follow=True)
 
 
 @dataclass(frozen=True)
@@ -238,6 +276,7 @@ class _Gate:
 @dataclass(frozen=True)
 class _Register:
     cell: Cell
+    flip_flop: FlipFlop
     data: dict[str, int]
     outputs: dict[str, int]
 
@@ -287,7 +326,9 @@ class _Gates:
         self.clocks |= set(columns[flip_flop.clocked_on])
         for k in range(len(group.at)):
             data = {pin: columns[pin][k] for pin in inputs}
-            self.registers.append(_Register(kind, data, {pin: columns[pin][k] for pin in outputs}))
+            self.registers.append(
+                _Register(kind, flip_flop, data, {pin: columns[pin][k] for pin in outputs})
+            )
 
     def _levels(self) -> list[list[_Gate]]:
         """Gates by their distance from ports and registers."""
@@ -330,12 +371,54 @@ class _Gates:
         cycles, lanes = next(iter(shapes))
         return cycles, lanes
 
+    # ---- registers, as they were traced ----
+
+    def traced(self, registers: Mapping[int, Bits]) -> dict[int, Bits]:
+        """By place, the values of both outputs of each register."""
+        known = {}
+        for register in self.registers:
+            flip_flop = register.flip_flop
+            names = (flip_flop.state, flip_flop.inverted_state)
+            state = None
+            for pin, net in register.outputs.items():
+                if (bits := registers.get(net - 2)) is not None:
+                    text = register.cell.pins[pin].function
+                    state = ~bits if text == flip_flop.inverted_state else bits
+            if state is None:
+                net = min(register.outputs.values()) - 2
+                raise GatesError(f"{self.module.name}: nothing traces the register of net {net}")
+            for pin, net in register.outputs.items():
+                text = register.cell.pins[pin].function
+                known[net] = function(text, names)(np.True_, state, ~state)
+        return known
+
+    def _follow(self, words: Words, per_lane: int, cycles: int) -> None:
+        """Holds what the netlist makes of each cycle to the registers of the next."""
+        valid = _words(np.arange(per_lane * 64)[:, None] < cycles - 1)
+        for group, kind, columns in zip(self.module.groups, self.kinds, self.columns, strict=True):
+            if kind.flip_flop is None:
+                continue
+            names = (*variables(kind), kind.flip_flop.inverted_state)
+            values = [self._variable(kind, name, columns, words) for name in variables(kind)]
+            values.append(~values[-1])
+            following = function(_next_state(kind.flip_flop), names)(ONES, *values)
+            lanes = (following ^ _next_cycle(values[-2], per_lane)).reshape(
+                len(following), -1, per_lane
+            )
+            wrong = (lanes & valid).any(axis=(1, 2))
+            if wrong.any():
+                pin = next(pin for pin in columns if kind.pins[pin].direction == "output")
+                net = int(columns[pin][np.flatnonzero(wrong)[0]]) - 2
+                raise GatesError(
+                    f"{self.module.name}: the netlist gives {int(wrong.sum())} of {len(wrong)} "
+                    f"{group.type} another value than their traces, that of net {net} first"
+                )
+
     # ---- registers, cycle by cycle ----
 
     def run(
         self,
         stimulus: Mapping[int, Bits],
-        start: Mapping[int, Bits],
         cycles: int,
         lanes: int,
         run_in: int,
@@ -347,7 +430,7 @@ class _Gates:
         rows = [_integers(np.concatenate([stimulus[net]] * 2, axis=1)) for net in nets]
         width = 2 * lanes
         ones = (1 << width) - 1
-        state = tuple(_start(register, start, lanes) for register in self.registers)
+        state = ((1 << lanes) - 1 << lanes,) * len(self.registers)
         cycle = self._cycle([net + 2 for net in nets])
         history = []
         for inputs in zip(*rows, strict=True) if rows else itertools.repeat((), cycles):
@@ -359,8 +442,7 @@ class _Gates:
         known = {}
         for register, column in zip(self.registers, columns, strict=True):
             bits = _bits(list(column), width)
-            flip_flop = register.cell.flip_flop
-            assert flip_flop is not None
+            flip_flop = register.flip_flop
             for pin, net in register.outputs.items():
                 names = (flip_flop.state, flip_flop.inverted_state)
                 known[net] = function(register.cell.pins[pin].function, names)(
@@ -375,8 +457,7 @@ class _Gates:
             lines.append(f"{', '.join(f'n{net}' for net in given)}, = inputs")
         lines.append(f"{', '.join(f's{k}' for k in range(len(self.registers)))}, = state")
         for k, register in enumerate(self.registers):
-            flip_flop = register.cell.flip_flop
-            assert flip_flop is not None
+            flip_flop = register.flip_flop
             names = {flip_flop.state: f"s{k}", flip_flop.inverted_state: f"(M ^ s{k})"}
             for pin, net in register.outputs.items():
                 lines.append(f"n{net} = {source(parse(register.cell.pins[pin].function), names)}")
@@ -387,16 +468,10 @@ class _Gates:
                 lines.append(f"n{gate.output} = {source(parse(gate.text), names)}")
         following = []
         for k, register in enumerate(self.registers):
-            flip_flop = register.cell.flip_flop
-            assert flip_flop is not None
+            flip_flop = register.flip_flop
             names = {pin: f"n{net}" for pin, net in register.data.items()}
             names |= {flip_flop.state: f"s{k}", flip_flop.inverted_state: f"(M ^ s{k})"}
-            value = source(parse(flip_flop.next_state), names)
-            if flip_flop.preset:
-                value = f"({value} | {source(parse(flip_flop.preset), names)})"
-            if flip_flop.clear:
-                value = f"({value} & (M ^ {source(parse(flip_flop.clear), names)}))"
-            following.append(value)
+            following.append(source(parse(_next_state(flip_flop)), names))
         lines.append(f"return {', '.join(following)},")
         body = "\n ".join(["def cycle(M, state, inputs):", "n0 = 0", "n1 = M", *lines])
         scope: dict[str, Any] = {}
@@ -416,25 +491,25 @@ class _Gates:
     # ---- all nets, 64 cycles a word ----
 
     def count(
-        self, known: Mapping[int, Bits], expected: Mapping[int, Bits], cycles: int, lanes: int
+        self,
+        known: Mapping[int, Bits],
+        expected: Mapping[int, Bits],
+        cycles: int,
+        lanes: int,
+        follow: bool = False,
     ) -> Activity:
-        """Evaluates all gates and counts."""
+        """Evaluates all gates and counts; with `follow` holds each register to its next value."""
         per_lane = -(-cycles // 64)
         words = np.zeros((self.nets, lanes * per_lane), dtype=np.uint64)
         words[1] = ONES
-        for net, bits in known.items():
-            words[net] = _words(bits)
+        if known:
+            words[list(known)] = _words(np.stack(list(known.values())))
         for step in itertools.chain.from_iterable(map(_steps, self.levels)):
             words[step.output] = step.evaluate(ONES, *words[step.inputs])
         valid = np.tile(_words(np.ones((cycles, 1), dtype=np.bool_)), lanes)
-        wrong = [
-            net for net, bits in expected.items() if ((words[net] ^ _words(bits)) & valid).any()
-        ]
-        if wrong:
-            raise GatesError(
-                f"{self.module.name}: {len(wrong)} of {len(expected)} nets differ from their "
-                f"traces, net {min(wrong) - 2} first; lengthen the run-in, or compare the netlists"
-            )
+        self._hold(words, valid, expected)
+        if follow:
+            self._follow(words, per_lane, cycles)
         total = cycles * lanes
         return Activity(
             toggles=_toggles(words, per_lane, cycles) / ((cycles - 1) * lanes),
@@ -444,6 +519,18 @@ class _Gates:
                 for kind, columns in zip(self.kinds, self.columns, strict=True)
             ),
         )
+
+    def _hold(self, words: Words, valid: Words, expected: Mapping[int, Bits]) -> None:
+        if not expected:
+            return
+        nets = np.array(list(expected))
+        traces = _words(np.stack(list(expected.values())))
+        wrong = nets[((words[nets] ^ traces) & valid).any(axis=1)]
+        if len(wrong):
+            raise GatesError(
+                f"{self.module.name}: {len(wrong)} of {len(expected)} nets differ from their "
+                f"traces, net {wrong.min() - 2} first; lengthen the run-in, or compare the netlists"
+            )
 
     def _states(self, kind: Cell, columns: dict[str, Ints], words: Words, valid: Words) -> Floats:
         """[cells, 2 ** n] cycles in each state of the cells of a group."""
@@ -483,18 +570,12 @@ def _steps(level: list[_Gate]) -> list[_Step]:
     ]
 
 
-def _start(register: _Register, start: Mapping[int, Bits], lanes: int) -> int:
-    """State of a register in all lanes, twice: as given, or once 0 and once 1."""
-    ones = (1 << lanes) - 1
-    flip_flop = register.cell.flip_flop
-    assert flip_flop is not None
-    for pin, net in register.outputs.items():
-        if net - 2 in start:
-            value = _integers(start[net - 2][None, :])[0]
-            if register.cell.pins[pin].function == flip_flop.inverted_state:
-                value ^= ones
-            return value | value << lanes
-    return ones << lanes
+def _next_state(flip_flop: FlipFlop) -> str:
+    """What a clock edge leaves, as a Liberty function."""
+    text = f"({flip_flop.next_state})"
+    if flip_flop.preset:
+        text = f"({text}|({flip_flop.preset}))"
+    return f"({text}&!({flip_flop.clear}))" if flip_flop.clear else text
 
 
 def _integers(bits: Bits) -> list[int]:
@@ -512,18 +593,26 @@ def _bits(values: list[int], lanes: int) -> Bits:
 
 
 def _words(bits: Bits) -> Words:
-    """[cycles, lanes] as [lanes * words], cycle c of a lane at bit c % 64 of its word c // 64."""
-    cycles, lanes = bits.shape
-    padded = np.zeros((lanes, -(-cycles // 64) * 64), dtype=np.bool_)
-    padded[:, :cycles] = bits.T
-    return np.packbits(padded, axis=1, bitorder="little").view("<u8").reshape(-1)
+    """[..., cycles, lanes] as [..., lanes * words], cycle c of a lane at bit c % 64 of its word
+    c // 64."""
+    *nets, cycles, lanes = bits.shape
+    padded = np.zeros((*nets, lanes, -(-cycles // 64) * 64), dtype=np.bool_)
+    padded[..., :cycles] = np.swapaxes(bits, -1, -2)
+    packed: Words = np.packbits(padded, axis=-1, bitorder="little").view("<u8")
+    return packed.reshape(*nets, -1)
+
+
+def _next_cycle(words: Words, per_lane: int) -> Words:
+    """[nets, lanes * words] a cycle later; a lane's last cycle is followed by 0."""
+    lanes = words.reshape(len(words), -1, per_lane)
+    following = lanes >> np.uint64(1)
+    following[..., :-1] |= lanes[..., 1:] << np.uint64(63)
+    return following.reshape(words.shape)
 
 
 def _toggles(words: Words, per_lane: int, cycles: int) -> Ints:
     """[nets] changes from one cycle to the next, all lanes together."""
-    lanes = words.reshape(len(words), -1, per_lane)
-    following = lanes >> np.uint64(1)
-    following[..., :-1] |= lanes[..., 1:] << np.uint64(63)
+    changes = (words ^ _next_cycle(words, per_lane)).reshape(len(words), -1, per_lane)
     pairs = _words(np.arange(per_lane * 64)[:, None] < cycles - 1)
-    counted: Ints = np.bitwise_count((lanes ^ following) & pairs).sum(axis=(1, 2))
+    counted: Ints = np.bitwise_count(changes & pairs).sum(axis=(1, 2))
     return counted

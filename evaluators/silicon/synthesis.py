@@ -62,7 +62,7 @@ STRONG = (
     "dfflibmap -liberty {liberty}",
     "opt",
     "abc -liberty {liberty} -constr constraints -script +{steps}",
-    "opt_clean -purge",
+    "opt_clean",
     "read_liberty -lib {liberty}",  # directions of the cells' pins, for the check
     "check -assert module",
     "select module",

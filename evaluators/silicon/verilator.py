@@ -116,8 +116,7 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = Fa
         *_VERILATOR_FLAGS,
         *_GXX_FLAGS,
         repr(sorted(versions())),
-        str(_INLINE_CELLS),
-        str(watched),
+        _configuration(rtlil, watched),
     )
     return _made(cache_dir, key, ".so", partial(_build, rtlil, top, driver, watched, cache_dir))
 
@@ -201,9 +200,11 @@ def _configuration(rtlil: str, watched: bool) -> str:
         for module in apart
     }
     if watched:
-        names = {
-            module: {*ports(rtlil, module), *registers(rtlil, module)} for module in modules(rtlil)
-        }
+        names = {}
+        for module in modules(rtlil):
+            own = registers(rtlil, module)
+            # Yosys splits registers by their drivers: `name[15:8]`.
+            names[module] = {*ports(rtlil, module), *own, *(f"{name}[*" for name in own)}
     lines = [f'no_inline -module "{module}"' for module in apart]
     lines += [
         f'public_flat_rd -module "{module}" -var "{name}"'

@@ -12,6 +12,7 @@ from amaranth.sim import Simulator
 from evaluators.silicon.gates import (
     GatesError,
     evaluate,
+    evaluate_traced,
     integer_bits,
     places,
     register_bits,
@@ -170,25 +171,26 @@ def test_the_mapped_element_sums_as_numpy_does(library, tmp_path):
     counted = integer_bits(drained.tolist(), 32)[reset + 1 :, 0]
     toggles = (counted[1:] != counted[:-1]).mean(axis=0)
     assert activity.toggles[out] == pytest.approx(toggles)
-    # The same from the middle of a tile on, from the registers' values there.
-    cut, total = 4 * depth + reset + 4, 0
-    for t in range(reset, cut):
+    # The same from the registers' values in the source.
+    total = np.zeros(len(drained), dtype=np.int64)
+    for t in range(reset, len(total) - 1):
         product = int(ports["a"][t - 1] * ports["w"][t - 1])
-        total = product if ports["capture"][t] else total + product
-    state = {"total": total, "drain_out": int(drained[cut])}
-    operands = mapped.registers.keys() - state.keys()  # named after the ports: a$9, w$10
+        total[t + 1] = product if ports["capture"][t] else total[t] + product
+    values = {"total": total, "drain_out": drained, "drained": drained}
+    operands = mapped.registers.keys() - values.keys()  # named after the ports: a$9, w$10
     assert sorted(name[0] for name in operands) == ["a", "w"]
-    state |= {name: int(ports[name[0]][cut - 1]) for name in operands}
-    registers = {n: integer_bits([v], len(mapped.registers[n]))[0] for n, v in state.items()}
-    later, outputs = (
-        {net: bits[cut:] for net, bits in traces.items()} for traces in (inputs, wanted)
-    )
-    start = register_bits(mapped, registers)
-    evaluate(mapped, library, later, 0, start=start, expected=outputs)
-    registers["total"] ^= True
-    with pytest.raises(GatesError, match="of 32 nets differ"):
-        start = register_bits(mapped, registers)
-        evaluate(mapped, library, later, 0, start=start, expected=outputs)
+    values |= {name: np.roll(ports[name[0]], 1) for name in operands}
+    cut = slice(reset + 2, None)
+    traces = {
+        name: integer_bits(row.tolist(), len(mapped.registers[name]))[cut]
+        for name, row in values.items()
+    }
+    later, outputs = ({net: bits[cut] for net, bits in given.items()} for given in (inputs, wanted))
+    traced = evaluate_traced(mapped, library, later, register_bits(mapped, traces), outputs)
+    assert traced.toggles[out] == pytest.approx((counted[2:] != counted[1:-1]).mean(axis=0))
+    traces["total"][70] ^= True
+    with pytest.raises(GatesError, match=r"32 of 81 DFF_X1 another value than their traces"):
+        evaluate_traced(mapped, library, later, register_bits(mapped, traces), outputs)
     drained[at[3] :] += 1
     wrong = stimulus(mapped, {"drain_out": integer_bits(drained.tolist(), 32)})
     with pytest.raises(GatesError, match="of 32 nets differ"):
@@ -215,7 +217,7 @@ def test_a_register_that_the_run_in_does_not_settle_is_refused_or_counted_half(l
 
 
 @pytest.mark.parametrize("pin", ["Q", "QN"])
-def test_a_given_start_needs_no_run_in(library, pin):
+def test_traced_registers_need_no_run_in(library, pin):
     flat = module(
         "m",
         {"clk": [2], "rst": [3]},
@@ -225,17 +227,23 @@ def test_a_given_start_needs_no_run_in(library, pin):
             cell("r", "DFF_X1", D=5, CK=2, **{pin: 4}),
         ],
     ).model_copy(update={"registers": {"count": ("x", 4)}})
-    start = register_bits(flat, {"count": np.array([[False, True], [False, False], [True, True]])})
-    assert start.keys() == {4}
+    bit = np.array([[(t + first) % 2 for first in (1, 0, 1)] for t in range(6)], dtype=bool)
+    trace = register_bits(flat, {"count": np.stack([bit, bit], axis=2)})
+    assert trace.keys() == {4}
     zeros = {3: np.zeros((6, 3), dtype=bool)}
-    wanted = {4: np.array([[(t + first) % 2 for first in (1, 0, 1)] for t in range(6)], dtype=bool)}
-    activity = evaluate(flat, library, zeros, 0, start=start, expected=wanted)
-    assert activity.unsettled == 0
+    activity = evaluate_traced(flat, library, zeros, trace, {4: bit})
     assert activity.toggles[places([4])] == 1.0
+    with pytest.raises(GatesError, match="1 of 1 DFF_X1 another value than their traces"):
+        stuck = {4: np.where(np.arange(6)[:, None] < 4, bit, False)}
+        evaluate_traced(flat, library, zeros, stuck, {})
+    with pytest.raises(GatesError, match="nothing traces the register of net 4"):
+        evaluate_traced(flat, library, zeros, {}, {})
+    with pytest.raises(GatesError, match="needs two cycles, not 1"):
+        evaluate_traced(flat, library, {3: zeros[3][:1]}, trace, {})
     with pytest.raises(GatesError, match="no register total"):
-        register_bits(flat, {"total": np.zeros((1, 1), dtype=bool)})
+        register_bits(flat, {"total": np.zeros((1, 1, 1), dtype=bool)})
     with pytest.raises(GatesError, match="count has 2 bits, not 1"):
-        register_bits(flat, {"count": np.zeros((1, 1), dtype=bool)})
+        register_bits(flat, {"count": np.zeros((1, 1, 1), dtype=bool)})
 
 
 @pytest.mark.parametrize(
@@ -298,24 +306,19 @@ def test_a_state_machine_with_other_codes_starts_from_its_state_in_the_source(li
     simulator.add_testbench(run)
     simulator.run()
     values = {"go": 1, "y": 6, "fsm_state": 3, "rounds": 4}
-    for first in (0, 31, 44):
-        bits = {
-            name: integer_bits([row[k] for row in trace[first:]], width)
-            for k, (name, width) in enumerate(values.items())
-        }
-        rst = {"rst": integer_bits([0] * len(trace[first:]), 1)}
-        start = register_bits(mapped, {n: bits[n][0] for n in ("fsm_state", "rounds")})
-        activity = evaluate(
-            mapped,
-            library,
-            stimulus(mapped, {"go": bits["go"], **rst}),
-            0,
-            start=start,
-            expected=stimulus(mapped, {"y": bits["y"]}),
-        )
-        assert activity.unsettled == 0
+    bits = {
+        name: integer_bits([row[k] for row in trace], width)
+        for k, (name, width) in enumerate(values.items())
+    }
+    inputs = stimulus(mapped, {"go": bits["go"], "rst": np.zeros_like(bits["go"])})
+    outputs = stimulus(mapped, {"y": bits["y"]})
+    states = {name: bits[name] for name in ("fsm_state", "rounds")}
+    evaluate_traced(mapped, library, inputs, register_bits(mapped, states), outputs)
+    states["fsm_state"] = np.roll(bits["fsm_state"], 1, axis=0)
+    with pytest.raises(GatesError, match=r"than their traces|differ from their traces"):
+        evaluate_traced(mapped, library, inputs, register_bits(mapped, states), outputs)
     with pytest.raises(GatesError, match="fsm_state is a state machine that has no state 111"):
-        register_bits(mapped, {"fsm_state": np.ones((1, 3), dtype=bool)})
+        register_bits(mapped, {"fsm_state": np.ones((1, 1, 3), dtype=bool)})
 
 
 def test_a_stuck_input_switches_nothing(library):
