@@ -74,10 +74,7 @@ def as_file(title: str, source: str) -> str:
 def common(context: Context, library: Library) -> list[str]:
     """What every role reads: the run, the target, the history and the suggestion."""
     run = {"seed": context.seed, "trial": context.trial, "workload": one_line(context.workload)}
-    meanings = [
-        {"name": m.name, "objective": m.name in OBJECTIVES, "doc": m.doc, "kind": m.kind}
-        for m in METRICS
-    ]
+    meanings = [{"name": m.name, "objective": m.name in OBJECTIVES, "doc": m.doc} for m in METRICS]
     return [
         as_json("run", run),
         as_json("target", context.target.model_dump(mode="json")),

@@ -36,10 +36,8 @@ CHANNEL_BYTES = 16
 
 SHARES = {
     "utilization_array": 0.7,
-    "energy_share_products": 0.1,
-    "energy_share_sram": 0.1,
-    "energy_share_dram": 0.5,
-    "energy_share_leakage": 0.1,
+    "energy_share_sram": 0.05,
+    "energy_share_dram": 0.25,
 }
 """Priors of shares of cycles and of energy, where a measurement does not tell them."""
 
@@ -115,17 +113,14 @@ def _traffic_ratio(wanted: Json, values: Json, parent: Json, target: Json) -> fl
 
 
 def _energy_ratio(wanted: Json, values: Json, parent: Json, cycles: float, traffic: float) -> float:
-    """Expected energy over the parent's; an SRAM's access goes with the root of its size."""
-    products, sram, dram, leakage = (
-        _share(parent, f"energy_share_{part}") for part in ("products", "sram", "dram", "leakage")
-    )
+    """Expected energy over the parent's.
+
+    What is clocked or leaks goes with area and cycles, an SRAM's access with the root of its size.
+    """
+    sram, dram = (_share(parent, f"energy_share_{part}") for part in ("sram", "dram"))
     size = (wanted[ACTIVATIONS] + wanted[WEIGHTS]) / (values[ACTIVATIONS] + values[WEIGHTS])
     area = 1 + (_prior_um2(wanted) - _prior_um2(values)) / parent["metrics"]["area_um2"]
-    fewer = _products(wanted, parent) / _products(values, parent)
-    rest = 1 - products - sram - dram - leakage
-    return float(
-        rest + products / fewer + sram * size**0.5 + dram * traffic + leakage * area * cycles
-    )
+    return float(sram * size**0.5 + dram * traffic + (1 - sram - dram) * area * cycles)
 
 
 def _products(knobs: Json, parent: Json) -> float:

@@ -22,10 +22,10 @@ from dovetail.events import (
 )
 from dovetail.formatting import duration, metric, one_line, plain_number
 from dovetail.history import RunState, TrialRecord, fold
-from evaluators.metrics import METRICS, OBJECTIVES
+from evaluators.metrics import OBJECTIVES, Evaluation
 
-MODELLED = frozenset(m.name for m in METRICS if m.kind == "modelled")
-
+ENERGY = "gates as they switch, SRAM and DRAM by accesses; no glitches, no clock tree"
+"""What an energy that was measured is."""
 
 PREDICTED = "cycles predicted: no g++, so no RTL was run"
 """What stands beside figures that no simulation of the RTL is behind."""
@@ -35,9 +35,10 @@ SILENCE_S = 30.0
 """After so long without a line, a run without a terminal says what it is doing."""
 
 
-def figure(name: str, value: float) -> str:
-    """A metric for a table; an estimate is marked."""
-    return metric(name, value) + (" (modelled)" if name in MODELLED else "")
+def figure(name: str, value: float, evaluation: Evaluation | None) -> str:
+    """A metric of an evaluation for a table; an estimate is marked."""
+    modelled = name == "energy_j" and (evaluation is None or evaluation.energy_is_modelled)
+    return metric(name, value) + (" (modelled)" if modelled else "")
 
 
 class Progress:
@@ -120,9 +121,11 @@ class Progress:
                 self._doing.pop(event.trial, None)
                 if event.values is None:
                     return ""
-                shown = ", ".join(f"{figure(n, event.values[n])}" for n in OBJECTIVES)
+                trial = self._state.trials[event.trial]
+                figures = (figure(n, event.values[n], trial.evaluation) for n in OBJECTIVES)
+                shown = ", ".join(figures)
                 over = ", over the area limit" if event.violation > 0 else ""
-                predicted = " · " + PREDICTED if _predicted(self._state.trials[event.trial]) else ""
+                predicted = " · " + PREDICTED if _predicted(trial) else ""
                 return f"trial {event.trial}: {shown}{over}{predicted} · {self._summary()}"
             case RunStopped():
                 return event.reason
@@ -155,11 +158,9 @@ def _best(state: RunState) -> str:
     front = history.front(state.told())
     if not front:
         return ""
-    least = {
-        name: min(t.told.values[name] for t in front if t.told and t.told.values)
-        for name in OBJECTIVES
-    }
-    shown = ", ".join(figure(name, value) for name, value in least.items())
+    measured = [(t.told.values, t.evaluation) for t in front if t.told and t.told.values]
+    least = {name: min(measured, key=lambda m: m[0][name]) for name in OBJECTIVES}
+    shown = ", ".join(figure(name, m[0][name], m[1]) for name, m in least.items())
     return f"front of {len(front)}; best of each: {shown}"
 
 
@@ -171,7 +172,7 @@ def front_table(state: RunState) -> Table:
     table = Table(
         title="Pareto front (validation)" + (", and the baseline" if baseline else ""),
         title_justify="left",
-        caption=f"* modelled{predicted}",
+        caption=f"* {'modelled' if any(map(_modelled, trials)) else ENERGY}{predicted}",
         caption_justify="left",
         padding=0,
     )
@@ -188,6 +189,10 @@ def front_table(state: RunState) -> Table:
         style = "dim" if trial in baseline else ""
         table.add_row(str(trial.index), design.id[:8], Text(author), *shown, edits, style=style)
     return table
+
+
+def _modelled(trial: TrialRecord) -> bool:
+    return trial.evaluation is None or trial.evaluation.energy_is_modelled
 
 
 def _predicted(trial: TrialRecord) -> bool:

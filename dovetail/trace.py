@@ -79,11 +79,11 @@ def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
     if evaluation.reason:
         yield Text(f"    {one_line(evaluation.reason, 600)}")
     if evaluation.metrics.get("area_um2", 0) > target.area_limit_um2:
-        limit = figure("area_um2", target.area_limit_um2)
+        limit = metric("area_um2", target.area_limit_um2)
         yield Text(f"    over the target's area limit of {limit}: no run puts it on its front")
     for known in METRICS:
         if known.name in evaluation.metrics:
-            value = figure(known.name, evaluation.metrics[known.name])
+            value = figure(known.name, evaluation.metrics[known.name], evaluation)
             yield Text(f"    {known.name:22} {value:24} {known.doc}")
     for name, detail in evaluation.details.items():
         text = plain_number(detail) if isinstance(detail, int | float) else one_line(detail)
@@ -174,7 +174,8 @@ def _trial_lines(run: Run, trial: TrialRecord) -> Iterator[Text]:
         word = "accepted" if verdict.accepted else "refused"
         yield Text(f"    gate: {verdict.unit} {word}: {one_line(verdict.reason, 600)}")
     if trial.told is not None and trial.told.values is not None and trial.evaluation is not None:
-        values = [figure(name, trial.told.values[name]) for name in OBJECTIVES]
+        told, evaluation = trial.told.values, trial.evaluation
+        values = [figure(name, told[name], evaluation) for name in OBJECTIVES]
         area = metric("area_um2", trial.evaluation.metrics["area_um2"])
         over = " (over the limit)" if trial.told.violation > 0 else ""
         yield Text(f"    {', '.join(values)}, {area}{over}")

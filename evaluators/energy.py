@@ -1,11 +1,18 @@
-"""Modelled energy of programs: counts times documented figures per operation.
+"""Energy of programs: measured on the core's gates, or modelled where nothing was simulated.
 
-Not measured on the netlist: no switching activity, no clock tree, no registers and no wires
-beyond what the per-operation figures hold. It ranks designs by what they move and compute, and by
-how long they leak. Every product counts in full, those with padding included, so it does not reward
-zeros that the core still clocks through.
+Measured, logic, clock and leakage are those of the netlist under the activity that the RTL had in
+windows of the run (`evaluators.meter`); SRAM and DRAM are accesses times a table's figure. There
+are no glitches and no clock tree in it.
+
+Modelled, counts of operations are multiplied with documented figures. The registers that are
+clocked and the logic between the operators are not in it: on the baseline two thirds of the energy
+are missing (docs/power.md). It ranks designs by what they move and compute, and by how long they
+leak. Every product counts in full, those with padding included.
 """
 
+from typing import Self
+
+from evaluators.silicon.core_power import CorePower
 from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, SramMacro, sram_macro
 from evaluators.target import Target
 from evaluators.traffic import Traffic
@@ -35,30 +42,60 @@ scale's."""
 
 
 class Energy(Frozen):
-    """Modelled energy by part, in joules."""
+    """Energy by part, in joules."""
 
-    products_j: float
-    """Multiply and accumulate, padding included."""
+    logic_j: float
+    """Combinational cells, flip-flops away from the clock, their loads; modelled: products, scaled
+    sums and vector results."""
 
-    rescaling_j: float
-    """Scaling of sums in the drain."""
-
-    vector_j: float
-    """Norms, softmax, activations, rotations, additions."""
+    clock_j: float
+    """Flip-flops at clock edges, and their clock pins; modelled: nothing."""
 
     sram_j: float
     """Reads and writes of both memories and of the channel tables (CACTI 7)."""
 
-    dram_j: float
-    """Bytes over the DRAM interface (target)."""
-
     leakage_j: float
     """Leakage of SRAM (CACTI 7) and of the mapped cells (Liberty) over the latency."""
+
+    dram_j: float
+    """Bytes over the DRAM interface (target)."""
 
     @property
     def total_j(self) -> float:
         """All parts."""
         return sum(self.model_dump().values(), 0.0)
+
+    def __add__(self, other: Self) -> Self:
+        ours, theirs = self.model_dump(), other.model_dump()
+        return type(self)(**{name: ours[name] + theirs[name] for name in ours})
+
+
+def measured_energy(
+    power: CorePower,
+    cycles: int,
+    clock_hz: float,
+    latency_s: float,
+    dram_bytes: float,
+    target: Target,
+) -> Energy:
+    """Energy of one inference.
+
+    Args:
+        power: Mean power of the core while it runs.
+        cycles: How many cycles it runs for.
+        clock_hz: The clock of both.
+        latency_s: How long it leaks for, waiting for DRAM included.
+        dram_bytes: Bytes that it moves.
+        target: Gives the energy of a DRAM byte.
+    """
+    run_s = cycles / clock_hz
+    return Energy(
+        logic_j=power.logic_w * run_s,
+        clock_j=power.clock_w * run_s,
+        sram_j=power.sram_w * run_s,
+        leakage_j=(power.logic_leakage_w + power.sram_leakage_w) * latency_s,
+        dram_j=dram_bytes * target.dram_energy_j_per_byte,
+    )
 
 
 def modelled_energy(
@@ -94,12 +131,13 @@ def modelled_energy(
         for memory, macro in zip(memories, (activations, weights, channels), strict=True)
     )
     return Energy(
-        products_j=traffic.element_cycles * ELEMENT_J,
-        rescaling_j=traffic.rescaled * RESCALE_J,
-        vector_j=traffic.vector_results * VECTOR_J,
+        logic_j=traffic.element_cycles * ELEMENT_J
+        + traffic.rescaled * RESCALE_J
+        + traffic.vector_results * VECTOR_J,
+        clock_j=0.0,
         sram_j=sram_j,
-        dram_j=traffic.dram_bytes * target.dram_energy_j_per_byte,
         leakage_j=(sram_leakage_w + cell_leakage_w) * latency_s,
+        dram_j=traffic.dram_bytes * target.dram_energy_j_per_byte,
     )
 
 

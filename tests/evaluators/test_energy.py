@@ -33,9 +33,9 @@ def energy(
 
 
 def test_each_count_goes_to_its_part_with_the_documented_figure() -> None:
-    assert energy(Traffic(element_cycles=1000)).products_j == near(0.3e-9)
-    assert energy(Traffic(rescaled=10)).rescaling_j == near(34e-12)
-    assert energy(Traffic(vector_results=10)).vector_j == near(65e-12)
+    assert energy(Traffic(element_cycles=1000)).logic_j == near(0.3e-9)
+    assert energy(Traffic(rescaled=10)).logic_j == near(34e-12)
+    assert energy(Traffic(vector_results=10)).logic_j == near(65e-12)
     assert energy(Traffic(dram_bytes=8)).dram_j == near(320e-12)
     assert energy(Traffic(activation_reads=2)).sram_j == near(2 * ACTIVATION_J[0])
     assert energy(Traffic(activation_writes=1)).sram_j == near(ACTIVATION_J[1])
@@ -63,7 +63,7 @@ def test_the_total_is_the_sum_of_the_parts_and_additive_in_the_counts() -> None:
 
 def test_an_int8_product_stays_at_the_physical_floor() -> None:
     # 2 operations in 0.3 pJ: 6.7 TOPS/W, the most that 45 nm gives before any memory.
-    assert 2 / energy(Traffic(element_cycles=1)).products_j == pytest.approx(6.67e12, rel=0.01)
+    assert 2 / energy(Traffic(element_cycles=1)).logic_j == pytest.approx(6.67e12, rel=0.01)
 
 
 def test_the_counts_of_a_program_are_those_done_by_hand() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.design import DesignPoint
+from evaluators.energy import Energy
 from evaluators.metrics import METRICS, Evaluation
 from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
@@ -36,6 +37,11 @@ def synthetic(cache_dir: Path, tmp_path: Path) -> Pipeline:
     return Pipeline(data_dir=tmp_path, cache_dir=cache_dir)
 
 
+def part_j(evaluation: Evaluation, part: str) -> float:
+    share = evaluation.details[f"energy_share_{part}"]
+    return float(share) * evaluation.metrics["energy_j"]
+
+
 @compiled
 @pytest.mark.eda
 def test_a_design_gets_every_metric_and_the_same_from_a_warm_store(synthetic: Pipeline) -> None:
@@ -48,6 +54,12 @@ def test_a_design_gets_every_metric_and_the_same_from_a_warm_store(synthetic: Pi
     assert stages == ["accuracy", "synthesis", "rtl_simulation"]
     assert cold.metrics["latency_s"] == cold.metrics["cycles"] / cold.metrics["clock_hz"]
     assert cold.details["cycles_predicted"] == pytest.approx(cold.metrics["cycles"], rel=0.02)
+    assert not cold.energy_is_modelled
+    shares = {name: v for name, v in cold.details.items() if name.startswith("energy_share_")}
+    assert shares.keys() == {
+        f"energy_share_{part.removesuffix('_j')}" for part in Energy.model_fields
+    }
+    assert min(shares.values()) > 0.0 and sum(shares.values()) == pytest.approx(1.0)
     # A slower DRAM takes longer, however fast the core is; what was built stays as it is.
     slow = evaluate(synthetic, design, Target(dram_bytes_per_s=1e8))
     assert slow.details["latency_limited_by"] == "DRAM bandwidth"
@@ -57,6 +69,10 @@ def test_a_design_gets_every_metric_and_the_same_from_a_warm_store(synthetic: Pi
     held = evaluate(synthetic, design, Target(clock_hz=1e8, dram_latency_s=0.0))
     assert held.metrics["latency_s"] == held.metrics["cycles"] / 1e8
     assert held.metrics["cycles"] < cold.metrics["cycles"]  # the DRAM's latency is none
+    # At a tenth of the clock the core leaks for longer; what switches costs the same.
+    slower = held.metrics["latency_s"] / cold.metrics["latency_s"]
+    assert part_j(held, "leakage") == pytest.approx(slower * part_j(cold, "leakage"), rel=0.02)
+    assert part_j(held, "clock") == pytest.approx(part_j(cold, "clock"), rel=0.05)
     beyond = evaluate(synthetic, design, Target(clock_hz=5e9))
     assert beyond.status == "invalid"
     assert "MHz, not the target's clock_hz of 5000 MHz" in beyond.reason
@@ -73,6 +89,7 @@ def test_without_a_compiler_the_cycles_are_predicted_and_called_so(
     assert predicted.status == "ok"
     assert "no C++ compiler" in str(predicted.details["rtl_engine"])
     assert predicted.metrics["cycles"] == predicted.details["cycles_predicted"]
+    assert predicted.energy_is_modelled
     assert not verdict.accepted
     assert "no C++ compiler" in verdict.reason
 
