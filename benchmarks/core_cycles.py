@@ -9,6 +9,7 @@ predicted and RTL cycles over cores, DRAMs, mappings and precisions of one workl
 
 import argparse
 import platform
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +84,9 @@ DRAMS = (
     Dram(latency_cycles=120, burst_beats=4, gap_cycles=4),
 )
 
+TRIES = 50
+"""Draws of a configuration, a configuration that is wanted: most do not fit, or were had before."""
+
 APART = 1.03
 """Ratio of RTL cycles from which the order of two configurations counts."""
 
@@ -112,8 +116,8 @@ def main() -> None:
     print(", ".join(f"{name} {n}" for name, n in tools.items()), platform.machine(), "\n")
     print_commands()
     families: dict[str, list[Measured]] = {
-        "random programs": [measure(*each) for each in random_programs()],
-        "random small models": [measure(*each) for each in small_models()],
+        "random programs": measured("random programs", random_programs()),
+        "random small models": measured("random small models", small_models()),
     }
     ranks = []
     for name, nets in (
@@ -121,7 +125,7 @@ def main() -> None:
         ("DeiT-tiny block, 64 tokens", deit_blocks()),
         ("SmolLM2 block, 8 tokens", smollm2_blocks()),
     ):
-        seen = [measure(*each) for each in variants(nets, chosen.configurations)]
+        seen = measured(name, variants(nets, chosen.configurations))
         families[name] = seen
         tau, pairs = kendall_tau_b(seen)
         cycles = [each.cycles for each in seen]
@@ -188,6 +192,16 @@ def measure(
     return Measured(timeline(commands, config, dram).total_cycles, run.total_cycles)
 
 
+def measured(name: str, programs: Iterator[Program]) -> list[Measured]:
+    """All of them, with a count on stderr as they come."""
+    seen = []
+    for program in programs:
+        seen.append(measure(*program))
+        print(f"\r{name}: {len(seen)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return seen
+
+
 def random_programs() -> Iterator[Program]:
     """24 of each small core, with the waits alone that they need."""
     for config in SMALL:
@@ -235,13 +249,13 @@ def variants(nets: Callable[[int, int], Net], count: int) -> Iterator[Program]:
     """A workload on every large core in turn, with DRAM, mapping, attention and bits drawn."""
     rng = np.random.default_rng(0)
     made, seen = 0, set()
-    while made < count:
+    for _ in range(TRIES * count):
         config = LARGE[made % len(LARGE)]
         narrow = config.composable and rng.random() < 0.5
         weight_bits = 4 if narrow else int(rng.choice([8, 4]))
         network, inputs = nets(weight_bits, 4 if narrow and rng.random() < 0.5 else 8)
         block, groups, ways = (int(rng.choice(sizes)) for sizes in ((16, 64), (0, 1, 2), (1, 2)))
-        dram = DRAMS[int(rng.integers(len(DRAMS)))]
+        dram = drawn_dram(rng)
         network = replace(network, attention_block=block)
         mapping = passes(network, groups, ways)
         try:
@@ -253,6 +267,18 @@ def variants(nets: Callable[[int, int], Net], count: int) -> Iterator[Program]:
         seen.add(key)
         made += 1
         yield config, program.commands, program.dram, dram
+        if made == count:
+            return
+    raise SystemExit(f"{made} of {count} configurations were found in {TRIES * count} tries")
+
+
+def drawn_dram(rng: np.random.Generator) -> Dram:
+    """A latency of up to 120 cycles, bursts of 4 to 32 beats, up to 8 cycles between them."""
+    return Dram(
+        latency_cycles=int(rng.integers(121)),
+        burst_beats=int(rng.choice([4, 8, 16, 32])),
+        gap_cycles=int(rng.integers(9)),
+    )
 
 
 def passes(network: Network, groups: int, ways: int) -> Mapping:

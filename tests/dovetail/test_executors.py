@@ -123,10 +123,10 @@ def test_a_crash_is_a_status_with_the_last_words(what: Callable[[], None], said:
 
 
 def test_a_hang_is_ended_at_the_deadline() -> None:
-    isolated = Isolated(Misbehaving(hang), deadline_s=3, workers=1)
+    isolated = Isolated(Misbehaving(hang), deadline_s=5, workers=1)
     got = isolated.evaluate(DESIGN, Target(), lambda stage: None)
     assert got.status == "timeout"
-    assert got.reason == "the evaluation gave no answer within 3 s, in the stage synthesis"
+    assert got.reason == "the evaluation gave no answer within 5 s, in the stage synthesis"
 
 
 def running(pid: int) -> bool:
@@ -137,7 +137,7 @@ def running(pid: int) -> bool:
 
 
 def test_the_deadline_ends_the_tools_of_an_evaluation_too(tmp_path: Path) -> None:
-    isolated = Isolated(Descending(str(tmp_path / "pid")), deadline_s=1.0, workers=1)
+    isolated = Isolated(Descending(str(tmp_path / "pid")), deadline_s=5, workers=1)
     assert isolated.evaluate(DESIGN, Target(), lambda stage: None).status == "timeout"
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):
