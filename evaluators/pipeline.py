@@ -29,6 +29,7 @@ from evaluators.metrics import (
     Verdict,
 )
 from evaluators.target import Target
+from hwlib.behaviour import built_of
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
@@ -121,7 +122,12 @@ class Pipeline(Frozen):
 
         workload = self._workload()
         models = [
-            integer_model(workload, each.compression, each.hardware.exponential_entries)
+            integer_model(
+                workload,
+                each.compression,
+                each.hardware.exponential_entries,
+                built_of(self.units(each)),
+            )
             for each in (design, DesignPoint())
         ]
         # Side by side, each with one thread, as in every evaluation.
@@ -196,6 +202,7 @@ class _Bench:
         self.details: dict[str, str | float | int] = {}
         self.provenance: list[Provenance] = []
         self._pipeline, self._design, self._target = pipeline, design, target
+        self._units: dict[UnitName, UnitNetlist] = {}
         self._integer: IntegerModel | None = None
         self._programs: Programs | None = None
         self._mapped: MappedCore | None = None
@@ -204,16 +211,20 @@ class _Bench:
         """Every stage in turn; what one raises ends the measurement."""
         on_stage("accuracy")
         workload = self._pipeline._workload()
+        # The gate's, which were kept: the model is scored with what approximate units give.
+        self._units = units = self._pipeline.units(self._design)
         model = {
             "compression": self._design.compression.model_dump_json(),
             "exponential_entries": str(self._design.hardware.exponential_entries),
             "workload": str(sorted(workload.data_sha256.items())),
         }
+        model |= {
+            f"built_{name}": unit.behaviour.packed for name, unit in units.items() if unit.behaviour
+        }
         score = self._score(workload, model)
         on_stage("lowering")
         self._lower(workload, model)
         on_stage("elaboration")
-        units = self._pipeline.units(self._design)
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
         on_stage("synthesis")
@@ -251,7 +262,10 @@ class _Bench:
 
         if self._integer is None:
             self._integer = integer_model(
-                workload, self._design.compression, self._design.hardware.exponential_entries
+                workload,
+                self._design.compression,
+                self._design.hardware.exponential_entries,
+                built_of(self._units),
             )
         return self._integer
 
