@@ -4,7 +4,7 @@ Contracts are trusted and need numpy alone, so that judge and software read them
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -81,6 +81,11 @@ class UnitContract:
     approximation: Approximation | None = None
     """None where a result must be the reference's. Units that have one have a single output, whose
     value hangs on the inputs `latency` cycles ago and on nothing else."""
+
+    @property
+    def exact(self) -> "UnitContract":
+        """The contract without a tolerance: what the shipped unit is held to."""
+        return replace(self, approximation=None)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
