@@ -183,8 +183,8 @@ def print_head() -> None:
         "operands, without\nleakage. Cores are the default ones of 8 x 8, SRAM macros in their "
         "area; their energy is that of the first\nvalidation question of `tiny-vlm` at w8a8, "
         "measured as in [power.md](power.md), DRAM included, and the delay\nthat of the cycles on "
-        "the RTL at the fastest clock. Mapping answers small changes of a text with up to 5 % of\na "
-        "unit's area, and a draw of windows moves an energy by 1 %, so smaller gains say nothing. "
+        "the RTL at the fastest clock. Mapping answers small changes of a text with up to 5 % "
+        "of\na unit's area, and a draw of windows moves an energy by 1 %, so smaller gains say nothing. "
         "What is not exact\ncosts likelihood, which a run measures."
     )
 
