@@ -99,7 +99,7 @@ def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
 
 def verilog_lines(top: str, cost: "ForeignCost") -> Iterator[Text]:
     """What a Verilog file costs, with units."""
-    about = f"{top}: {cost.recipe} recipe, {cost.library}, typical corner, before layout"
+    about = f"{top}: {cost.recipe} recipe, {cost.library}, {cost.corner} corner, before layout"
     yield Text(about, style="bold")
     for name, field in type(cost).model_fields.items():
         value = getattr(cost, name)
