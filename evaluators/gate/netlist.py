@@ -6,6 +6,7 @@ and not more of all this than a unit can need.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class _Kind(NamedTuple):
 _UNARY = _Kind({"A": "A_WIDTH", "Y": "Y_WIDTH"}, ("A_SIGNED",))
 _BINARY = _Kind({"A": "A_WIDTH", "B": "B_WIDTH", "Y": "Y_WIDTH"}, ("A_SIGNED", "B_SIGNED"))
 _SHIFTS = ("$shl", "$shr", "$sshr", "$shift")
-_PRODUCTS = ("$mul", "$divfloor", "$modfloor")
+_DIVISIONS = ("$divfloor", "$modfloor")
+_PRODUCTS = ("$mul", *_DIVISIONS)
 
 KINDS: dict[str, _Kind] = {
     **dict.fromkeys(
@@ -87,6 +89,7 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
             _check_cells(module, modules)
             _check_clock(module)
             _check_drivers(module, modules)
+            _check_divisions(module)
             _check_initial_values(module)
         _check_size(modules)
     except NetlistError as error:
@@ -153,6 +156,10 @@ def _check_builtin(cell: Cell, kind: _Kind) -> None:
             raise _error(cell, f"pin {pin} of a cell {cell.kind} has not the width of {width} bits")
     if any(cell.parameters[flag] > 1 for flag in kind.flags):
         raise _error(cell, f"a flag of a cell {cell.kind} is neither 0 nor 1")
+    for pin in ("A", "B"):
+        # The simulator gives it the value 0, the synthesiser any.
+        if cell.parameters.get(f"{pin}_SIGNED") and not cell.pins[f"\\{pin}"]:
+            raise _error(cell, f"pin {pin} of a cell {cell.kind} is signed and has no bit")
     if cell.kind in _SHIFTS and cell.parameters["B_WIDTH"] > SHIFT_LIMIT_BITS:
         raise _error(cell, f"a shift by {cell.parameters['B_WIDTH']} bits of amount")
 
@@ -218,6 +225,47 @@ def _check_drivers(module: Module, modules: dict[str, Module]) -> None:
     for name, wire in module.wires.items():
         if driven[name] != (1 << wire.width) - 1:
             raise NetlistError(f"wire {name} of {module.name} has bits that nothing drives")
+
+
+def _check_divisions(module: Module) -> None:
+    """What a division by 0 gives goes nowhere but into the mux with which Amaranth drops it.
+
+    By 0 a simulator has another result than the gates, and a synthesiser takes what it likes.
+    """
+    cells = module.cells.values()
+    divisors = {c.pins["\\Y"]: c.pins["\\B"] for c in cells if c.kind in _DIVISIONS}
+    if not divisors:
+        return
+    nonzero = {c.pins["\\Y"]: c.pins["\\A"] for c in cells if c.kind == "$reduce_bool"}
+    drops = [
+        cell.pins["\\B"]
+        for cell in cells
+        if cell.kind == "$mux"
+        and cell.pins["\\B"] in divisors
+        and nonzero.get(cell.pins["\\S"]) == divisors[cell.pins["\\B"]]
+    ]
+    uses = Counter(bits.wire for signal in _read_signals(module) for bits in signal)
+    for cell in cells:
+        if cell.kind in _DIVISIONS:
+            result = cell.pins["\\Y"]
+            # One wire, whole, that a single mux reads.
+            if drops.count(result) != 1 or len(result) != 1 or uses[result[0].wire] != 1:
+                raise _error(cell, f"what a cell {cell.kind} gives for a divisor of 0 is not dropped")
+
+
+def _read_signals(module: Module) -> Iterator[Signal]:
+    """All that is read, and the ports, which are read from outside."""
+    for cell in module.cells.values():
+        for pin, signal in cell.pins.items():
+            if not cell.kind.startswith("$") or pin not in _OUTPUTS:
+                yield signal
+    for _, right, _ in _assignments(module):
+        yield right
+    for process in module.processes.values():
+        yield from process.switches
+    for name, wire in module.wires.items():
+        if wire.way:
+            yield (Bits(name, 0, wire.width),)
 
 
 def _check_initial_values(module: Module) -> None:
