@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.loops import check_loops
-from evaluators.gate.netlist import check_netlist, with_other_start_values
+from evaluators.gate.netlist import check_netlist, without_start_values
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
 from evaluators.gate.vectors import first_mismatch
@@ -109,7 +109,7 @@ def _judged(
     text = elaborate_alone(edit.unit, edit.source, config, _layers(edit.source, vetted))
     check_netlist(edit.unit, config, text)
     check_loops(edit.unit, text)
-    simulated = with_other_start_values(text)
+    simulated = without_start_values(text)
 
     def mismatch_at(latency: int) -> str:
         return first_mismatch(contract, simulated, latency, cache_dir)

@@ -1,5 +1,6 @@
 """A unit's netlist against its contract: simulates the vectors and finds the first difference."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,14 +9,19 @@ import numpy.typing as npt
 
 from evaluators.gate import sandbox
 from evaluators.gate.self_test import sandbox_missing
+from evaluators.gate.stimuli import Stimulus
+from evaluators.gate.stimuli import stimuli as unit_stimuli
 from evaluators.silicon import verilator
 from hwlib.contracts.contract import Trace, UnitContract
 
 DEADLINE_S = 60.0
 """Wall-clock limit of one simulation of all vectors; it takes some hundredths of a second."""
 
-SEEDS = (11, 12)
-"""Seeds of the random vectors; each sequence begins with a reset, the second in mid-stream."""
+ANY_START = ("--x-initial", "unique", "--x-assign", "unique")
+"""Verilator's words for: what has no initial value begins with any."""
+
+_RESET, _POWER = 1, 2
+"""Bits of the first column that the simulator reads."""
 
 
 def first_mismatch(
@@ -23,7 +29,7 @@ def first_mismatch(
     rtlil_text: str,
     latency: int,
     cache_dir: Path,
-    stimuli: Sequence[Trace] | None = None,
+    stimuli: Sequence[Stimulus] | None = None,
 ) -> str:
     """Simulates a netlist and compares it with the integer reference of its contract.
 
@@ -32,8 +38,9 @@ def first_mismatch(
         rtlil_text: The netlist; its top module has the unit's name.
         latency: The latency that the unit is held to, in cycles.
         cache_dir: Where built simulators are kept: one netlist is built once, whatever `latency`.
-        stimuli: What is driven; one cycle of reset comes before each. None for the contract's own
-            vectors of each of `SEEDS`.
+        stimuli: What is driven; one cycle of reset comes before each, and before every other one
+            the flip-flops lose what they hold: those without initial value begin with any. None
+            for `evaluators.gate.stimuli`, with a seed that is the netlist's digest.
 
     Returns:
         The first difference in words, or an empty string where there is none.
@@ -42,11 +49,14 @@ def first_mismatch(
         verilator.ToolMissing: There is no compiler or no Verilator.
         verilator.ToolFailed: A tool refused the netlist.
     """
-    library = verilator.build(rtlil_text, contract.unit, _driver(contract), cache_dir)
+    library = verilator.build(
+        rtlil_text, contract.unit, _driver(contract), cache_dir, more_flags=ANY_START
+    )
     if stimuli is None:
-        stimuli = [contract.stimulus(latency, seed) for seed in SEEDS]
+        digest = hashlib.sha256(rtlil_text.encode()).hexdigest()
+        stimuli = unit_stimuli(contract, latency, int(digest, 16))
     outputs = _simulate(contract, library, stimuli)
-    for stimulus, output in zip(stimuli, outputs, strict=True):
+    for (stimulus, where), output in zip(stimuli, outputs, strict=True):
         expected = contract.expected(stimulus, latency)
         for port in contract.outputs:
             wrong = expected.checked[port.name] & (expected.values[port.name] != output[port.name])
@@ -55,23 +65,24 @@ def first_mismatch(
                 driven = ", ".join(f"{p.name}={stimulus[p.name][t]}" for p in contract.inputs)
                 return (
                     f"{port.name} is {output[port.name][t]}, not {expected.values[port.name][t]}, "
-                    f"in cycle {t} ({driven})"
+                    f"in cycle {t}{where} ({driven})"
                 )
     return ""
 
 
-def _simulate(contract: UnitContract, library: Path, stimuli: Sequence[Trace]) -> list[Trace]:
-    """Outputs of the netlist, one trace a stimulus, with one cycle of reset before each."""
+def _simulate(contract: UnitContract, library: Path, stimuli: Sequence[Stimulus]) -> list[Trace]:
+    """Outputs of the netlist, one trace a stimulus; `first_mismatch` says what is before each."""
     blocks = []
-    for stimulus in stimuli:
+    for at, (stimulus, _) in enumerate(stimuli):
         block = np.stack([stimulus[port.name] for port in contract.inputs], axis=1)
+        begin = _RESET if at % 2 else _RESET | _POWER
         # The reset comes with operands at the ports, as it would in mid-stream.
-        blocks += [np.insert(block[-1:], 0, 1, axis=1), np.insert(block, 0, 0, axis=1)]
+        blocks += [np.insert(block[-1:], 0, begin, axis=1), np.insert(block, 0, 0, axis=1)]
     inputs = np.ascontiguousarray(np.concatenate(blocks), dtype=np.int64)
     raw = _run(library, inputs, len(contract.outputs))
     traces: list[Trace] = []
     at = 0
-    for stimulus in stimuli:
+    for stimulus, _ in stimuli:
         cycles = len(stimulus[contract.inputs[0].name])
         span = raw[at + 1 : at + 1 + cycles]
         traces.append(
@@ -113,30 +124,35 @@ def _driver(contract: UnitContract) -> str:
     """C++ that puts one row of inputs on the ports each cycle and reads the outputs."""
     width = {port.name: (1 << port.width) - 1 for port in contract.ports}
     drive = "\n        ".join(
-        f"dut.{port.name} = in[t * {len(contract.inputs) + 1} + {i}] & {width[port.name]:#x}ull;"
+        f"dut->{port.name} = in[t * {len(contract.inputs) + 1} + {i}] & {width[port.name]:#x}ull;"
         for i, port in enumerate(contract.inputs, start=1)
     )
     read = "\n        ".join(
-        f"out[t * {len(contract.outputs)} + {i}] = dut.{port.name};"
+        f"out[t * {len(contract.outputs)} + {i}] = dut->{port.name};"
         for i, port in enumerate(contract.outputs)
     )
     return f"""#include <cstdint>
+#include <memory>
 #include "Vdut.h"
 #include "verilated.h"
 extern "C" __attribute__((visibility("default")))
 void dovetail_unit(const int64_t* in, int64_t* out, uint64_t cycles) {{
     VerilatedContext context;
     context.threads(1);
-    Vdut dut{{&context}};
+    context.randReset(2);
+    context.randSeed(1);
+    std::unique_ptr<Vdut> dut;
     for (uint64_t t = 0; t < cycles; t++) {{
-        dut.rst = in[t * {len(contract.inputs) + 1}] & 1;
+        int64_t begin = in[t * {len(contract.inputs) + 1}];
+        if (begin & {_POWER}) dut = std::make_unique<Vdut>(&context);
+        dut->rst = begin & {_RESET};
         {drive}
-        dut.clk = 0;
-        dut.eval();
+        dut->clk = 0;
+        dut->eval();
         {read}
-        dut.clk = 1;
-        dut.eval();
+        dut->clk = 1;
+        dut->eval();
     }}
-    dut.final();
+    dut->final();
 }}
 """

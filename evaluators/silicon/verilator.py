@@ -87,7 +87,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = False) -> Path:
+def build(
+    rtlil: str,
+    top: str,
+    driver: str,
+    cache_dir: Path,
+    watched: bool = False,
+    more_flags: tuple[str, ...] = (),
+) -> Path:
     """Builds `driver` and the netlist into one shared library, or finds it in the cache.
 
     The key is the content: netlist, driver, flags and tool versions. The library is built beside
@@ -100,6 +107,7 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = Fa
         driver: C++ source that includes `Vdut.h` and exports the entry points.
         cache_dir: Where libraries are kept; made when missing.
         watched: Whether the driver can find every port and register of every module by name.
+        more_flags: For Verilator, after those of every build.
 
     Returns:
         Path of the shared library.
@@ -108,17 +116,19 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = Fa
         ToolMissing: There is no compiler or no Verilator.
         ToolFailed: A tool refused the netlist or took longer than `BUILD_DEADLINE_S`.
     """
+    flags = (*_VERILATOR_FLAGS, *more_flags)
     key = _digest(
         rtlil,
         top,
         driver,
         *_PASSES,
-        *_VERILATOR_FLAGS,
+        *flags,
         *_GXX_FLAGS,
         repr(sorted(versions())),
         _configuration(rtlil, watched),
     )
-    return _made(cache_dir, key, ".so", partial(_build, rtlil, top, driver, watched, cache_dir))
+    make = partial(_build, rtlil, top, driver, flags, watched, cache_dir)
+    return _made(cache_dir, key, ".so", make)
 
 
 def _made(cache_dir: Path, key: str, suffix: str, make: Callable[[Path], Path]) -> Path:
@@ -150,7 +160,15 @@ def _content_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _build(rtlil: str, top: str, driver: str, watched: bool, cache_dir: Path, work: Path) -> Path:
+def _build(
+    rtlil: str,
+    top: str,
+    driver: str,
+    flags: tuple[str, ...],
+    watched: bool,
+    cache_dir: Path,
+    work: Path,
+) -> Path:
     """Yosys writes Verilog, Verilator C++, and the compiler the library."""
     runtime = _runtime(cache_dir)
     (work / "dut.il").write_text(rtlil, encoding="utf-8")
@@ -166,7 +184,7 @@ def _build(rtlil: str, top: str, driver: str, watched: bool, cache_dir: Path, wo
     )  # fmt: skip
     _run(
         "verilator",
-        [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
+        [str(_verilator_root() / "bin" / "verilator_bin"), *flags,
          "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
         work,
     )  # fmt: skip
