@@ -17,9 +17,6 @@ from hwlib.contracts.contract import Trace, UnitContract
 DEADLINE_S = 60.0
 """Wall-clock limit of one simulation of all vectors; it takes some hundredths of a second."""
 
-ANY_START = ("--x-initial", "unique", "--x-assign", "unique")
-"""Verilator's words for: what has no initial value begins with any."""
-
 _RESET, _POWER = 1, 2
 """Bits of the first column that the simulator reads."""
 
@@ -49,13 +46,28 @@ def first_mismatch(
         verilator.ToolMissing: There is no compiler or no Verilator.
         verilator.ToolFailed: A tool refused the netlist.
     """
-    library = verilator.build(
-        rtlil_text, contract.unit, _driver(contract), cache_dir, more_flags=ANY_START
-    )
+    library = simulator(contract, rtlil_text, cache_dir)
     if stimuli is None:
         digest = hashlib.sha256(rtlil_text.encode()).hexdigest()
         stimuli = unit_stimuli(contract, latency, int(digest, 16))
-    outputs = _simulate(contract, library, stimuli)
+    outputs = simulate(contract, library, stimuli)
+    return first_difference(contract, latency, stimuli, outputs)
+
+
+def first_difference(
+    contract: UnitContract,
+    latency: int,
+    stimuli: Sequence[Stimulus],
+    outputs: Sequence[Trace],
+) -> str:
+    """What `first_mismatch` says of outputs that a unit gave.
+
+    Args:
+        contract: What the unit must do.
+        latency: The latency that the unit is held to, in cycles.
+        stimuli: What was driven.
+        outputs: What each of them gave.
+    """
     for (stimulus, where), output in zip(stimuli, outputs, strict=True):
         expected = contract.expected(stimulus, latency)
         for port in contract.outputs:
@@ -70,14 +82,31 @@ def first_mismatch(
     return ""
 
 
-def _simulate(contract: UnitContract, library: Path, stimuli: Sequence[Stimulus]) -> list[Trace]:
-    """Outputs of the netlist, one trace a stimulus; `first_mismatch` says what is before each."""
+def simulator(contract: UnitContract, rtlil_text: str, cache_dir: Path) -> Path:
+    """The library that simulates a netlist, built or found.
+
+    Raises:
+        verilator.ToolMissing: There is no compiler or no Verilator.
+        verilator.ToolFailed: A tool refused the netlist.
+    """
+    driver = _driver(contract)
+    return verilator.build(rtlil_text, contract.unit, driver, cache_dir, any_start=True)
+
+
+def simulate(contract: UnitContract, library: Path, stimuli: Sequence[Stimulus]) -> list[Trace]:
+    """Outputs of the netlist, one trace a stimulus; `first_mismatch` says what is before each.
+
+    Raises:
+        verilator.ToolFailed: The simulator came to no end.
+    """
+    rng = np.random.default_rng(0)
+    highest = [1 << port.width for port in contract.inputs]
     blocks = []
     for at, (stimulus, _) in enumerate(stimuli):
         block = np.stack([stimulus[port.name] for port in contract.inputs], axis=1)
-        begin = _RESET if at % 2 else _RESET | _POWER
-        # The reset comes with operands at the ports, as it would in mid-stream.
-        blocks += [np.insert(block[-1:], 0, begin, axis=1), np.insert(block, 0, 0, axis=1)]
+        # The reset comes with anything at the ports.
+        begin = [_RESET if at % 2 else _RESET | _POWER, *rng.integers(0, highest)]
+        blocks += [[begin], np.insert(block, 0, 0, axis=1)]
     inputs = np.ascontiguousarray(np.concatenate(blocks), dtype=np.int64)
     raw = _run(library, inputs, len(contract.outputs))
     traces: list[Trace] = []
@@ -140,11 +169,14 @@ void dovetail_unit(const int64_t* in, int64_t* out, uint64_t cycles) {{
     VerilatedContext context;
     context.threads(1);
     context.randReset(2);
-    context.randSeed(1);
+    int powered = 0;
     std::unique_ptr<Vdut> dut;
     for (uint64_t t = 0; t < cycles; t++) {{
         int64_t begin = in[t * {len(contract.inputs) + 1}];
-        if (begin & {_POWER}) dut = std::make_unique<Vdut>(&context);
+        if (begin & {_POWER}) {{
+            context.randSeed(++powered);
+            dut = std::make_unique<Vdut>(&context);
+        }}
         dut->rst = begin & {_RESET};
         {drive}
         dut->clk = 0;

@@ -46,6 +46,10 @@ _VERILATOR_FLAGS = (
     "-Wno-fatal", "-Wno-lint", "-Wno-style", "-fno-dfg", "--output-split", "20000",
 )  # fmt: skip
 
+_ANY_START = ("--x-initial", "unique", "--x-assign", "unique")
+_OF_KNOWN_STARTS = ("opt_dff",)
+"""Passes for which a register without initial value may hold what suits them."""
+
 _GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 
 _UNITS = ("mac", "composable_mac", "rescaler", "activation")
@@ -93,7 +97,7 @@ def build(
     driver: str,
     cache_dir: Path,
     watched: bool = False,
-    more_flags: tuple[str, ...] = (),
+    any_start: bool = False,
 ) -> Path:
     """Builds `driver` and the netlist into one shared library, or finds it in the cache.
 
@@ -107,7 +111,8 @@ def build(
         driver: C++ source that includes `Vdut.h` and exports the entry points.
         cache_dir: Where libraries are kept; made when missing.
         watched: Whether the driver can find every port and register of every module by name.
-        more_flags: For Verilator, after those of every build.
+        any_start: Whether registers without initial value begin as `VerilatedContext::randReset`
+            says; else with what makes the fastest model.
 
     Returns:
         Path of the shared library.
@@ -116,18 +121,19 @@ def build(
         ToolMissing: There is no compiler or no Verilator.
         ToolFailed: A tool refused the netlist or took longer than `BUILD_DEADLINE_S`.
     """
-    flags = (*_VERILATOR_FLAGS, *more_flags)
+    passes = tuple(each for each in _PASSES if not (any_start and each in _OF_KNOWN_STARTS))
+    flags = (*_VERILATOR_FLAGS, *(_ANY_START if any_start else ()))
     key = _digest(
         rtlil,
         top,
         driver,
-        *_PASSES,
+        *passes,
         *flags,
         *_GXX_FLAGS,
         repr(sorted(versions())),
         _configuration(rtlil, watched),
     )
-    make = partial(_build, rtlil, top, driver, flags, watched, cache_dir)
+    make = partial(_build, rtlil, top, driver, passes, flags, watched, cache_dir)
     return _made(cache_dir, key, ".so", make)
 
 
@@ -164,6 +170,7 @@ def _build(
     rtlil: str,
     top: str,
     driver: str,
+    passes: tuple[str, ...],
     flags: tuple[str, ...],
     watched: bool,
     cache_dir: Path,
@@ -179,7 +186,7 @@ def _build(
     _run(
         "yosys",
         [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
-         f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
+         f"hierarchy -check -top {top}", *passes, "write_verilog -noattr dut.v"],
         work,
     )  # fmt: skip
     _run(

@@ -1,0 +1,88 @@
+"""Judges many edits of one unit at once: one netlist, one build, one simulation for all."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from evaluators.gate.loops import check_loops
+from evaluators.gate.netlist import check_netlist, without_start_values
+from evaluators.gate.stimuli import stimuli
+from evaluators.gate.vectors import first_difference, simulate, simulator
+from hwlib.config import CoreConfig
+from hwlib.contracts.contract import Port, UnitContract
+from hwlib.contracts.table import contract_of
+from hwlib.edit import UnitName
+from hwlib.unit_source import source_to_rtlil
+from tests.cheats.cheats import SIMULATED, Cheat
+
+TWIN = ", twin"
+
+DRAWN_SEED = 2024
+"""In the place of the netlist's digest, as one simulation serves many netlists."""
+
+
+def netlist(cheat: Cheat, source: str) -> str:
+    """The text of an edit, held to the laws of netlists.
+
+    Raises:
+        ValueError: The gate refuses it.
+    """
+    text = source_to_rtlil(cheat.unit, source, cheat.config)
+    check_netlist(cheat.unit, cheat.config, text)
+    return text
+
+
+@cache
+def mismatches(unit: UnitName, config: CoreConfig, cache_dir: Path) -> dict[str, str]:
+    """What the simulation says of each of `SIMULATED` of a unit, by name; empty where it is right.
+
+    The twin of a cheat stands under its name with `TWIN`.
+    """
+    cheats = {
+        name: cheat
+        for name, cheat in SIMULATED.items()
+        if (cheat.unit, cheat.config) == (unit, config)
+    }
+    (latency,) = {cheat.latency for cheat in cheats.values()}
+    texts = {}
+    for name, cheat in cheats.items():
+        texts |= {name: netlist(cheat, cheat.source), name + TWIN: netlist(cheat, cheat.twin)}
+    contract = contract_of(unit, config)
+    among, text = _beside(contract, list(texts.values()))
+    check_loops(unit, text)
+    driven = stimuli(contract, latency, DRAWN_SEED)
+    outputs = simulate(among, simulator(among, without_start_values(text), cache_dir), driven)
+    (port,) = contract.outputs
+    found = {}
+    for at, name in enumerate(texts):
+        own = [{port.name: output[f"{port.name}_{at}"]} for output in outputs]
+        found[name] = first_difference(contract, latency, driven, own)
+    return found
+
+
+def _beside(contract: UnitContract, texts: list[str]) -> tuple[UnitContract, str]:
+    """Units of one module each, which get the same inputs, each with an output of its own."""
+    unit = contract.unit
+    (port,) = contract.outputs
+    outputs = [
+        Port(f"{port.name}_{at}", "output", port.width, port.signed) for at in range(len(texts))
+    ]
+    inputs = [*((each.name, each.width) for each in contract.inputs), ("clk", 1), ("rst", 1)]
+    ways = [("input", *each) for each in inputs] + [("output", o.name, o.width) for o in outputs]
+    lines = [f"module \\{unit}"]
+    lines += [
+        f"  wire width {width} {way} {i}  \\{name}" for i, (way, name, width) in enumerate(ways)
+    ]
+    for at, output in enumerate(outputs):
+        lines += [
+            f"  cell \\{unit}_{at} \\unit_{at}",
+            *(f"    connect \\{name} \\{name}" for name, _ in inputs),
+            f"    connect \\{port.name} \\{output.name}",
+            "  end",
+        ]
+    renamed = [
+        text.replace(f"module \\{unit}\n", f"module \\{unit}_{at}\n")
+        for at, text in enumerate(texts)
+    ]
+    together = replace(contract, ports=(*contract.inputs, *outputs))
+    return together, "\n".join([*lines, "end", *renamed])
