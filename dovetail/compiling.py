@@ -28,6 +28,7 @@ from evaluators.silicon import verilator
 from evaluators.silicon.simulation import CoreRun, Dram, SimulationError, simulate_core
 from evaluators.silicon.verilog import verilog
 from evaluators.silicon.yosys import YosysError
+from hwlib.behaviour import built_of
 from hwlib.commands import COMMAND_BITS, encode_program, queue_of
 from hwlib.edit import UnitName
 from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
@@ -135,8 +136,9 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
     if index >= len(questions):
         raise BadInput(f"there is no question {index}; there are 0 to {len(questions) - 1}")
     try:
-        model = integer_model(workload, design.compression, design.hardware.exponential_entries)
         units = pipeline.units(design)
+        entries = design.hardware.exponential_entries
+        model = integer_model(workload, design.compression, entries, built_of(units))
     except ValueError as error:
         raise BadInput(f"the design: {error}") from None
     question = questions.take([index])

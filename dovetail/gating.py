@@ -2,18 +2,14 @@
 
 from typing import get_args
 
-from dovetail.errors import BadInput, EvaluatorBroken
+from dovetail.errors import BadInput
 from evaluators.design import DesignPoint
 from evaluators.pipeline import Pipeline
-from evaluators.silicon.assembly import AssemblyError
-from evaluators.silicon.cost import UnitCost, unit_cost
-from evaluators.silicon.sta import TimingError
-from evaluators.silicon.synthesis import SynthesisError
+from evaluators.silicon.unit_cost import UnitCost
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
-from hwlib.unit_source import shipped_source, source_to_rtlil
 
 SOURCE_LIMIT_BYTES = 65_536
 """Longest source, as `RtlEdit` has it."""
@@ -68,7 +64,6 @@ def report(
 
     Raises:
         BadInput: The core has no such unit, or the edit is none.
-        EvaluatorBroken: It passes, but cannot be mapped.
     """
     try:
         low, high = contract_of(unit, config).latency_bounds
@@ -78,24 +73,18 @@ def report(
             design = DesignPoint(hardware=config, edits=(edit,))
             (verdict,) = pipeline.gate(design)
             if verdict.accepted:
-                netlist = pipeline.units(design)[unit].rtlil
-                return _costed(unit, claimed, verdict.reason, netlist, config, pipeline)
+                netlist = pipeline.units(design)[unit]
+                cost, shipped = pipeline.unit_costs(edit, config, netlist)
+                return GateReport(
+                    unit=unit,
+                    accepted=True,
+                    reason=verdict.reason,
+                    latency=claimed,
+                    cost=cost,
+                    shipped=shipped,
+                )
             if not found.reason:
                 found = GateReport(unit=unit, accepted=False, reason=verdict.reason)
     except ValueError as error:
         raise BadInput(f"the edit: {error}") from None
     return found
-
-
-def _costed(
-    unit: UnitName, latency: int, reason: str, netlist: str, config: CoreConfig, pipeline: Pipeline
-) -> GateReport:
-    store = pipeline.cache_dir / "silicon"
-    try:
-        cost = unit_cost(netlist, unit, store)
-        shipped = unit_cost(source_to_rtlil(unit, shipped_source(unit), config), unit, store)
-    except (SynthesisError, AssemblyError, TimingError) as error:
-        raise EvaluatorBroken(f"the edit passes the gate but cannot be mapped: {error}") from None
-    return GateReport(
-        unit=unit, accepted=True, reason=reason, latency=latency, cost=cost, shipped=shipped
-    )

@@ -95,6 +95,9 @@ class Settings(Frozen):
     test: TestSettings = TestSettings()
     """Which design sees the test images."""
 
+    cleared: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    """SHA-256 of RTL sources that the gate would set aside as too good to be true."""
+
     base: DesignPoint = DesignPoint()
     """Where the search starts; where it differs from the baseline it is measured second."""
 

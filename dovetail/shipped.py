@@ -51,7 +51,7 @@ class Shipped:
         except (CheckpointError, FileNotFoundError, ValueError) as error:
             raise Missing(str(error)) from None
         return Bench(
-            evaluator=pipeline(data_dir),
+            evaluator=pipeline(data_dir, frozenset(settings.cleared)),
             data=workload.describe(),
             data_sha256=workload.data_sha256,
             layers=workload.layers,
@@ -66,8 +66,11 @@ class Shipped:
             BadInput: the design breaks a law of the model, or there is no such question.
         """
         from dovetail import compiling
+        from evaluators import cache
 
-        return compiling.case_of(design, question, pipeline(data_dir))
+        # The floor keeps figures off a front; whoever writes a design down has chosen it.
+        cleared = frozenset(cache.sha256(edit.source) for edit in design.edits)
+        return compiling.case_of(design, question, pipeline(data_dir, cleared))
 
     def proposer(
         self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall
@@ -132,14 +135,14 @@ class Shipped:
         return ChatServer(about, key_from_environment())
 
 
-def pipeline(data_dir: Path | None = None) -> "Pipeline":
-    """The shipped evaluator on the images in a folder."""
+def pipeline(data_dir: Path | None = None, cleared: frozenset[str] = frozenset()) -> "Pipeline":
+    """The shipped evaluator on the images in a folder, with the RTL sources that were cleared."""
     from agents.rewrites import shipped_library
     from evaluators import cache
     from evaluators.pipeline import Pipeline
 
     vetted = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
-    return Pipeline(data_dir=data_dir, vetted=vetted)
+    return Pipeline(data_dir=data_dir, vetted=vetted, cleared=cleared)
 
 
 def _agents(

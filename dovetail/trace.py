@@ -108,11 +108,12 @@ def gate_lines(report: "GateReport") -> Iterator[Text]:
     yield Text(f"    {one_line(report.reason, 600)}")
     if report.cost is None or report.shipped is None:
         return
-    for name in ("area_um2", "worst_path_s"):
+    for name in type(report.cost).model_fields:
         new, old = getattr(report.cost, name), getattr(report.shipped, name)
         change = f"{new / old - 1:+.1%} against the shipped {metric(name, old)}"
         yield Text(f"    {name:13} {metric(name, new):10} {change}")
-    yield Text("    the unit alone, typical corner, before layout")
+    about = "the unit alone, typical corner, before layout; energy of a cycle of random operands"
+    yield Text(f"    {about}")
 
 
 def as_json(run: Run, step: int | None) -> Any:

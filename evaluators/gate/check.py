@@ -8,14 +8,17 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.loops import check_loops
 from evaluators.gate.netlist import check_netlist, without_start_values
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
-from evaluators.gate.vectors import first_mismatch
+from evaluators.gate.vectors import built_behaviour, first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
+from hwlib.behaviour import Behaviour
 from hwlib.config import CoreConfig
 from hwlib.contracts.contract import UnitContract
 from hwlib.contracts.table import contract_of
@@ -44,7 +47,7 @@ def judge(edit: RtlEdit, config: CoreConfig, vetted: frozenset[str], cache_dir: 
     The source is elaborated alone in the sandbox, its text validated, its ports held to the
     contract, and the netlist simulated against the integer reference on corners and random vectors,
     with a reset in mid-stream. Its latency is the smallest whose reference it equals, and must be
-    the one claimed.
+    the one claimed. A unit that its contract lets be off comes with a table of what it gives.
 
     Args:
         edit: The edit.
@@ -59,16 +62,34 @@ def judge(edit: RtlEdit, config: CoreConfig, vetted: frozenset[str], cache_dir: 
     try:
         contract = contract_of(edit.unit, config)
         netlist = _judged(edit, contract, config, vetted, cache_dir)
+        agreement = "equal to the reference"
+        if contract.approximation:
+            netlist, agreement = _tabulated(contract, netlist, cache_dir)
     except (ElaborationError, ValueError, verilator.ToolFailed) as error:
         return Judgement(unit=edit.unit, accepted=False, reason=str(error))
     return Judgement(
         unit=edit.unit,
         accepted=True,
         reason=(
-            f"equal to the reference on all vectors, latency {edit.latency} as claimed"
-            f"{_parameters(contract)}"
+            f"{agreement} on all vectors, latency {edit.latency} as claimed{_parameters(contract)}"
         ),
         netlist=netlist,
+    )
+
+
+def _tabulated(
+    contract: UnitContract, netlist: UnitNetlist, cache_dir: Path
+) -> tuple[UnitNetlist, str]:
+    """The netlist with what it gives beside the reference, and how near that is in words."""
+    simulated = without_start_values(netlist.rtlil)
+    given, wanted = built_behaviour(contract, simulated, netlist.latency, cache_dir)
+    off = abs(given - wanted)
+    if not off.any():
+        return netlist, "equal to the reference"
+    return (
+        netlist.model_copy(update={"behaviour": Behaviour.of(given)}),
+        f"off the reference by up to {off.max()} for {np.count_nonzero(off):,} of {len(off):,} "
+        "inputs, which the model is scored with; otherwise equal to it",
     )
 
 

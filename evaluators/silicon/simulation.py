@@ -287,14 +287,20 @@ def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
 
 
 def _standing(run: _Run, commands: Sequence[AnyCommand]) -> str:
-    """The first command of each queue that is not complete."""
-    heads = []
+    """The commands under way, whose waits were complete; behind them the heads that wait."""
+    under_way: list[str] = []
+    waiting: list[str] = []
     for at, queue in enumerate(QUEUES):
         mine = [index for index, command in enumerate(commands) if queue_of(command) == queue]
         if run.done[at] < len(mine):
             index = mine[run.done[at]]
-            heads.append(f"command {index} ({commands[index].kind})")
-    return ", ".join(heads)
+            waits = commands[index].waits
+            begun = index < run.issued and all(
+                run.done[other] >= (getattr(waits, name) or 0) for other, name in enumerate(QUEUES)
+            )
+            (under_way if begun else waiting).append(f"command {index} ({commands[index].kind})")
+    behind = f"; {', '.join(waiting)} had not begun" if waiting else ""
+    return f"{', '.join(under_way) or 'no command under way'}{behind}"
 
 
 @cache

@@ -4,7 +4,7 @@ Contracts are trusted and need numpy alone, so that judge and software read them
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,6 +36,23 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """How far a unit that computes a function of its inputs may be from its reference.
+
+    The model is scored with what such a unit gives, so this bounds what is tried, not what is good.
+    """
+
+    tolerance: int
+    """Largest distance of a result from the reference's, in steps of the output."""
+
+    rows: int
+    """Rows of a table of all results."""
+
+    row: Callable[[Trace], npt.NDArray[np.int64]]
+    """Row that the inputs of each cycle stand for, int64 [cycles]."""
+
+
+@dataclass(frozen=True)
 class UnitContract:
     """Everything the core relies on in one unit."""
 
@@ -60,6 +77,15 @@ class UnitContract:
 
     class_arguments: tuple[int, ...] = ()
     """What the class is constructed with: the parameters that this contract stands for."""
+
+    approximation: Approximation | None = None
+    """None where a result must be the reference's. Units that have one have a single output, whose
+    value hangs on the inputs `latency` cycles ago and on nothing else."""
+
+    @property
+    def exact(self) -> "UnitContract":
+        """The contract without a tolerance: what the shipped unit is held to."""
+        return replace(self, approximation=None)
 
     @property
     def inputs(self) -> tuple[Port, ...]:

@@ -58,6 +58,13 @@ def units_of(config: CoreConfig) -> tuple[UnitName, ...]:
     return tuple(unit for unit in _CONTRACTS if unit != config.absent_element)
 
 
+def shipped_latency(unit: UnitName, config: CoreConfig) -> int:
+    """Cycles of the shipped unit of a core."""
+    if unit in ("mac", "composable_mac"):
+        return config.mac_stages
+    return CORE_UNITS.get(unit, CORE_UNITS[f"exponential_{EXPONENTIAL_ENTRIES[0]}"]).latency
+
+
 def contract_of(unit: UnitName, config: CoreConfig) -> UnitContract:
     """The contract of a core's unit, with the parameters that the core's knobs give it.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwlib.behaviour import EXACT, Built
 from hwlib.commands import (
     QUEUES,
     Activate,
@@ -39,7 +40,10 @@ Wide = npt.NDArray[np.int64]
 
 
 def execute(
-    commands: Sequence[AnyCommand], dram: npt.NDArray[np.uint8], config: CoreConfig
+    commands: Sequence[AnyCommand],
+    dram: npt.NDArray[np.uint8],
+    config: CoreConfig,
+    built: Built = EXACT,
 ) -> npt.NDArray[np.uint8]:
     """Runs a program from reset, in program order.
 
@@ -47,6 +51,7 @@ def execute(
         commands: The program.
         dram: The DRAM image before it, uint8 `[bytes]`; it is not changed.
         config: The core.
+        built: What units give that do not give what `hwlib.reference` does.
 
     Returns:
         The DRAM image after it.
@@ -55,7 +60,7 @@ def execute(
         ValueError: A command breaks a law of the core, reaches beyond the DRAM image, or uses a
             channel entry whose shift is not 1..47; the message names the command's index.
     """
-    core = Core(dram, config)
+    core = Core(dram, config, built)
     issued = dict.fromkeys(QUEUES, 0)
     for index, command in enumerate(commands):
         check(index, command, issued, config)
@@ -79,8 +84,10 @@ class Core:
         best, best_index: The greatest value that argmax has seen and its index, `[rows]`.
     """
 
-    def __init__(self, dram: npt.NDArray[np.uint8], config: CoreConfig) -> None:
-        self.config = config
+    def __init__(
+        self, dram: npt.NDArray[np.uint8], config: CoreConfig, built: Built = EXACT
+    ) -> None:
+        self.config, self.built = config, built
         self.dram = np.array(dram, np.uint8)
         self.activations = np.zeros((config.activation_words, config.rows), np.int16)
         self.weights = np.zeros((config.weight_words, config.columns, 2), np.int8)
@@ -107,10 +114,11 @@ class Core:
                 self._norm(command)
             case Activate():
                 x = self._words(command.source, command.count)
-                self._scaled(command, vector.activate(x, command.function))
+                self._scaled(command, vector.activate(x, command.function, self.built))
             case Gate():
                 g, up = (self._words(at, command.count) for at in (command.source, command.second))
-                self._scaled(command, vector.gate(g, up, command.gate_shift))
+                product = vector.gate(g, up, command.gate_shift, self.built)
+                self._scaled(command, product)
             case Rotate():
                 self._rotate(command)
             case Add():
@@ -121,7 +129,7 @@ class Core:
             case Divide():
                 weighted = self._wide_words(command.source, command.count)
                 total = self._wide_words(command.state + 1, 1)[0] & 0xFFFFFFFF
-                self._scaled(command, softmax.divide(weighted, total))
+                self._scaled(command, softmax.divide(weighted, total, self.built))
 
     def sums(self, command: Matmul) -> Wide:
         """The first half of a matmul: what the array has summed before it is drained.
@@ -209,6 +217,7 @@ class Core:
             command.epsilon,
             command.base,
             command.centred,
+            self.built,
         )
         y = vector.affine(
             vector.normalize(x, mean, r, shift),
@@ -238,7 +247,8 @@ class Core:
             total = self._wide_words(command.state + 1, 1)[0] & 0xFFFFFFFF
             state = softmax.State(maximum, total, np.zeros_like(total))
         seen: npt.NDArray[np.bool_] = np.less_equal(key - row, command.offset)
-        values, state = softmax.block(scores, seen, state, self.config.exponential_entries)
+        entries = self.config.exponential_entries
+        values, state = softmax.block(scores, seen, state, entries, self.built)
         self._write_pairs(command.out, np.pad(values, ((0, command.count % 2), (0, 0))))
         self._write_words(command.state, state.maximum[None])
         self._write_wide_words(command.state + 1, state.total[None])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hwlib.behaviour import EXACT, Built
 from hwlib.reference import tables
 from hwlib.reference.vector import Integers, Wide, bit_length, reciprocal, round_shift, saturate
 
@@ -46,7 +47,11 @@ def empty(shape: tuple[int, ...]) -> State:
 
 
 def block(
-    scores: Integers, seen: npt.NDArray[np.bool_], state: State, entries: int
+    scores: Integers,
+    seen: npt.NDArray[np.bool_],
+    state: State,
+    entries: int,
+    built: Built = EXACT,
 ) -> tuple[Wide, State]:
     """One block of keys.
 
@@ -55,6 +60,7 @@ def block(
         seen: Whether a row may look at a key, `[keys, ...]`; a row that sees none keeps its state.
         state: Of the rows, `[...]`.
         entries: Of the exponential's table: 4, 8, 16 or 32.
+        built: Of the core's units.
 
     Returns:
         Unnormalised probabilities 0..127 `[keys, ...]`, and the new state.
@@ -66,12 +72,20 @@ def block(
     maximum = np.where(seen.any(0), np.maximum(octaves, state.maximum), state.maximum)
     alpha = np.where(before_empty, 0, np.minimum(ALPHA_MAX, maximum - state.maximum))
     distance = np.where(seen, (maximum << 5) - wide, 0)
-    octave, fraction = distance >> 5, distance & (tables.OCTAVE - 1)
-    entry = tables.exponential(entries)[fraction * entries // tables.OCTAVE]
-    octave = np.minimum(octave, 15)
-    values = np.where(seen, (entry + ((np.int64(1) << octave) >> 1)) >> octave, 0)
+    values = np.where(seen, exponential(distance, entries, built), 0)
     total = (state.total >> alpha) + values.sum(0)
     return values, State(maximum, total, alpha)
+
+
+def exponential(distance: Integers, entries: int, built: Built = EXACT) -> Wide:
+    """127 * 2^(-distance / 32), rounded, by a table of `entries` over one octave."""
+    wide = distance.astype(np.int64)
+    octave, fraction = np.minimum(wide >> 5, 15), wide & (tables.OCTAVE - 1)
+    if "exponential" in built:
+        return np.asarray(built["exponential"][octave * tables.OCTAVE + fraction], np.int64)
+    entry = tables.exponential(entries)[fraction * entries // tables.OCTAVE]
+    value: Wide = (entry + ((np.int64(1) << octave) >> 1)) >> octave
+    return value
 
 
 def accumulate(weighted: Integers, partial: Integers, alpha: Integers) -> Wide:
@@ -81,17 +95,18 @@ def accumulate(weighted: Integers, partial: Integers, alpha: Integers) -> Wide:
     return wrapped
 
 
-def divide(weighted: Integers, total: Integers) -> Wide:
+def divide(weighted: Integers, total: Integers, built: Built = EXACT) -> Wide:
     """Weighted sums over their totals, int32 -> int16 in 1/256; a total of 0 gives 0.
 
     Args:
         weighted: int32 `[channels, ...]`; at most 127 times its total, or the quotient saturates.
         total: Under 2^32, `[...]`.
+        built: Of the core's units.
     """
     wide = np.asarray(total, np.int64)
     excess = bit_length(wide) - 16
     mantissa = np.where(excess >= 0, wide >> np.maximum(excess, 0), wide << np.maximum(-excess, 0))
-    r = reciprocal(np.where(wide == 0, 1 << 15, mantissa))
+    r = reciprocal(np.where(wide == 0, 1 << 15, mantissa), built)
     down = excess + 3
     w = weighted.astype(np.int64)
     aligned = np.where(down >= 0, w >> np.maximum(down, 0), w << np.maximum(-down, 0))

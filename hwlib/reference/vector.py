@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwlib.behaviour import EXACT, Built
 from hwlib.reference import tables
 
 Integers = npt.NDArray[np.integer[Any]]
@@ -70,8 +71,11 @@ def add(a: Integers, b: Integers) -> Wide:
     return saturate(a.astype(np.int64) + b, 16)
 
 
-def activate(x: Integers, name: tables.Activation) -> Wide:
+def activate(x: Integers, name: tables.Activation, built: Built = EXACT) -> Wide:
     """GELU or SiLU: int16 in 1/64 -> int16 in 1/256."""
+    if "activation" in built:
+        rows = (x.astype(np.int64) & 0xFFFF) + (name == "silu") * (1 << 16)
+        return np.asarray(built["activation"][rows], np.int64)
     table = tables.activation(name)
     magnitude = np.abs(x.astype(np.int64))
     inside = magnitude < len(table)
@@ -79,9 +83,9 @@ def activate(x: Integers, name: tables.Activation) -> Wide:
     return saturate((np.maximum(x.astype(np.int64), 0) << 2) - curve, 16)
 
 
-def gate(g: Integers, up: Integers, shift: int) -> Wide:
+def gate(g: Integers, up: Integers, shift: int, built: Built = EXACT) -> Wide:
     """silu(g) * up: int16 in 1/64 and int16 -> int16, round(silu(g) * up >> shift)."""
-    return saturate(round_shift(activate(g, "silu") * up.astype(np.int64), shift), 16)
+    return saturate(round_shift(activate(g, "silu", built) * up.astype(np.int64), shift), 16)
 
 
 def rotate(x1: Integers, x2: Integers, cosine: Integers, sine: Integers) -> tuple[Wide, Wide]:
@@ -104,8 +108,10 @@ def rotate(x1: Integers, x2: Integers, cosine: Integers, sine: Integers) -> tupl
     )
 
 
-def inverse_sqrt(v: Integers) -> Wide:
+def inverse_sqrt(v: Integers, built: Built = EXACT) -> Wide:
     """About 2^23 / sqrt(v): v 2^14..2^16-1 -> 2^15..2^16-1, by chords of a table."""
+    if "inverse_sqrt" in built:
+        return np.asarray(built["inverse_sqrt"][v], np.int64)
     starts, falls = tables.inverse_sqrt()
     wide = v.astype(np.int64)
     segment = wide // tables.RSQRT_SEGMENT - (1 << 14) // tables.RSQRT_SEGMENT
@@ -113,8 +119,10 @@ def inverse_sqrt(v: Integers) -> Wide:
     return result
 
 
-def reciprocal(v: Integers) -> Wide:
+def reciprocal(v: Integers, built: Built = EXACT) -> Wide:
     """About 2^31 / v: v 2^15..2^16-1 -> 2^15..2^16-1, by chords of a table."""
+    if "reciprocal" in built:
+        return np.asarray(built["reciprocal"][v], np.int64)
     starts, falls = tables.reciprocal()
     wide = v.astype(np.int64)
     segment = wide // tables.RECIPROCAL_SEGMENT - (1 << 15) // tables.RECIPROCAL_SEGMENT
@@ -123,7 +131,13 @@ def reciprocal(v: Integers) -> Wide:
 
 
 def norm_statistics(
-    x: Integers, inverse_count: int, mean_shift: int, epsilon: int, base: int, centred: bool
+    x: Integers,
+    inverse_count: int,
+    mean_shift: int,
+    epsilon: int,
+    base: int,
+    centred: bool,
+    built: Built = EXACT,
 ) -> tuple[Wide, Wide, Wide]:
     """First pass of a norm: mean, inverse deviation and shift of each lane.
 
@@ -134,6 +148,7 @@ def norm_statistics(
         epsilon: 1..2^32-1, added to channels^2 times the variance.
         base: Shift of the second pass for a deviation of one bit; may be negative.
         centred: LayerNorm; else RMSNorm, whose mean is 0.
+        built: Of the core's units.
 
     Returns:
         mean in 1/16 (22 bits), r (16 bits, 2^15 times a number in 1..2), shift (1..63), `[...]`.
@@ -149,7 +164,7 @@ def norm_statistics(
         half_bits > 8, variance >> np.maximum(2 * half_bits - 16, 0),
         variance << np.maximum(16 - 2 * half_bits, 0),
     )  # fmt: skip
-    return mean, inverse_sqrt(mantissa), np.maximum(1, base + half_bits)
+    return mean, inverse_sqrt(mantissa, built), np.maximum(1, base + half_bits)
 
 
 def normalize(x: Integers, mean: Integers, r: Integers, shift: Integers) -> Wide:

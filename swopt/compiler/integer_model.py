@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from hwlib.behaviour import EXACT, Built
 from hwlib.config import CoreConfig
 from swopt import plan as plans
 from swopt.compiler import twin
@@ -60,6 +61,7 @@ def integer_model(
     workload: Workload,
     plan: CompressionPlan,
     exponential_entries: int = CoreConfig().exponential_entries,
+    built: Built = EXACT,
 ) -> IntegerModel:
     """Applies `plan` to a copy of the workload's model and writes what is left in integers.
 
@@ -69,6 +71,7 @@ def integer_model(
         workload: The model and its questions.
         plan: What is done to it.
         exponential_entries: Entries of the core's table of the exponential: 4, 8, 16 or 32.
+        built: What the core's units give that do not give what the reference does.
 
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
@@ -84,7 +87,7 @@ def integer_model(
         exponential_entries,
         plan.quantization.activation_bits,
     )
-    return IntegerModel(workload, network, host)
+    return IntegerModel(workload, replace(network, built=built), host)
 
 
 def weight_only_model(workload: Workload, plan: CompressionPlan) -> torch.nn.Module:

@@ -11,12 +11,14 @@ there).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hwlib.behaviour import Built
 
 Int8s = NDArray[np.int8]
 Int16s = NDArray[np.int16]
@@ -274,6 +276,8 @@ class Network:
         operators: All of them; each reads tensors that earlier ones made.
         attention_block: Keys of one block of the online softmax: part of the numbers.
         exponential_entries: Entries of the exponential's table: part of the numbers.
+        built: Results of units that are not the reference's (`hwlib.behaviour`): part of the
+            numbers.
         logits: Name of the int32 tensor that the last operator makes, for the last token alone;
             None where the operators end without a head.
         logit_scale: What one step of it is worth, in nats.
@@ -284,6 +288,7 @@ class Network:
     exponential_entries: int
     logits: str | None = None
     logit_scale: float = 1.0
+    built: Built = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError where the softmax has no keys in a block, or no such table."""

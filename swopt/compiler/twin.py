@@ -1,9 +1,9 @@
 """The integer model in torch, many questions at once: what every accuracy is measured with.
 
 An implementation of its own of the arithmetic in `hwlib.reference`, tested equal to the bit; only
-the constant tables are shared. Tensors are `[..., tokens, channels]`. Products are taken in floats
-only where every partial sum is an integer that the float type holds exactly, so no rounding mode
-and no order of summation is in play.
+the constant tables are shared, and those of units that an edit built otherwise. Tensors are
+`[..., tokens, channels]`. Products are taken in floats only where every partial sum is an integer
+that the float type holds exactly, so no rounding mode and no order of summation is in play.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hwlib.behaviour import EXACT, Built
 from hwlib.reference import tables
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import (
@@ -116,17 +117,18 @@ def _result(
         case Concatenate():
             return torch.cat((made[operator.first], made[operator.second]), -2)
         case Norm():
-            return norm(made[operator.x], operator)
+            return norm(made[operator.x], operator, network.built)
         case Linear():
             x = made[operator.x]
             if operator.output == "logits":
                 x = x[torch.arange(len(x)), x.shape[1] - 1 - padding][:, None]
             return linear(x, operator, made.get(operator.y))
         case Activate():
-            y = activate(made[operator.x], operator.function)
+            y = activate(made[operator.x], operator.function, network.built)
             return scale(y, operator.scale, operator.bits)
         case Gate():
-            product = gate(made[operator.x], made[operator.up], operator.gate_shift)
+            up = made[operator.up]
+            product = gate(made[operator.x], up, operator.gate_shift, network.built)
             return scale(product, operator.scale, operator.bits)
         case Rotate():
             return rotate(made[operator.x], operator)
@@ -201,7 +203,7 @@ def _shift_by(value: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     return (value >> down.clamp(min=0)) << -down.clamp(max=0)
 
 
-def norm(x: torch.Tensor, op: Norm) -> torch.Tensor:
+def norm(x: torch.Tensor, op: Norm, built: Built = EXACT) -> torch.Tensor:
     """LayerNorm or RMSNorm: int16 `[..., channels]` -> int8 or 4 bits."""
     wide = x.long()
     squares = (wide * wide).sum(-1, keepdim=True)
@@ -209,37 +211,44 @@ def norm(x: torch.Tensor, op: Norm) -> torch.Tensor:
     mean = round_shift(total * op.multiplier, op.mean_shift)
     variance = x.shape[-1] * squares - total * total + op.epsilon
     half = (bit_length(variance) + 1) >> 1
-    r = inverse_sqrt(_shift_by(variance, 2 * half - 16))
+    r = inverse_sqrt(_shift_by(variance, 2 * half - 16), built)
     z = _to_int16(round_shift((16 * wide - mean) * r, (op.base + half).clamp(min=1)))
     product = z.long() * torch.from_numpy(op.gamma) + torch.from_numpy(op.beta)
     return _to_int8(round_shift(product, torch.from_numpy(op.shift)) + op.zero, op.bits)
 
 
-def inverse_sqrt(v: torch.Tensor) -> torch.Tensor:
+def inverse_sqrt(v: torch.Tensor, built: Built = EXACT) -> torch.Tensor:
     """About 2^23 / sqrt(v) for v in 2^14..2^16-1."""
+    if "inverse_sqrt" in built:
+        return torch.from_numpy(built["inverse_sqrt"])[v]
     starts, falls = (torch.from_numpy(table) for table in tables.inverse_sqrt())
     segment = (v >> 10) - 16
     return starts[segment] - ((falls[segment] * (v & 1023)) >> 10)
 
 
-def reciprocal(v: torch.Tensor) -> torch.Tensor:
+def reciprocal(v: torch.Tensor, built: Built = EXACT) -> torch.Tensor:
     """About 2^31 / v for v in 2^15..2^16-1."""
+    if "reciprocal" in built:
+        return torch.from_numpy(built["reciprocal"])[v]
     starts, falls = (torch.from_numpy(table) for table in tables.reciprocal())
     segment = (v >> 9) - 64
     return starts[segment] - ((falls[segment] * (v & 511)) >> 9)
 
 
-def activate(x: torch.Tensor, name: tables.Activation) -> torch.Tensor:
+def activate(x: torch.Tensor, name: tables.Activation, built: Built = EXACT) -> torch.Tensor:
     """GELU or SiLU: int16 in 1/64 -> int16 in 1/256."""
+    if "activation" in built:
+        rows = (x.long() & 0xFFFF) + (name == "silu") * (1 << 16)
+        return torch.from_numpy(built["activation"])[rows].to(torch.int16)
     # Beyond the table the function is relu: one entry of 0 stands for all of it.
     table = torch.from_numpy(np.append(tables.activation(name), 0)).int()
     wide = x.int()
     return _to_int16(4 * wide.clamp(min=0) - table[wide.abs().clamp(max=len(table) - 1)])
 
 
-def gate(x: torch.Tensor, up: torch.Tensor, shift: int) -> torch.Tensor:
+def gate(x: torch.Tensor, up: torch.Tensor, shift: int, built: Built = EXACT) -> torch.Tensor:
     """silu(x) * up: int16 in 1/64 and int16 -> int16."""
-    return _to_int16(round_shift(activate(x, "silu").long() * up, shift))
+    return _to_int16(round_shift(activate(x, "silu", built).long() * up, shift))
 
 
 def rotate(x: torch.Tensor, op: Rotate) -> torch.Tensor:
@@ -279,12 +288,12 @@ def attention(
         scores = _to_int16(round_shift(sums * op.score.multiplier, op.score.shift))
         seen = (block <= at[:, None]) | (not op.causal)
         probabilities, maximum, total, alpha = softmax_block(
-            scores, seen, maximum, total, network.exponential_entries
+            scores, seen, maximum, total, network.exponential_entries, network.built
         )
         largest = 128 * tables.PROBABILITY_MAX * len(block)
         partial = _product(probabilities, values[..., block, :], largest).long()
         weighted = _wrap((weighted >> alpha[..., None]) + partial)
-    heads = scale(divide(weighted, total[..., None]), op.scale, op.bits)
+    heads = scale(divide(weighted, total[..., None], network.built), op.scale, op.bits)
     return heads.transpose(-3, -2).flatten(-2)
 
 
@@ -294,6 +303,7 @@ def softmax_block(
     maximum: torch.Tensor,
     total: torch.Tensor,
     entries: int,
+    built: Built = EXACT,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """One block of keys of the online softmax.
 
@@ -303,6 +313,7 @@ def softmax_block(
         maximum: Running maximum in octaves or `EMPTY`, int64 `[..., rows]`.
         total: Running sum, int64 `[..., rows]`.
         entries: Of the exponential's table.
+        built: Of the core's units.
 
     Returns:
         Unnormalised probabilities `[..., rows, keys]`, the new maximum and total, and by how many
@@ -313,16 +324,22 @@ def softmax_block(
     alpha = (best - maximum).clamp(max=31).masked_fill(maximum == EMPTY, 0)
     # An unseen key may lie above the maximum; its probability is taken away below.
     distance = ((best[..., None] << 5) - scores).clamp(min=0)
-    table = torch.from_numpy(tables.exponential(entries))
-    entry = table[(distance & (tables.OCTAVE - 1)) // (tables.OCTAVE // entries)]
-    octave = (distance >> 5).clamp(max=15)
-    values = ((entry + ((torch.as_tensor(1) << octave) >> 1)) >> octave).masked_fill(~seen, 0)
+    values = exponential(distance, entries, built).masked_fill(~seen, 0)
     return values, best, (total >> alpha) + values.sum(-1), alpha
 
 
-def divide(weighted: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+def exponential(distance: torch.Tensor, entries: int, built: Built = EXACT) -> torch.Tensor:
+    """127 * 2^(-distance / 32), rounded, by a table of `entries` over one octave."""
+    fraction, octave = distance & (tables.OCTAVE - 1), (distance >> 5).clamp(max=15)
+    if "exponential" in built:
+        return torch.from_numpy(built["exponential"])[octave * tables.OCTAVE + fraction]
+    entry = torch.from_numpy(tables.exponential(entries))[fraction // (tables.OCTAVE // entries)]
+    return (entry + ((torch.as_tensor(1) << octave) >> 1)) >> octave
+
+
+def divide(weighted: torch.Tensor, total: torch.Tensor, built: Built = EXACT) -> torch.Tensor:
     """Weighted sums over totals: int32 values -> int16 in 1/256; a total of 0 gives 0."""
     excess = bit_length(total) - 16
-    r = reciprocal(_shift_by(total, excess).clamp(min=1 << 15))
+    r = reciprocal(_shift_by(total, excess).clamp(min=1 << 15), built)
     aligned = _shift_by(weighted, excess + 3).clamp(-(1 << 22), (1 << 22) - 1)
     return _to_int16(round_shift(aligned * r, 20)).masked_fill(total == 0, 0)

