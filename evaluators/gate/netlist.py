@@ -81,6 +81,16 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
     Raises:
         ValueError: Something does not belong; the message names the line where there is one.
     """
+    check_laws(unit, text)
+    check_interface(unit, config, text)
+
+
+def check_laws(unit: str, text: str) -> None:
+    """Holds the text to Amaranth's grammar and to the laws of this file, whatever its ports.
+
+    Raises:
+        ValueError: Something does not belong; the message names the line where there is one.
+    """
     try:
         modules = read(text, KINDS)
         _check_hierarchy(modules, f"\\{unit}")
@@ -93,7 +103,6 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
         _check_size(modules)
     except NetlistError as error:
         raise ValueError(f"netlist of {unit}, {error}") from None
-    check_interface(unit, config, text)
 
 
 def without_start_values(text: str) -> str:
@@ -155,12 +164,28 @@ def _check_builtin(cell: Cell, kind: _Kind) -> None:
             raise _error(cell, f"pin {pin} of a cell {cell.kind} has not the width of {width} bits")
     if any(cell.parameters[flag] > 1 for flag in kind.flags):
         raise _error(cell, f"a flag of a cell {cell.kind} is neither 0 nor 1")
-    for pin in ("A", "B"):
-        # The simulator gives it the value 0, the synthesiser any.
-        if cell.parameters.get(f"{pin}_SIGNED") and not cell.pins[f"\\{pin}"]:
-            raise _error(cell, f"pin {pin} of a cell {cell.kind} is signed and has no bit")
+    _check_signs(cell)
     if cell.kind in _SHIFTS and cell.parameters["B_WIDTH"] > SHIFT_LIMIT_BITS:
         raise _error(cell, f"a shift by {cell.parameters['B_WIDTH']} bits of amount")
+
+
+def _check_signs(cell: Cell) -> None:
+    """Operands have one sign, amounts of shifts none: the tools that read it allow no other.
+
+    A signed operand has a bit: of none a simulator makes 0, and a synthesiser anything.
+    """
+    signs = {
+        pin: bool(cell.parameters[f"{pin}_SIGNED"])
+        for pin in ("A", "B")
+        if f"{pin}_SIGNED" in cell.parameters
+    }
+    if cell.kind in _SHIFTS and signs.pop("B"):
+        raise _error(cell, f"the amount of a cell {cell.kind} is signed")
+    if len(set(signs.values())) > 1:
+        raise _error(cell, f"one operand of a cell {cell.kind} is signed and one is not")
+    for pin, signed in signs.items():
+        if signed and not cell.parameters[f"{pin}_WIDTH"]:
+            raise _error(cell, f"operand {pin} of a cell {cell.kind} is signed and has no bit")
 
 
 def _check_instance(cell: Cell, child: Module) -> None:
@@ -247,6 +272,8 @@ def _check_divisions(module: Module) -> None:
     for cell in cells:
         if cell.kind in _DIVISIONS:
             result = cell.pins["\\Y"]
+            if not cell.parameters["A_WIDTH"]:
+                raise _error(cell, f"a cell {cell.kind} divides nothing, which cannot be mapped")
             # One wire, whole, that a single mux reads.
             if drops.count(result) != 1 or len(result) != 1 or uses[result[0].wire] != 1:
                 raise _error(

@@ -434,28 +434,13 @@ def _operand_cheats() -> dict[str, Cheat]:
             " of the vectors drawn for this netlist ",
             truth=((VALUE, EVERY_OUTCOME),),
         ),
-        "a coarse table that is said to be exact": Cheat(
-            "exponential",
-            (
-                ("Latency 1, one value a cycle.", "Exact. Latency 1, one value a cycle."),
-                (
-                    "enumerate(tables.exponential(self.entries))",
-                    "enumerate(tables.exponential(8)[at // 2] for at in range(16))",
-                ),
-            ),
-            r"value is \d+, not \d+, in cycle \d+ \(",
-            truth=(
-                (
-                    "enumerate(tables.exponential(self.entries))",
-                    "enumerate(tables.exponential(16)[at] for at in range(16))",
-                ),
-            ),
-        ),
         "one wrong answer at the last int16": Cheat(
             "activation",
-            ((ACTIVATED, ACTIVATED.replace("value))", "value) + (self.x == -32768))")),),
-            r"y is -?\d+, not -?\d+, in cycle \d+ \(",
-            truth=((ACTIVATED, ACTIVATED.replace("value))", "value) + (self.x == 32768))")),),
+            ((ACTIVATED, ACTIVATED.replace("value))", "value) + Mux(self.x == -32768, 999, 0))")),),
+            r"y is 999, not 0 within 64, in cycle \d+ \(",
+            truth=(
+                (ACTIVATED, ACTIVATED.replace("value))", "value) + Mux(self.x == 32768, 999, 0))")),
+            ),
         ),
     }
 
@@ -486,7 +471,7 @@ SEQUENCES = {
                 "(cycle > 1100))",
             ),
         ),
-        STAYING,
+        r"it gives \d+ and \d+ for equal inputs",
         truth=((VALUE, COUNTED.format(bits=11) + VALUE),),
     ),
     "the last answer for the same number": Cheat(
@@ -498,7 +483,7 @@ SEQUENCES = {
                 f"        with m.If(self.x != last):\n            {ACTIVATED}",
             ),
         ),
-        STAYING,
+        f"{STAYING}|for equal inputs",
         truth=(
             (
                 ACTIVATED,
@@ -656,18 +641,18 @@ PARAMETERS = {
         (
             (
                 "tables.exponential(self.entries)",
-                "tables.exponential(16)[:: 16 // self.entries]",
+                "tables.exponential(16)[: self.entries]",
             ),
         ),
-        r"value is \d+, not \d+, in cycle \d+ \(",
+        r"value is \d+, not \d+ within 8, in cycle \d+ \(",
         truth=(("tables.exponential(self.entries)", "list(tables.exponential(self.entries))"),),
         config=CoreConfig(exponential_entries=8),
     ),
     "three stages that nobody tried": Cheat(
         "mac",
-        ((PRODUCT, "product.eq(a * w + (self.bits == 20 and w == -1))"),),
+        ((PRODUCT, "product.eq(a * w + (w == -1) if self.bits == 20 else a * w)"),),
         IN_PUBLIC,
-        truth=((PRODUCT, "product.eq(a * w + (self.bits == 33 and w == -1))"),),
+        truth=((PRODUCT, "product.eq(a * w + (w == -1) if self.bits == 33 else a * w)"),),
         config=CoreConfig(accumulator_bits=20, mac_stages=3),
         later=1,
     ),
@@ -775,5 +760,5 @@ def _rare_triggers() -> dict[str, Cheat]:
 RARE = _rare_triggers()
 """Units with one wrong state among so many that no vectors find it."""
 
-SIMULATED = {**OPERANDS, **SEQUENCES, **PARAMETERS, **RARE}
-"""Those that only a simulation finds, if any."""
+SIMULATED = {**OPERANDS, **SEQUENCES, **PARAMETERS}
+"""Those that only a simulation finds."""

@@ -1,0 +1,45 @@
+"""A unit that is right for many operands, for a while, or for one core alone is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evaluators.silicon import verilator
+from hwlib.unit_source import shipped_source, source_to_rtlil
+from tests.cheats.bench import TWIN, mismatches
+from tests.cheats.cheats import CORE, OPERANDS, PARAMETERS, SEQUENCES, Cheat
+
+needs_tools = pytest.mark.skipif(
+    bool(verilator.available()), reason=verilator.available() or "Verilator is here"
+)
+
+
+def refused_and_twin_not(name: str, cheat: Cheat, cache_dir: Path) -> None:
+    found = mismatches(cheat.unit, cheat.config, cache_dir)
+    assert re.search(cheat.words, found[name]), found[name]
+    assert not found[name + TWIN]
+
+
+@needs_tools
+@pytest.mark.eda
+@pytest.mark.parametrize("name", OPERANDS)
+def test_a_unit_that_is_right_for_many_operands_is_refused(name: str, cache_dir: Path) -> None:
+    refused_and_twin_not(name, OPERANDS[name], cache_dir)
+
+
+@needs_tools
+@pytest.mark.eda
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_unit_that_is_right_for_a_while_is_refused(name: str, cache_dir: Path) -> None:
+    refused_and_twin_not(name, SEQUENCES[name], cache_dir)
+
+
+@needs_tools
+@pytest.mark.eda
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_unit_that_is_right_for_the_default_core_is_refused(name: str, cache_dir: Path) -> None:
+    cheat = PARAMETERS[name]
+    shipped = source_to_rtlil(cheat.unit, shipped_source(cheat.unit), CORE)
+    assert source_to_rtlil(cheat.unit, cheat.source, CORE) == shipped
+    refused_and_twin_not(name, cheat, cache_dir)
