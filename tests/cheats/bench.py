@@ -13,7 +13,7 @@ from hwlib.contracts.contract import Port, UnitContract
 from hwlib.contracts.table import contract_of
 from hwlib.edit import UnitName
 from hwlib.unit_source import source_to_rtlil
-from tests.cheats.cheats import SIMULATED, Cheat
+from tests.cheats.cheats import SIMULATED
 
 TWIN = ", twin"
 
@@ -21,14 +21,15 @@ DRAWN_SEED = 2024
 """In the place of the netlist's digest, as one simulation serves many netlists."""
 
 
-def netlist(cheat: Cheat, source: str) -> str:
+@cache
+def netlist(unit: UnitName, config: CoreConfig, source: str) -> str:
     """The text of an edit, held to the laws of netlists.
 
     Raises:
         ValueError: The gate refuses it.
     """
-    text = source_to_rtlil(cheat.unit, source, cheat.config)
-    check_netlist(cheat.unit, cheat.config, text)
+    text = source_to_rtlil(unit, source, config)
+    check_netlist(unit, config, text)
     return text
 
 
@@ -46,7 +47,8 @@ def mismatches(unit: UnitName, config: CoreConfig, cache_dir: Path) -> dict[str,
     (latency,) = {cheat.latency for cheat in cheats.values()}
     texts = {}
     for name, cheat in cheats.items():
-        texts |= {name: netlist(cheat, cheat.source), name + TWIN: netlist(cheat, cheat.twin)}
+        texts[name] = netlist(unit, config, cheat.source)
+        texts[name + TWIN] = netlist(unit, config, cheat.twin)
     contract = contract_of(unit, config)
     among, text = _beside(contract, list(texts.values()))
     check_loops(unit, text)

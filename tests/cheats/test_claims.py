@@ -1,37 +1,21 @@
 """What an edit claims of itself counts for nothing: latency, exactness, numbers that are none."""
 
 import math
-import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from agents.rewrites import read_playbook
-from evaluators.gate.check import Judgement, judge
+from evaluators.gate.check import judge
 from evaluators.silicon import verilator
 from hwlib.edit import RtlEdit
-from tests.cheats.cheats import CORE, LATENCIES, VALUE, Cheat, edited, shipped_latency
+from hwlib.unit_source import shipped_source
+from tests.cheats.cheats import CORE, VALUE, edited
 
 needs_tools = pytest.mark.skipif(
     bool(verilator.available()), reason=verilator.available() or "Verilator is here"
 )
-
-
-def verdict(cheat: Cheat, source: str, latency: int, cache_dir: Path) -> Judgement:
-    edit = RtlEdit(unit=cheat.unit, source=source, latency=latency)
-    return judge(edit, cheat.config, frozenset(), cache_dir)
-
-
-@needs_tools
-@pytest.mark.eda
-@pytest.mark.parametrize("name", LATENCIES)
-def test_a_latency_that_a_unit_has_not_is_refused(name: str, cache_dir: Path) -> None:
-    cheat = LATENCIES[name]
-    refused = verdict(cheat, cheat.source, cheat.latency, cache_dir)
-    assert not refused.accepted and re.search(cheat.words, refused.reason), refused.reason
-    twin = verdict(cheat, cheat.twin, shipped_latency(cheat.unit), cache_dir)
-    assert twin.accepted, twin.reason
 
 
 COARSE = (
@@ -54,10 +38,19 @@ def test_a_unit_that_says_it_is_exact_is_taken_for_what_it_gives(cache_dir: Path
     assert "which the model is scored with" in found.reason
 
 
+@needs_tools
+@pytest.mark.eda
+def test_a_unit_of_two_cycles_does_not_pass_for_one_of_one(cache_dir: Path) -> None:
+    edit = RtlEdit(unit="reciprocal", source=shipped_source("reciprocal"), latency=1)
+    refused = judge(edit, CORE, frozenset(), cache_dir)
+    assert "has a latency of 2, not the claimed 1; claim 2" in refused.reason
+    assert judge(edit.model_copy(update={"latency": 2}), CORE, frozenset(), cache_dir).accepted
+
+
 HEADER = '"""Faster.\n\nunit: exponential\nlatency: {latency}\nhelps: cycles\n"""\n'
 
 
-@pytest.mark.parametrize("latency", ["nan", "inf", "-1", "1e0", "0", "1.0", "9"])
+@pytest.mark.parametrize("latency", ["nan", "inf", "-1", "1e0", "0", "9"])
 def test_a_latency_in_a_docstring_is_a_whole_number_of_cycles(latency: str, tmp_path: Path) -> None:
     entry = tmp_path / "exponential_faster.py"
     entry.write_text(HEADER.format(latency=latency), "ascii")
