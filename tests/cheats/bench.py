@@ -6,11 +6,11 @@ from pathlib import Path
 
 from evaluators.gate.loops import check_loops
 from evaluators.gate.netlist import check_netlist, without_start_values
-from evaluators.gate.stimuli import stimuli
+from evaluators.gate.stimuli import Stimulus, stimuli
 from evaluators.gate.vectors import first_difference, simulate, simulator
 from hwlib.config import CoreConfig
-from hwlib.contracts.contract import Port, UnitContract
-from hwlib.contracts.table import contract_of
+from hwlib.contracts.contract import Port, Trace, UnitContract
+from hwlib.contracts.table import contract_of, shipped_latency
 from hwlib.edit import UnitName
 from hwlib.unit_source import source_to_rtlil
 from tests.cheats.cheats import SIMULATED
@@ -33,33 +33,47 @@ def netlist(unit: UnitName, config: CoreConfig, source: str) -> str:
     return text
 
 
-@cache
-def mismatches(unit: UnitName, config: CoreConfig, cache_dir: Path) -> dict[str, str]:
-    """What the simulation says of each of `SIMULATED` of a unit, by name; empty where it is right.
+def mismatch(name: str, cache_dir: Path, unseen: str | None = None) -> str:
+    """What the simulation says of one of `SIMULATED`, or of its twin: its name with `TWIN`.
 
-    The twin of a cheat stands under its name with `TWIN`.
+    Args:
+        name: Whose.
+        cache_dir: Where simulators are kept.
+        unseen: Sequences of which a reason says this are not looked at; None for all.
+
+    Returns:
+        The first difference in words; empty where there is none.
     """
-    cheats = {
-        name: cheat
-        for name, cheat in SIMULATED.items()
-        if (cheat.unit, cheat.config) == (unit, config)
-    }
-    (latency,) = {cheat.latency for cheat in cheats.values()}
+    cheat = SIMULATED[name.removesuffix(TWIN)]
+    driven, outputs = _outputs(cheat.unit, cheat.config, cache_dir)
+    looked_at = [
+        at for at, stimulus in enumerate(driven) if not (unseen and unseen in stimulus.where)
+    ]
+    contract = contract_of(cheat.unit, cheat.config)
+    own = [outputs[name][at] for at in looked_at]
+    return first_difference(contract, cheat.latency, [driven[at] for at in looked_at], own)
+
+
+@cache
+def _outputs(
+    unit: UnitName, config: CoreConfig, cache_dir: Path
+) -> tuple[list[Stimulus], dict[str, list[Trace]]]:
+    """What drives all of `SIMULATED` of a unit and their twins, and by name what each gives."""
     texts = {}
-    for name, cheat in cheats.items():
-        texts[name] = netlist(unit, config, cheat.source)
-        texts[name + TWIN] = netlist(unit, config, cheat.twin)
+    for name, cheat in SIMULATED.items():
+        if (cheat.unit, cheat.config) == (unit, config):
+            texts[name] = netlist(unit, config, cheat.source)
+            texts[name + TWIN] = netlist(unit, config, cheat.twin)
     contract = contract_of(unit, config)
     among, text = _beside(contract, list(texts.values()))
     check_loops(unit, text)
-    driven = stimuli(contract, latency, DRAWN_SEED)
-    outputs = simulate(among, simulator(among, without_start_values(text), cache_dir), driven)
+    driven = stimuli(contract, shipped_latency(unit, config), DRAWN_SEED)
+    given = simulate(among, simulator(among, without_start_values(text), cache_dir), driven)
     (port,) = contract.outputs
-    found = {}
-    for at, name in enumerate(texts):
-        own = [{port.name: output[f"{port.name}_{at}"]} for output in outputs]
-        found[name] = first_difference(contract, latency, driven, own)
-    return found
+    return driven, {
+        name: [{port.name: trace[f"{port.name}_{at}"]} for trace in given]
+        for at, name in enumerate(texts)
+    }
 
 
 def _beside(contract: UnitContract, texts: list[str]) -> tuple[UnitContract, str]:

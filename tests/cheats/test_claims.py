@@ -10,7 +10,6 @@ from agents.rewrites import read_playbook
 from evaluators.gate.check import judge
 from evaluators.silicon import verilator
 from hwlib.edit import RtlEdit
-from hwlib.unit_source import shipped_source
 from tests.cheats.cheats import CORE, VALUE, edited
 
 needs_tools = pytest.mark.skipif(
@@ -36,15 +35,6 @@ def test_a_unit_that_says_it_is_exact_is_taken_for_what_it_gives(cache_dir: Path
     assert found.netlist is not None and found.netlist.behaviour is not None
     assert found.reason.startswith("off the reference by up to 3 for ")
     assert "which the model is scored with" in found.reason
-
-
-@needs_tools
-@pytest.mark.eda
-def test_a_unit_of_two_cycles_does_not_pass_for_one_of_one(cache_dir: Path) -> None:
-    edit = RtlEdit(unit="reciprocal", source=shipped_source("reciprocal"), latency=1)
-    refused = judge(edit, CORE, frozenset(), cache_dir)
-    assert "has a latency of 2, not the claimed 1; claim 2" in refused.reason
-    assert judge(edit.model_copy(update={"latency": 2}), CORE, frozenset(), cache_dir).accepted
 
 
 HEADER = '"""Faster.\n\nunit: exponential\nlatency: {latency}\nhelps: cycles\n"""\n'
