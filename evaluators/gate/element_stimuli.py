@@ -44,9 +44,9 @@ def sweep_and_dwell(contract: UnitContract, latency: int, rng: np.random.Generat
     tiles = [tiles[at] for at in rng.permutation(len(tiles))]
     swept = _drained(contract, latency, tiles, len(tiles) + 1, rng)
 
-    dwelling = []
-    while sum(map(len, dwelling)) < DWELL_CYCLES:
-        tile = tiles[len(dwelling) % len(tiles)]
+    dwelling: list[_Wide] = []
+    while sum(len(tile) for tile in dwelling) < DWELL_CYCLES:
+        tile = tiles[len(dwelling)]
         cycles = int(rng.integers(*DWELLING_TILE_CYCLES))
         columns = [column[_places(len(tile), cycles, rng)] for column in tile.T]
         dwelling.append(np.stack(columns, axis=1))

@@ -166,8 +166,8 @@ def simulate(contract: UnitContract, library: Path, stimuli: Sequence[Stimulus])
     for at, (stimulus, _) in enumerate(stimuli):
         block = np.stack([stimulus[port.name] for port in contract.inputs], axis=1)
         # The reset comes with anything at the ports.
-        begin = [_RESET if at % 2 else _RESET | _POWER, *rng.integers(0, highest)]
-        blocks += [[begin], np.insert(block, 0, 0, axis=1)]
+        begin = np.array([[_RESET if at % 2 else _RESET | _POWER, *rng.integers(0, highest)]])
+        blocks += [begin, np.insert(block, 0, 0, axis=1)]
     inputs = np.ascontiguousarray(np.concatenate(blocks), dtype=np.int64)
     raw = _run(library, inputs, len(contract.outputs))
     traces: list[Trace] = []
