@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.loops import check_loops
-from evaluators.gate.netlist import check_netlist, with_other_start_values
+from evaluators.gate.netlist import check_netlist, without_start_values
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
 from evaluators.gate.vectors import built_behaviour, first_mismatch
@@ -81,7 +81,7 @@ def _tabulated(
     contract: UnitContract, netlist: UnitNetlist, cache_dir: Path
 ) -> tuple[UnitNetlist, str]:
     """The netlist with what it gives beside the reference, and how near that is in words."""
-    simulated = with_other_start_values(netlist.rtlil)
+    simulated = without_start_values(netlist.rtlil)
     given, wanted = built_behaviour(contract, simulated, netlist.latency, cache_dir)
     off = abs(given - wanted)
     if not off.any():
@@ -130,7 +130,7 @@ def _judged(
     text = elaborate_alone(edit.unit, edit.source, config, _layers(edit.source, vetted))
     check_netlist(edit.unit, config, text)
     check_loops(edit.unit, text)
-    simulated = with_other_start_values(text)
+    simulated = without_start_values(text)
 
     def mismatch_at(latency: int) -> str:
         return first_mismatch(contract, simulated, latency, cache_dir)

@@ -6,6 +6,7 @@ and not more of all this than a unit can need.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class _Kind(NamedTuple):
 _UNARY = _Kind({"A": "A_WIDTH", "Y": "Y_WIDTH"}, ("A_SIGNED",))
 _BINARY = _Kind({"A": "A_WIDTH", "B": "B_WIDTH", "Y": "Y_WIDTH"}, ("A_SIGNED", "B_SIGNED"))
 _SHIFTS = ("$shl", "$shr", "$sshr", "$shift")
-_PRODUCTS = ("$mul", "$divfloor", "$modfloor")
+_DIVISIONS = ("$divfloor", "$modfloor")
+_PRODUCTS = ("$mul", *_DIVISIONS)
 
 KINDS: dict[str, _Kind] = {
     **dict.fromkeys(
@@ -70,12 +72,21 @@ asynchronous reset, no formal, no printing."""
 _OUTPUTS = ("\\Y", "\\Q")
 _CLOCK = "\\clk"
 
-_START_VALUE = re.compile(r"^(  attribute \\init [0-9]+')([01]*)$", re.MULTILINE)
-_TURNED = str.maketrans("01", "10")
+_START_VALUE = re.compile(r"^  attribute \\init .*\n", re.MULTILINE)
 
 
 def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
     """Holds the text to Amaranth's grammar, to the laws of this file, and to the unit's ports.
+
+    Raises:
+        ValueError: Something does not belong; the message names the line where there is one.
+    """
+    check_laws(unit, text)
+    check_interface(unit, config, text)
+
+
+def check_laws(unit: str, text: str) -> None:
+    """Holds the text to Amaranth's grammar and to the laws of this file, whatever its ports.
 
     Raises:
         ValueError: Something does not belong; the message names the line where there is one.
@@ -87,20 +98,20 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
             _check_cells(module, modules)
             _check_clock(module)
             _check_drivers(module, modules)
+            _check_divisions(module)
             _check_initial_values(module)
         _check_size(modules)
     except NetlistError as error:
         raise ValueError(f"netlist of {unit}, {error}") from None
-    check_interface(unit, config, text)
 
 
-def with_other_start_values(text: str) -> str:
-    """The netlist with every initial value turned over, each 0 a 1.
+def without_start_values(text: str) -> str:
+    """The netlist without initial values.
 
-    A chip's flip-flops have no initial value, and mapping drops it: what a unit computes after a
-    reset may not hang on one.
+    A chip's flip-flops have none, and mapping drops them: what a unit computes after a reset may
+    not hang on one.
     """
-    return _START_VALUE.sub(lambda found: found[1] + found[2].translate(_TURNED), text)
+    return _START_VALUE.sub("", text)
 
 
 def _check_hierarchy(modules: dict[str, Module], top: str) -> None:
@@ -153,8 +164,28 @@ def _check_builtin(cell: Cell, kind: _Kind) -> None:
             raise _error(cell, f"pin {pin} of a cell {cell.kind} has not the width of {width} bits")
     if any(cell.parameters[flag] > 1 for flag in kind.flags):
         raise _error(cell, f"a flag of a cell {cell.kind} is neither 0 nor 1")
+    _check_signs(cell)
     if cell.kind in _SHIFTS and cell.parameters["B_WIDTH"] > SHIFT_LIMIT_BITS:
         raise _error(cell, f"a shift by {cell.parameters['B_WIDTH']} bits of amount")
+
+
+def _check_signs(cell: Cell) -> None:
+    """Operands have one sign, amounts of shifts none: the tools that read it allow no other.
+
+    A signed operand has a bit: of none a simulator makes 0, and a synthesiser anything.
+    """
+    signs = {
+        pin: bool(cell.parameters[f"{pin}_SIGNED"])
+        for pin in ("A", "B")
+        if f"{pin}_SIGNED" in cell.parameters
+    }
+    if cell.kind in _SHIFTS and signs.pop("B"):
+        raise _error(cell, f"the amount of a cell {cell.kind} is signed")
+    if len(set(signs.values())) > 1:
+        raise _error(cell, f"one operand of a cell {cell.kind} is signed and one is not")
+    for pin, signed in signs.items():
+        if signed and not cell.parameters[f"{pin}_WIDTH"]:
+            raise _error(cell, f"operand {pin} of a cell {cell.kind} is signed and has no bit")
 
 
 def _check_instance(cell: Cell, child: Module) -> None:
@@ -218,6 +249,51 @@ def _check_drivers(module: Module, modules: dict[str, Module]) -> None:
     for name, wire in module.wires.items():
         if driven[name] != (1 << wire.width) - 1:
             raise NetlistError(f"wire {name} of {module.name} has bits that nothing drives")
+
+
+def _check_divisions(module: Module) -> None:
+    """What a division by 0 gives goes nowhere but into the mux with which Amaranth drops it.
+
+    By 0 a simulator has another result than the gates, and a synthesiser takes what it likes.
+    """
+    cells = module.cells.values()
+    divisors = {c.pins["\\Y"]: c.pins["\\B"] for c in cells if c.kind in _DIVISIONS}
+    if not divisors:
+        return
+    nonzero = {c.pins["\\Y"]: c.pins["\\A"] for c in cells if c.kind == "$reduce_bool"}
+    drops = [
+        cell.pins["\\B"]
+        for cell in cells
+        if cell.kind == "$mux"
+        and cell.pins["\\B"] in divisors
+        and nonzero.get(cell.pins["\\S"]) == divisors[cell.pins["\\B"]]
+    ]
+    uses = Counter(bits.wire for signal in _read_signals(module) for bits in signal)
+    for cell in cells:
+        if cell.kind in _DIVISIONS:
+            result = cell.pins["\\Y"]
+            if not cell.parameters["A_WIDTH"]:
+                raise _error(cell, f"a cell {cell.kind} divides nothing, which cannot be mapped")
+            # One wire, whole, that a single mux reads.
+            if drops.count(result) != 1 or len(result) != 1 or uses[result[0].wire] != 1:
+                raise _error(
+                    cell, f"what a cell {cell.kind} gives for a divisor of 0 is not dropped"
+                )
+
+
+def _read_signals(module: Module) -> Iterator[Signal]:
+    """All that is read, and the ports, which are read from outside."""
+    for cell in module.cells.values():
+        for pin, signal in cell.pins.items():
+            if not cell.kind.startswith("$") or pin not in _OUTPUTS:
+                yield signal
+    for _, right, _ in _assignments(module):
+        yield right
+    for process in module.processes.values():
+        yield from process.switches
+    for name, wire in module.wires.items():
+        if wire.way:
+            yield (Bits(name, 0, wire.width),)
 
 
 def _check_initial_values(module: Module) -> None:

@@ -51,6 +51,7 @@ class Bits(NamedTuple):
 
     wire: str
     low: int
+    """The lowest of them; of a constant its value."""
     width: int
 
 
@@ -251,7 +252,7 @@ class _Reader:
         if part["wire"] is None:
             if int(part["size"]) != len(part["digits"]):
                 raise self._error(f"constant {part[0][:40]} is not of the width that it announces")
-            return Bits("", 0, len(part["digits"]))
+            return Bits("", int(f"0{part['digits']}", 2), len(part["digits"]))
         wire = self._wires.get(part["wire"])
         if wire is None:
             raise self._error(f"the module has no wire {part['wire']}")

@@ -1,5 +1,6 @@
 """A unit's netlist against its contract: simulates the vectors and finds the first difference."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy.typing as npt
 
 from evaluators.gate import sandbox
 from evaluators.gate.self_test import sandbox_missing
+from evaluators.gate.stimuli import PUBLIC_SEED, Stimulus
+from evaluators.gate.stimuli import stimuli as unit_stimuli
 from evaluators.silicon import verilator
 from hwlib.behaviour import Table
 from hwlib.contracts.contract import Approximation, Trace, UnitContract
@@ -15,8 +18,8 @@ from hwlib.contracts.contract import Approximation, Trace, UnitContract
 DEADLINE_S = 60.0
 """Wall-clock limit of one simulation of all vectors; it takes some hundredths of a second."""
 
-SEEDS = (11, 12)
-"""Seeds of the random vectors; each sequence begins with a reset, the second in mid-stream."""
+_RESET, _POWER = 1, 2
+"""Bits of the first column that the simulator reads."""
 
 
 def first_mismatch(
@@ -24,7 +27,7 @@ def first_mismatch(
     rtlil_text: str,
     latency: int,
     cache_dir: Path,
-    stimuli: Sequence[Trace] | None = None,
+    stimuli: Sequence[Stimulus] | None = None,
 ) -> str:
     """Simulates a netlist and compares it with the integer reference of its contract.
 
@@ -33,8 +36,9 @@ def first_mismatch(
         rtlil_text: The netlist; its top module has the unit's name.
         latency: The latency that the unit is held to, in cycles.
         cache_dir: Where built simulators are kept: one netlist is built once, whatever `latency`.
-        stimuli: What is driven; one cycle of reset comes before each. None for the contract's own
-            vectors of each of `SEEDS`.
+        stimuli: What is driven; one cycle of reset comes before each, and before every other one
+            the flip-flops lose what they hold: those without initial value begin with any. None
+            for `evaluators.gate.stimuli`, with a seed that is the netlist's digest.
 
     Returns:
         The first difference in words, or an empty string where there is none. A unit that may be
@@ -44,12 +48,30 @@ def first_mismatch(
         verilator.ToolMissing: There is no compiler or no Verilator.
         verilator.ToolFailed: A tool refused the netlist.
     """
-    library = verilator.build(rtlil_text, contract.unit, _driver(contract), cache_dir)
+    library = simulator(contract, rtlil_text, cache_dir)
     if stimuli is None:
-        stimuli = [contract.stimulus(latency, seed) for seed in SEEDS]
-    outputs = _simulate(contract, library, stimuli)
+        digest = hashlib.sha256(rtlil_text.encode()).hexdigest()
+        stimuli = unit_stimuli(contract, latency, int(digest, 16))
+    outputs = simulate(contract, library, stimuli)
+    return first_difference(contract, latency, stimuli, outputs)
+
+
+def first_difference(
+    contract: UnitContract,
+    latency: int,
+    stimuli: Sequence[Stimulus],
+    outputs: Sequence[Trace],
+) -> str:
+    """What `first_mismatch` says of outputs that a unit gave.
+
+    Args:
+        contract: What the unit must do.
+        latency: The latency that the unit is held to, in cycles.
+        stimuli: What was driven.
+        outputs: What each of them gave.
+    """
     allowed = contract.approximation.tolerance if contract.approximation else 0
-    for stimulus, output in zip(stimuli, outputs, strict=True):
+    for (stimulus, where), output in zip(stimuli, outputs, strict=True):
         expected = contract.expected(stimulus, latency)
         for port in contract.outputs:
             far = abs(expected.values[port.name] - output[port.name]) > allowed
@@ -60,7 +82,7 @@ def first_mismatch(
                 within = f" within {allowed}" if allowed else ""
                 return (
                     f"{port.name} is {output[port.name][t]}, not {expected.values[port.name][t]}"
-                    f"{within}, in cycle {t} ({driven})"
+                    f"{within}, in cycle {t}{where} ({driven})"
                 )
     if contract.approximation:
         rows, given, _ = _results(contract, contract.approximation, latency, stimuli, outputs)
@@ -85,9 +107,8 @@ def built_behaviour(
     """
     if contract.approximation is None:
         raise ValueError(f"results of unit {contract.unit} cannot be tabulated")
-    library = verilator.build(rtlil_text, contract.unit, _driver(contract), cache_dir)
-    stimuli = [contract.stimulus(latency, SEEDS[0])]
-    outputs = _simulate(contract, library, stimuli)
+    stimuli = [Stimulus(contract.stimulus(latency, PUBLIC_SEED))]
+    outputs = simulate(contract, simulator(contract, rtlil_text, cache_dir), stimuli)
     rows, given, wanted = _results(contract, contract.approximation, latency, stimuli, outputs)
     return (
         _tabulated(contract.approximation, rows, given),
@@ -99,13 +120,13 @@ def _results(
     contract: UnitContract,
     approximation: Approximation,
     latency: int,
-    stimuli: Sequence[Trace],
+    stimuli: Sequence[Stimulus],
     outputs: Sequence[Trace],
 ) -> tuple[Table, Table, Table]:
     """Rows of the inputs, what came of them and what the reference gives, where it counts."""
     (port,) = contract.outputs
     found = []
-    for stimulus, output in zip(stimuli, outputs, strict=True):
+    for (stimulus, _), output in zip(stimuli, outputs, strict=True):
         expected = contract.expected(stimulus, latency)
         checked = expected.checked[port.name][latency:]
         rows = approximation.row(stimulus)[: len(checked)]
@@ -122,18 +143,36 @@ def _tabulated(approximation: Approximation, rows: Table, values: Table) -> Tabl
     return table
 
 
-def _simulate(contract: UnitContract, library: Path, stimuli: Sequence[Trace]) -> list[Trace]:
-    """Outputs of the netlist, one trace a stimulus, with one cycle of reset before each."""
+def simulator(contract: UnitContract, rtlil_text: str, cache_dir: Path) -> Path:
+    """The library that simulates a netlist, built or found.
+
+    Raises:
+        verilator.ToolMissing: There is no compiler or no Verilator.
+        verilator.ToolFailed: A tool refused the netlist.
+    """
+    driver = _driver(contract)
+    return verilator.build(rtlil_text, contract.unit, driver, cache_dir, any_start=True)
+
+
+def simulate(contract: UnitContract, library: Path, stimuli: Sequence[Stimulus]) -> list[Trace]:
+    """Outputs of the netlist, one trace a stimulus; `first_mismatch` says what is before each.
+
+    Raises:
+        verilator.ToolFailed: The simulator came to no end.
+    """
+    rng = np.random.default_rng(0)
+    highest = [1 << port.width for port in contract.inputs]
     blocks = []
-    for stimulus in stimuli:
+    for at, (stimulus, _) in enumerate(stimuli):
         block = np.stack([stimulus[port.name] for port in contract.inputs], axis=1)
-        # The reset comes with operands at the ports, as it would in mid-stream.
-        blocks += [np.insert(block[-1:], 0, 1, axis=1), np.insert(block, 0, 0, axis=1)]
+        # The reset comes with anything at the ports.
+        begin = np.array([[_RESET if at % 2 else _RESET | _POWER, *rng.integers(0, highest)]])
+        blocks += [begin, np.insert(block, 0, 0, axis=1)]
     inputs = np.ascontiguousarray(np.concatenate(blocks), dtype=np.int64)
     raw = _run(library, inputs, len(contract.outputs))
     traces: list[Trace] = []
     at = 0
-    for stimulus in stimuli:
+    for stimulus, _ in stimuli:
         cycles = len(stimulus[contract.inputs[0].name])
         span = raw[at + 1 : at + 1 + cycles]
         traces.append(
@@ -175,30 +214,38 @@ def _driver(contract: UnitContract) -> str:
     """C++ that puts one row of inputs on the ports each cycle and reads the outputs."""
     width = {port.name: (1 << port.width) - 1 for port in contract.ports}
     drive = "\n        ".join(
-        f"dut.{port.name} = in[t * {len(contract.inputs) + 1} + {i}] & {width[port.name]:#x}ull;"
+        f"dut->{port.name} = in[t * {len(contract.inputs) + 1} + {i}] & {width[port.name]:#x}ull;"
         for i, port in enumerate(contract.inputs, start=1)
     )
     read = "\n        ".join(
-        f"out[t * {len(contract.outputs)} + {i}] = dut.{port.name};"
+        f"out[t * {len(contract.outputs)} + {i}] = dut->{port.name};"
         for i, port in enumerate(contract.outputs)
     )
     return f"""#include <cstdint>
+#include <memory>
 #include "Vdut.h"
 #include "verilated.h"
 extern "C" __attribute__((visibility("default")))
 void dovetail_unit(const int64_t* in, int64_t* out, uint64_t cycles) {{
     VerilatedContext context;
     context.threads(1);
-    Vdut dut{{&context}};
+    context.randReset(2);
+    int powered = 0;
+    std::unique_ptr<Vdut> dut;
     for (uint64_t t = 0; t < cycles; t++) {{
-        dut.rst = in[t * {len(contract.inputs) + 1}] & 1;
+        int64_t begin = in[t * {len(contract.inputs) + 1}];
+        if (begin & {_POWER}) {{
+            context.randSeed(++powered);
+            dut = std::make_unique<Vdut>(&context);
+        }}
+        dut->rst = begin & {_RESET};
         {drive}
-        dut.clk = 0;
-        dut.eval();
+        dut->clk = 0;
+        dut->eval();
         {read}
-        dut.clk = 1;
-        dut.eval();
+        dut->clk = 1;
+        dut->eval();
     }}
-    dut.final();
+    dut->final();
 }}
 """

@@ -46,6 +46,10 @@ _VERILATOR_FLAGS = (
     "-Wno-fatal", "-Wno-lint", "-Wno-style", "-fno-dfg", "--output-split", "20000",
 )  # fmt: skip
 
+_ANY_START = ("--x-initial", "unique", "--x-assign", "unique")
+_OF_KNOWN_STARTS = ("opt_dff",)
+"""Passes for which a register without initial value may hold what suits them."""
+
 _GXX_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 
 _UNITS = ("mac", "composable_mac", "rescaler", "activation")
@@ -87,7 +91,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = False) -> Path:
+def build(
+    rtlil: str,
+    top: str,
+    driver: str,
+    cache_dir: Path,
+    watched: bool = False,
+    any_start: bool = False,
+) -> Path:
     """Builds `driver` and the netlist into one shared library, or finds it in the cache.
 
     The key is the content: netlist, driver, flags and tool versions. The library is built beside
@@ -100,6 +111,8 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = Fa
         driver: C++ source that includes `Vdut.h` and exports the entry points.
         cache_dir: Where libraries are kept; made when missing.
         watched: Whether the driver can find every port and register of every module by name.
+        any_start: Whether registers without initial value begin as `VerilatedContext::randReset`
+            says; else with what makes the fastest model.
 
     Returns:
         Path of the shared library.
@@ -108,17 +121,20 @@ def build(rtlil: str, top: str, driver: str, cache_dir: Path, watched: bool = Fa
         ToolMissing: There is no compiler or no Verilator.
         ToolFailed: A tool refused the netlist or took longer than `BUILD_DEADLINE_S`.
     """
+    passes = tuple(each for each in _PASSES if not (any_start and each in _OF_KNOWN_STARTS))
+    flags = (*_VERILATOR_FLAGS, *(_ANY_START if any_start else ()))
     key = _digest(
         rtlil,
         top,
         driver,
-        *_PASSES,
-        *_VERILATOR_FLAGS,
+        *passes,
+        *flags,
         *_GXX_FLAGS,
         repr(sorted(versions())),
         _configuration(rtlil, watched),
     )
-    return _made(cache_dir, key, ".so", partial(_build, rtlil, top, driver, watched, cache_dir))
+    make = partial(_build, rtlil, top, driver, passes, flags, watched, cache_dir)
+    return _made(cache_dir, key, ".so", make)
 
 
 def _made(cache_dir: Path, key: str, suffix: str, make: Callable[[Path], Path]) -> Path:
@@ -150,7 +166,16 @@ def _content_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _build(rtlil: str, top: str, driver: str, watched: bool, cache_dir: Path, work: Path) -> Path:
+def _build(
+    rtlil: str,
+    top: str,
+    driver: str,
+    passes: tuple[str, ...],
+    flags: tuple[str, ...],
+    watched: bool,
+    cache_dir: Path,
+    work: Path,
+) -> Path:
     """Yosys writes Verilog, Verilator C++, and the compiler the library."""
     runtime = _runtime(cache_dir)
     (work / "dut.il").write_text(rtlil, encoding="utf-8")
@@ -161,12 +186,12 @@ def _build(rtlil: str, top: str, driver: str, watched: bool, cache_dir: Path, wo
     _run(
         "yosys",
         [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
-         f"hierarchy -check -top {top}", *_PASSES, "write_verilog -noattr dut.v"],
+         f"hierarchy -check -top {top}", *passes, "write_verilog -noattr dut.v"],
         work,
     )  # fmt: skip
     _run(
         "verilator",
-        [str(_verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
+        [str(_verilator_root() / "bin" / "verilator_bin"), *flags,
          "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
         work,
     )  # fmt: skip
