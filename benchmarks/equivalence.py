@@ -30,7 +30,7 @@ EXHAUSTIVE = ("activation", "exponential", "inverse_sqrt", "reciprocal")
 """Units whose vectors hold every input that has a result, which
 `tests/evaluators/test_unit_contracts.py` sees to."""
 
-PROOF_DEADLINE_S = 120.0
+PROOF_DEADLINE_S = 60.0
 """Longest time that a proof may take."""
 
 TOOL_DEADLINE_S = 120.0
