@@ -25,7 +25,9 @@ def spread(
     Raises:
         ValueError: There are fewer than `count` different ones.
     """
-    every = {identity(each) for places in found.values() for some in places.values() for each in some}
+    every = {
+        identity(each) for places in found.values() for some in places.values() for each in some
+    }
     if len(every) < count:
         raise ValueError(f"there are {len(every)} different mutants, fewer than {count}")
     chosen: list[M] = []

@@ -1,6 +1,6 @@
 """One-place bugs in the units and in the playbook's files: how many the gate refuses.
 
-    python benchmarks/unit_mutants.py [--count 240] [--seed 1]
+    python benchmarks/unit_mutants.py [--count 288] [--seed 1]
 
 Each mutant changes one place of a source (`source_mutants.py`), and the gate judges it like an edit
 that somebody proposed, with the latency of the file that it was made from and for the default core.
@@ -94,7 +94,8 @@ def chosen(original: Original, count: int, chance: random.Random) -> list[Source
     kinds: dict[str, dict[str, list[SourceMutant]]] = {}
     for mutant in source_mutants(original.source):
         kinds.setdefault(mutant.kind, {}).setdefault(original.name, []).append(mutant)
-    return spread(kinds, count, chance, lambda mutant: mutant.source)
+    order = chance.sample(sorted(kinds), len(kinds))
+    return spread({kind: kinds[kind] for kind in order}, count, chance, lambda each: each.source)
 
 
 def fate(original: Original, mutant: SourceMutant, cache_dir: Path) -> Fate:
@@ -175,7 +176,7 @@ def print_each(title: str, found: Sequence[Fate]) -> None:
 def main() -> None:
     """Prints the table, the survivors and the equivalent ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=240, help="mutants of all files together")
+    parser.add_argument("--count", type=int, default=288, help="mutants of all files together")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     found = list(fates(arguments.count, arguments.seed))

@@ -38,7 +38,7 @@ ACTIVATION = {
     "one table for both signs of an operand that is not negated": TrueRewrite(
         "activation",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         # Without its sign bit a negative operand turned over is |x| - 1.
@@ -57,12 +57,12 @@ ACTIVATION = {
         m.d.comb += value.eq((Mux(sign, 0, self.x) << 2) - Mux(inside, curve, 0))
         m.d.sync += self.y.eq(Mux(value > 32767, 32767, value))
         return m
-''',
+""",
     ),
     "operand, table and difference in cycles of their own": TrueRewrite(
         "activation",
         3,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         x, late = Signal(signed(16)), Signal(signed(16))
@@ -85,12 +85,12 @@ ACTIVATION = {
         m.d.comb += value.eq((Mux(late < 0, 0, late) << 2) - curve)
         m.d.sync += self.y.eq(Mux(value > 32767, 32767, value))
         return m
-''',
+""",
     ),
     "a table of groups of eight and one of what is above each group's least": TrueRewrite(
         "activation",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         magnitude = Signal(16)
@@ -112,12 +112,12 @@ ACTIVATION = {
         m.d.comb += value.eq(positive - Mux(inside, curve, 0))
         m.d.sync += self.y.eq(Mux(value > 32767, 32767, value))
         return m
-''',
+""",
     ),
     "saturation by the operand's upper bits, beside the difference": TrueRewrite(
         "activation",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         y = Signal(signed(16), reset_less=True)
@@ -136,12 +136,12 @@ ACTIVATION = {
         m.d.comb += [difference.eq(rectified - curve), self.y.eq(y)]
         m.d.sync += y.eq(Mux(over, 32767, difference.as_signed()))
         return m
-''',
+""",
     ),
     "one function's table as what it is above the other's": TrueRewrite(
         "activation",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         magnitude, gelu, more = Signal(16), Signal(7), Signal(7)
@@ -164,7 +164,7 @@ ACTIVATION = {
         m.d.comb += value.eq(positive - base - above)
         m.d.sync += self.y.eq(Mux(value > 32767, 32767, value))
         return m
-''',
+""",
     ),
 }
 
@@ -172,7 +172,7 @@ EXPONENTIAL = {
     "rounding behind the shift": TrueRewrite(
         "exponential",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         value, shifted = Signal(7, reset_less=True), Signal(8)
@@ -184,12 +184,12 @@ EXPONENTIAL = {
         ]
         m.d.sync += value.eq((shifted + 1) >> 1)
         return m
-''',
+""",
     ),
     "a table of every octave": TrueRewrite(
         "exponential",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         bits = (self.entries - 1).bit_length()
@@ -201,12 +201,12 @@ EXPONENTIAL = {
                         m.d.comb += value.eq((int(entry) + (1 << octave >> 1)) >> octave)
         m.d.sync += self.value.eq(value)
         return m
-''',
+""",
     ),
     "a shifter in two cycles": TrueRewrite(
         "exponential",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         entry, coarse, fine = Signal(8), Signal(8), Signal(2)
@@ -226,12 +226,12 @@ EXPONENTIAL = {
         m.d.comb += shifted.eq(coarse >> fine)
         m.d.sync += [fine.eq(self.octave[:2]), self.value.eq(shifted[1:] + shifted[0])]
         return m
-''',
+""",
     ),
     "a product with a power of two": TrueRewrite(
         "exponential",
         3,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         fraction, power = Signal(5), Signal(16)
@@ -245,7 +245,7 @@ EXPONENTIAL = {
             self.value.eq(product >> 15),
         ]
         return m
-''',
+""",
     ),
 }
 
@@ -265,10 +265,10 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
         segments = list(enumerate(zip(starts, falls, strict=True), {low >> bits}))
 """
     return {
-        f"{unit} from the end of its segment on": TrueRewrite(
+        "a curve from the end of its segment on": TrueRewrite(
             unit,
             2,
-            f'''\
+            f"""\
     def elaborate(self, platform):
         m = Module()
         end, fall, rest = Signal(16), Signal({fall}), Signal({bits})
@@ -281,12 +281,12 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
         climbed = (fall * rest + fall + {(1 << bits) - 1}) >> {bits}
         m.d.sync += self.r.eq(end + climbed)
         return m
-''',
+""",
         ),
-        f"{unit} with a product of its own cycle": TrueRewrite(
+        "a product in a cycle of its own": TrueRewrite(
             unit,
             3,
-            f'''\
+            f"""\
     def elaborate(self, platform):
         m = Module()
         start, late = Signal(16), Signal(16)
@@ -303,12 +303,12 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
             self.r.eq(late - product[{bits}:]),
         ]
         return m
-''',
+""",
         ),
-        f"{unit} with arrays behind a registered mantissa, and rows in a tree": TrueRewrite(
+        "arrays behind a registered mantissa, and a product of rows in a tree": TrueRewrite(
             unit,
             2,
-            f'''\
+            f"""\
     def elaborate(self, platform):
         m = Module()
         v = Signal(16, reset_less=True)
@@ -317,8 +317,8 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
         at = v[{bits}:] - {low >> bits}
         start, fall = Signal(16), Signal({fall})
         m.d.comb += [
-            start.eq(Array([int(value) for value in starts])[at[:{(64).bit_length() - 1}]]),
-            fall.eq(Array([int(value) for value in falls])[at[:{(64).bit_length() - 1}]]),
+            start.eq(Array([int(value) for value in starts])[at[:6]]),
+            fall.eq(Array([int(value) for value in falls])[at[:6]]),
         ]
         rows = [(fall & v[k].replicate({fall})) << k for k in range({bits})]
         while len(rows) > 1:
@@ -327,12 +327,12 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
         m.d.sync += [v.eq(self.v), r.eq(start - (rows[0] >> {bits}))]
         m.d.comb += self.r.eq(r)
         return m
-''',
+""",
         ),
-        f"{unit} in one cycle": TrueRewrite(
+        "table and chord in one cycle": TrueRewrite(
             unit,
             1,
-            f'''\
+            f"""\
     def elaborate(self, platform):
         m = Module()
         start, fall, r = Signal(16), Signal({fall}), Signal(16, reset_less=True)
@@ -346,7 +346,7 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
         m.d.sync += r.eq((raised - fall * self.v[:{bits}]) >> {bits})
         m.d.comb += self.r.eq(r)
         return m
-''',
+""",
         ),
     }
 
@@ -355,7 +355,7 @@ RESCALER = {
     "the whole product in one cycle": TrueRewrite(
         "rescaler",
         3,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         product, shifted = Signal(signed(48)), Signal(signed(48))
@@ -376,12 +376,12 @@ RESCALER = {
             with m.If(over):
                 m.d.sync += self.y.eq(Mux(rounded[-1], -(1 << 31), (1 << 31) - 1))
         return m
-''',
+""",
     ),
     "half a unit added before the shift": TrueRewrite(
         "rescaler",
         4,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         acc, multiplier = Signal(signed(32)), Signal(16)
@@ -406,12 +406,12 @@ RESCALER = {
             with m.Else():
                 m.d.sync += self.y.eq(result)
         return m
-''',
+""",
     ),
     "sign and magnitude": TrueRewrite(
         "rescaler",
         5,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         magnitude, multiplier = Signal(32), Signal(16)
@@ -440,12 +440,12 @@ RESCALER = {
             m.d.sync += [later.eq(sooner) for sooner, later in zip(shifts, shifts[1:])]
             m.d.sync += [later.eq(sooner) for sooner, later in zip(signs, signs[1:])]
         return m
-''',
+""",
     ),
     "a shifter in two cycles, coarse and fine": TrueRewrite(
         "rescaler",
         5,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         low, high = Signal(32), Signal(signed(32))
@@ -454,6 +454,7 @@ RESCALER = {
         rounded = Signal(signed(48))
         m.d.comb += rounded.eq((fine >> 1) + fine[0])
         top = rounded[31:]
+        bound = Const((1 << 31) - 1, 32) ^ top[-1].replicate(32)
         with m.If(self.enable):
             m.d.sync += [
                 low.eq(self.acc[:16] * self.multiplier),
@@ -464,15 +465,15 @@ RESCALER = {
                 coarse.eq(product >> (counts[1][3:] << 3)),
                 counts[2].eq(counts[1]),
                 fine.eq(coarse >> counts[2][:3]),
-                self.y.eq(Mux(top.all() | ~top.any(), rounded, Const(2**31 - 1, 32) ^ top[-1].replicate(32))),
+                self.y.eq(Mux(top.all() | ~top.any(), rounded, bound)),
             ]
         return m
-''',
+""",
     ),
     "clipped to 33 bits before it is rounded": TrueRewrite(
         "rescaler",
         4,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         low, high = Signal(32, reset_less=True), Signal(signed(32), reset_less=True)
@@ -501,12 +502,12 @@ RESCALER = {
                 y.eq(Mux(rounded[31] & ~rounded[32], (1 << 31) - 1, rounded.as_signed())),
             ]
         return m
-''',
+""",
     ),
     "a product of four nibbles, added in pairs": TrueRewrite(
         "rescaler",
         5,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         parts = [Signal(signed(36), name=f"part_{k}") for k in range(4)]
@@ -528,21 +529,21 @@ RESCALER = {
                 self.y.eq(Mux(fits, rounded, bound.as_signed())),
             ]
         return m
-''',
+""",
     ),
 }
 
-_DRAIN = '''\
+_DRAIN = """\
         m.d.comb += self.drain_out.eq(drained)
         with m.If(self.capture):
             m.d.sync += drained.eq(total)
         with m.Elif(self.shift):
             m.d.sync += drained.eq(self.drain_in)
         return m
-'''
+"""
 """The end of an element whose sum and drain register are the shipped ones."""
 
-_CARRY_SAVE = '''\
+_CARRY_SAVE = """\
         # The sum is the two words'; a chain moves it two cycles after a capture at the earliest,
         # so that it can be added up in the one between.
         word, carries = Signal(self.bits), Signal(self.bits)
@@ -567,14 +568,14 @@ _CARRY_SAVE = '''\
         with m.Elif(self.shift):
             m.d.sync += drained.eq(self.drain_in)
         return m
-'''
+"""
 """The end of an element whose sum is kept in carry-save."""
 
 MAC = {
     "rows after Baugh and Wooley": TrueRewrite(
         "mac",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w = Signal(9), Signal(8)
@@ -593,13 +594,13 @@ MAC = {
             w.eq(self.w),
             total.eq(Mux(self.capture, 0, total) + product),
         ]
-'''
+"""
         + _DRAIN,
     ),
     "sign and magnitude": TrueRewrite(
         "mac",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w, negative = Signal(9), Signal(8), Signal()
@@ -612,25 +613,25 @@ MAC = {
             negative.eq(self.a[8] ^ self.w[7]),
             total.eq(Mux(negative, kept - product, kept + product)),
         ]
-'''
+"""
         + _DRAIN,
     ),
     "a sum in carry-save that is added up as it is drained": TrueRewrite(
         "mac",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w, product = Signal(signed(9)), Signal(signed(8)), Signal(signed(17))
         m.d.sync += [a.eq(self.a), w.eq(self.w)]
         m.d.comb += product.eq(a * w)
-'''
+"""
         + _CARRY_SAVE,
     ),
     "two halves of a weight in four stages": TrueRewrite(
         "mac",
         4,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w = Signal(signed(9)), Signal(8)
@@ -644,26 +645,26 @@ MAC = {
             product.eq(low + (high << 4)),
             total.eq(Mux(self.capture, product, total + product)),
         ]
-'''
+"""
         + _DRAIN,
     ),
     "operands straight from the wires": TrueRewrite(
         "mac",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         total, drained = Signal(signed(self.bits)), Signal(signed(self.bits), reset_less=True)
         addend = Signal(signed(self.bits))
         m.d.comb += addend.eq(total & (~self.capture).replicate(self.bits))
         m.d.sync += total.eq(self.a * self.w + addend)
-'''
+"""
         + _DRAIN,
     ),
     "a sum that counts down": TrueRewrite(
         "mac",
         3,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w = Signal(signed(9)), Signal(signed(8), reset_less=True)
@@ -683,7 +684,7 @@ MAC = {
         with m.If(self.capture):
             m.d.sync += drained.eq(rest)
         return m
-''',
+""",
     ),
 }
 
@@ -691,7 +692,7 @@ COMPOSABLE_MAC = {
     "signs decided before the operands' registers": TrueRewrite(
         "composable_mac",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         narrow_a, narrow_w = Signal(), Signal()
@@ -713,13 +714,13 @@ COMPOSABLE_MAC = {
         product = Signal(signed(16))
         m.d.comb += product.eq(low + Mux(narrow_w, high, high << 4))
         m.d.sync += total.eq(Mux(self.capture, product, total + product))
-'''
+"""
         + _DRAIN,
     ),
     "each mode's sum of its own, chosen at the end": TrueRewrite(
         "composable_mac",
         3,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w, mode = Signal(16), Signal(16), Signal(2)
@@ -743,13 +744,13 @@ COMPOSABLE_MAC = {
             with m.Case(3):
                 m.d.sync += product.eq(sum(nibbles[1:], nibbles[0]))
         m.d.sync += total.eq(Mux(self.capture, product, total + product))
-'''
+"""
         + _DRAIN,
     ),
     "products of unsigned nibbles and corrections for their signs": TrueRewrite(
         "composable_mac",
         3,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         total, drained = Signal(signed(self.bits)), Signal(signed(self.bits))
@@ -774,13 +775,13 @@ COMPOSABLE_MAC = {
             product.eq(Mux(narrow_w, low + high, low + (high << 4))),
             total.eq(Mux(self.capture, 0, total) + product),
         ]
-'''
+"""
         + _DRAIN,
     ),
     "operands straight from the wires, and two rows a brick": TrueRewrite(
         "composable_mac",
         1,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         total, drained = Signal(signed(self.bits)), Signal(signed(self.bits), reset_less=True)
@@ -800,13 +801,13 @@ COMPOSABLE_MAC = {
         product = Signal(signed(16))
         m.d.comb += product.eq(low + (high << Mux(self.mode[1], 0, 4)))
         m.d.sync += total.eq(Mux(self.capture, product, total + product))
-'''
+"""
         + _DRAIN,
     ),
     "a sum in carry-save that is added up as it is drained": TrueRewrite(
         "composable_mac",
         2,
-        '''\
+        """\
     def elaborate(self, platform):
         m = Module()
         a, w, mode = Signal(16), Signal(16), Signal(2)
@@ -824,7 +825,7 @@ COMPOSABLE_MAC = {
             up = Mux(mode == 3, 0, 4 * (k % 2)) + Mux(mode[1], 0, 4 * (k // 2))
             parts.append(brick << up[:4])
         m.d.comb += product.eq(sum(parts[1:], parts[0]))
-'''
+"""
         + _CARRY_SAVE,
     ),
 }
