@@ -16,7 +16,6 @@ from amaranth.hdl import (
     ClockDomain,
     ClockSignal,
     Const,
-    Elaboratable,
     Instance,
     Module,
     Mux,
@@ -117,8 +116,7 @@ def _depths(unit: str, work: Path) -> set[int]:
 
 def _proved(contract: UnitContract, latency: int, work: Path) -> bool:
     """Whether no run that the contract allows tells the two apart, by induction (ABC)."""
-    miter = _Miter(contract, latency)
-    (work / "miter.il").write_text(miter.rtlil())
+    (work / "miter.il").write_text(_Miter(contract, latency).rtlil())
     commands = []
     for name in ("gold", "gate"):
         commands += [c.format(name=name, unit=contract.unit) for c in (*_READ, *_RESET)]
@@ -141,7 +139,7 @@ def _proved(contract: UnitContract, latency: int, work: Path) -> bool:
     return "UNSATISFIABLE" in done.stdout or "Property proved" in done.stdout
 
 
-class _Miter(Elaboratable):
+class _Miter:
     """Two units side by side, driven as the core may drive them after a reset.
 
     `differ` is high where the contract looks at the outputs and they are not the same.
@@ -157,11 +155,11 @@ class _Miter(Elaboratable):
     def rtlil(self) -> str:
         """Its text; the units are the modules `gold` and `gate`."""
         ports = [*self.free.values(), self.idle, self.differ]
-        m = self.elaborate(None)
+        m = self._built()
         m.domains.sync = domain = ClockDomain(reset_less=True)
         return rtlil.convert(m, name="miter", ports=[*ports, domain.clk], emit_src=False)
 
-    def elaborate(self, platform: object) -> Module:
+    def _built(self) -> Module:
         m = Module()
         driven = dict(self.free)
         looks = _PROTOCOLS.get(self.contract.unit, _every_cycle)(self, m, driven)

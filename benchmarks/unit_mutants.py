@@ -33,12 +33,19 @@ from hwlib.unit_source import shipped_source, source_to_rtlil
 STAGES = {
     "elaboration failed": "source",
     "netlist of": "netlist",
+    ": port ": "netlist",
     "has a latency of": "latency",
     "faster than the claimed latency": "latency",
     "differs from the reference": "vectors",
 }
 """Words of the gate's reason -> what refused the mutant: its own source, as an error when it was
 executed; the laws of netlists; the claim of a latency; the vectors."""
+
+
+TOOLS = "tools"
+"""What refused a mutant for any other reason: no simulator could be built of it."""
+
+ALL_STAGES = (*dict.fromkeys(STAGES.values()), TOOLS)
 
 
 @dataclass(frozen=True)
@@ -117,15 +124,8 @@ def fate(original: Original, mutant: SourceMutant, cache_dir: Path) -> Fate:
 
 
 def stage(reason: str) -> str:
-    """Which stage of the gate a reason is of.
-
-    Raises:
-        ValueError: It is of none of them: a tool failed, say.
-    """
-    for words, name in STAGES.items():
-        if words in reason:
-            return name
-    raise ValueError(f"no stage of the gate gives the reason {reason!r}")
+    """Which stage of the gate a reason is of."""
+    return next((name for words, name in STAGES.items() if words in reason), TOOLS)
 
 
 def fates(count: int, seed: int) -> Iterator[Fate]:
@@ -145,10 +145,9 @@ def fates(count: int, seed: int) -> Iterator[Fate]:
 
 def print_table(found: Sequence[Fate]) -> None:
     """One row a file, and all of them together."""
-    stages = tuple(dict.fromkeys(STAGES.values()))
     print(
-        f"| made from | mutants | equivalent | {' | '.join(f'by the {s}' for s in stages)} | "
-        "survived |\n|---|" + "---|" * (len(stages) + 3)
+        f"| made from | mutants | equivalent | {' | '.join(f'by the {s}' for s in ALL_STAGES)} | "
+        "survived |\n|---|" + "---|" * (len(ALL_STAGES) + 3)
     )
     for original in originals():
         print_row(f"`{original.name}`", [each for each in found if each.original == original])
@@ -159,7 +158,7 @@ def print_row(name: str, found: Sequence[Fate]) -> None:
     """How many of each fate."""
     refused = Counter(each.refused_by for each in found)
     equivalent = sum(bool(each.equivalent) for each in found)
-    cells = [refused[stage] for stage in dict.fromkeys(STAGES.values())]
+    cells = [refused[stage] for stage in ALL_STAGES]
     survived = refused[""] - equivalent
     print(f"| {name} | {len(found)} | {equivalent} | {' | '.join(map(str, cells))} | {survived} |")
 

@@ -1,8 +1,8 @@
 """Rewrites of the units that keep their contracts: what the gate must accept.
 
 Each is another way to build the unit: another cut into cycles, another multiplier, another table,
-another order of adding, rounding and choosing. Of each only the class's methods stand here; `source`
-puts them behind the head of the shipped file.
+another order of adding, rounding and choosing. Of each only the methods of its class stand here;
+`source` puts them behind the head of the shipped file.
 """
 
 import re
