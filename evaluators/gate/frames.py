@@ -17,18 +17,18 @@ from hwlib import rtlil as text_of
 DEADLINE_S = 60.0
 """Longest time that Yosys may take for one netlist."""
 
-STATE, NEXT = "state$", "next$"
-"""Ports of a frame besides the unit's: what its flip-flops hold, and what they will hold. No wire
-of a unit can have such a name."""
+STATE, NEXT, ANY = "state$", "next$", "any$"
+"""Ports of a frame besides the unit's: what its flip-flops hold, what they will hold, and bits of
+any value in the place of undefined ones."""
 
 _LOGIC = frozenset(
-    f"${kind}"
-    for kind in (
-        "not pos neg and or xor xnor reduce_and reduce_or reduce_xor reduce_xnor reduce_bool "
-        "logic_not logic_and logic_or shl shr sshl sshr shift add sub mul lt le eq ne ge gt mux "
-        "pmux"
-    ).split()
-)
+    (
+        "$not", "$pos", "$neg", "$and", "$or", "$xor", "$xnor", "$reduce_and", "$reduce_or",
+        "$reduce_xor", "$reduce_xnor", "$reduce_bool", "$logic_not", "$logic_and", "$logic_or",
+        "$shl", "$shr", "$sshl", "$sshr", "$shift", "$add", "$sub", "$mul", "$lt", "$le", "$eq",
+        "$ne", "$ge", "$gt", "$mux", "$pmux",
+    )
+)  # fmt: skip
 """Cells whose outputs are a function of their inputs, the same in every tool."""
 
 _READ = ("proc -noopt -norom", "flatten", "opt_clean")
@@ -48,11 +48,14 @@ class Frame:
     state_bits: int
     """Bits of `STATE` and of `NEXT`."""
 
+    undefined_bits: int
+    """Bits of `ANY`. Yosys gives a full case an undefined default, which is never reached."""
+
     registers: Mapping[str, tuple[int, ...]]
     """Where the bits of each named register stand in `STATE`, lowest first."""
 
     module: Mapping[str, Any]
-    """The frame's module in Yosys' JSON: the unit's ports without `clk`, `STATE` and `NEXT`."""
+    """The frame's module in Yosys' JSON: the unit's ports without `clk`, and the ones above."""
 
     multiplies: bool
     """Whether it has a product."""
@@ -61,12 +64,7 @@ class Frame:
         """Its module with a bug: an inverter behind one bit of an input."""
         module: dict[str, Any] = json.loads(json.dumps(self.module))
         good = module["ports"][port]["bits"][bit]
-        numbers = [b for p in module["ports"].values() for b in p["bits"] if isinstance(b, int)]
-        numbers += [
-            b for c in module["cells"].values() for pin in c["connections"].values()
-            for b in pin if isinstance(b, int)
-        ]  # fmt: skip
-        turned = max(numbers) + 1
+        turned = _unused(module)
         for cell in module["cells"].values():
             for pin, bits in cell["connections"].items():
                 if cell["port_directions"][pin] == "input":
@@ -102,7 +100,7 @@ def frame_of(unit: str, rtlil: str) -> Frame:
         rtlil: A netlist that `evaluators.gate.netlist` lets through.
 
     Raises:
-        NotFramed: It has undefined bits, latches or divisions.
+        NotFramed: It has latches or divisions, or no flip-flop.
         YosysError: Yosys refuses it.
     """
     module = _as_json(unit, rtlil, _READ)
@@ -118,22 +116,55 @@ def frame_of(unit: str, rtlil: str) -> Frame:
             logic[name] = cell
         else:
             raise NotFramed(f"a cell {cell['type']} is not the same in every tool")
-    ports[STATE] = {"direction": "input", "bits": held}
-    ports[NEXT] = {"direction": "output", "bits": coming}
-    pins = [pin for cell in logic.values() for pin in cell["connections"].values()]
-    if any(bit in ("x", "z") for bits in [*pins, coming] for bit in bits):
-        raise NotFramed("some bits are not defined in every case")
+    ports |= {
+        STATE: {"direction": "input", "bits": held},
+        NEXT: {"direction": "output", "bits": coming},
+    }
+    framed = {"attributes": {}, "ports": ports, "cells": logic, "netnames": {}}
+    undefined = _set_free(framed)
+    if not held:
+        raise NotFramed("it has no flip-flop")
     place = {bit: at for at, bit in enumerate(held)}
     return Frame(
         state_bits=len(held),
+        undefined_bits=undefined,
         registers={
             name: tuple(place[bit] for bit in net["bits"])
             for name, net in module["netnames"].items()
             if all(bit in place for bit in net["bits"])
         },
-        module={"attributes": {}, "ports": ports, "cells": logic, "netnames": {}},
+        module=framed,
         multiplies=any(cell["type"] == "$mul" for cell in logic.values()),
     )
+
+
+def _set_free(module: dict[str, Any]) -> int:
+    """Gives each undefined bit of a module a bit of `ANY`; how many there were."""
+    free = _unused(module)
+    found: list[Bit] = []
+
+    def defined(bits: list[Bit]) -> list[Bit]:
+        replaced: list[Bit] = []
+        for bit in bits:
+            if bit in ("x", "z"):
+                found.append(bit := free + len(found))
+            replaced.append(bit)
+        return replaced
+
+    for port in module["ports"].values():
+        port["bits"] = defined(port["bits"])
+    for cell in module["cells"].values():
+        cell["connections"] = {pin: defined(bits) for pin, bits in cell["connections"].items()}
+    if found:
+        module["ports"][ANY] = {"direction": "input", "bits": found}
+    return len(found)
+
+
+def _unused(module: Mapping[str, Any]) -> int:
+    """A number above those of all bits of a module."""
+    ports = [port["bits"] for port in module["ports"].values()]
+    pins = [pin for cell in module["cells"].values() for pin in cell["connections"].values()]
+    return 1 + max(bit for bits in [*ports, *pins] for bit in bits if isinstance(bit, int))
 
 
 def paths_of(unit: str, rtlil: str, tied: Mapping[str, int]) -> Paths:
@@ -158,10 +189,8 @@ def paths_of(unit: str, rtlil: str, tied: Mapping[str, int]) -> Paths:
                 out += bits
             elif pin not in ("C", "CLK"):
                 into += bits
-        if clocked and len(out) > 1:  # a register whose bits are each their own
-            into_of = [(bit,) for bit in into]
-        else:
-            into_of = [tuple(into)] * len(out)
+        # The bits of a register are each their own.
+        into_of = [(bit,) for bit in into] if clocked else [tuple(into)] * len(out)
         for bit, behind in zip(out, into_of, strict=True):
             sources[bit] = (int(clocked), behind)
     ports = module["ports"]

@@ -103,18 +103,22 @@ class Streaming:
         """Which monitors there can be."""
         return TRUE
 
+    def allowed_operands(self, operands: Cycle) -> str:
+        """Whether operands may come."""
+        return self.legal.format_map(operands)
+
     def allowed(self, monitor: Monitor, cycle: Cycle) -> str:
         """Whether a cycle may be as it is."""
-        return either(negated(self.moves(cycle)), self.legal.format_map(cycle))
+        return either(negated(self.moves(cycle)), self.allowed_operands(cycle))
 
     def counts(self, monitor: Monitor, cycle: Cycle) -> str:
         """Whether the output of a cycle counts."""
         return monitor[-1]
 
-    def watched(self, monitor: Monitor, cycle: Cycle) -> Monitor:
-        """The monitor after a cycle."""
+    def watched(self, monitor: Monitor, cycle: Cycle, *, idle: bool = False) -> Monitor:
+        """The monitor after a cycle; an idle one has operands whose result does not count."""
         moves, stays = self.moves(cycle), negated(cycle["rst"])
-        moved = (self.defined.format_map(cycle), *monitor[:-1])
+        moved = (FALSE if idle else self.defined.format_map(cycle), *monitor[:-1])
         return tuple(
             both(stays, either(both(moves, new), both(negated(moves), old)))
             for new, old in zip(moved, monitor, strict=True)
@@ -170,12 +174,16 @@ class Accumulating:
         seen, just = monitor
         return either(seen, negated(just))
 
+    def allowed_operands(self, operands: Cycle) -> str:
+        """Whether operands may come."""
+        return self.legal.format_map(operands)
+
     def allowed(self, monitor: Monitor, cycle: Cycle) -> str:
         """Whether a cycle may be as it is."""
         seen, just = monitor
         above = f"($signed({cycle['drain_in']}) >>> {self.bits - 1})"
         return both(
-            self.legal.format_map(cycle),
+            self.allowed_operands(cycle),
             either(negated(cycle["shift"]), both(seen, negated(just), negated(cycle["capture"]))),
             # A chain moves sums of this width alone.
             either(f"{above} == 0", f"{above} == -1"),
@@ -185,7 +193,7 @@ class Accumulating:
         """Whether the output of a cycle counts."""
         return cycle["shift"]
 
-    def watched(self, monitor: Monitor, cycle: Cycle) -> Monitor:
+    def watched(self, monitor: Monitor, cycle: Cycle, *, idle: bool = False) -> Monitor:
         """The monitor after a cycle."""
         stays = negated(cycle["rst"])
         return both(stays, either(monitor[0], cycle["capture"])), both(stays, cycle["capture"])
