@@ -120,7 +120,12 @@ def frame_of(unit: str, rtlil: str) -> Frame:
         STATE: {"direction": "input", "bits": held},
         NEXT: {"direction": "output", "bits": coming},
     }
-    framed = {"attributes": {}, "ports": ports, "cells": logic, "netnames": {}}
+    # Nets keep words together; without names of their own they may go as Yosys likes.
+    nets = {
+        f"n${i}": net | {"hide_name": 1, "attributes": {}}
+        for i, net in enumerate(module["netnames"].values())
+    }
+    framed = {"attributes": {}, "ports": ports, "cells": logic, "netnames": nets}
     undefined = _set_free(framed)
     if not held:
         raise NotFramed("it has no flip-flop")

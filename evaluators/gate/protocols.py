@@ -78,7 +78,7 @@ class Streaming:
         """The inputs that are no operands."""
         return (self.enable,) if self.enable else ()
 
-    def probes(self) -> Sequence[Probe]:
+    def probes(self, shifted: bool) -> Sequence[Probe]:
         """Ways to look at what is under way: going on, and standing."""
         if not self.enable:
             return [Probe({}, compares=True, continues=True)]
@@ -143,13 +143,15 @@ class Accumulating:
 
     controls: tuple[str, ...] = field(default=("capture", "shift", "drain_in"), init=False)
 
-    def probes(self) -> Sequence[Probe]:
-        """Every way to go on without operands: wait, capture, shift a word of 0 or of 1 in."""
+    def probes(self, shifted: bool) -> Sequence[Probe]:
+        """Ways to go on without operands: wait or capture, then shift a word of 0 or of 1 in."""
 
         def cycle(capture: str, shift: str, word: str) -> Cycle:
             return {"capture": capture, "shift": shift, "drain_in": word}
 
         zeros, ones = "32'h00000000", "32'hffffffff"
+        if shifted:
+            return [Probe(cycle(FALSE, TRUE, zeros), compares=True, continues=False)]
         return [
             Probe(cycle(FALSE, FALSE, zeros), compares=False, continues=True),
             Probe(cycle(TRUE, FALSE, zeros), compares=False, continues=True),

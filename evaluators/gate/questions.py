@@ -9,6 +9,7 @@ compared by what it does: from two agreeing states, every way to go on without o
 same outputs. Right units agree so in every state that they can reach, whatever their form.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from evaluators.gate.protocols import (
     negated,
 )
 from hwlib.contracts.contract import UnitContract
+
+_CONSTANT = re.compile(r"[0-9]+'(?P<base>[bdh])(?P<digits>[0-9a-f]+)")
 
 SHIPPED, EDIT = "shipped$", "edit$"
 """Names of the modules of the two frames."""
@@ -73,8 +76,26 @@ class Question(NamedTuple):
     """An input of the edit and its bit: turned over, `bad` can be 1."""
 
     traces: tuple[tuple[Cycle, ...], ...]
-    """What came to the edit's ports, cycle after cycle: a value is a constant or an input of
-    `question`. One of them is a way to the bad bit."""
+    """What came to the edit's ports, cycle after cycle; one of them is a way to the bad bit."""
+
+    meanings: Mapping[str, str | tuple[str, str, str]]
+    """What stands in a trace and is neither an input of `question` nor a constant: another word
+    for it, or (condition, value if so, value if not)."""
+
+    def came(self, trace: tuple[Cycle, ...], values: Mapping[str, int]) -> list[dict[str, int]]:
+        """A trace in numbers, for inputs of `question` that a solver found."""
+        return [{port: self._value(word, values) for port, word in c.items()} for c in trace]
+
+    def _value(self, word: str, values: Mapping[str, int]) -> int:
+        if constant := _CONSTANT.fullmatch(word):
+            return int(constant["digits"], {"b": 2, "d": 10, "h": 16}[constant["base"]])
+        meaning = self.meanings.get(word)
+        if meaning is None:
+            return values.get(word, 0)
+        if isinstance(meaning, str):
+            return self._value(meaning, values)
+        condition, so, otherwise = meaning
+        return self._value(so if self._value(condition, values) else otherwise, values)
 
 
 class _State(NamedTuple):
@@ -184,10 +205,13 @@ class _Sheet:
         shipped, edit = pair.latencies
         self._lead = abs(shipped - edit)
         self._edit_waits = edit < shipped
+        self._meanings: dict[str, str | tuple[str, str, str]] = {}
         self._neutral = {
             name: self._wire(self._widths[name], value)
             for name, value in pair.protocol.operands.items()
         }
+        for name, word in self._neutral.items():
+            self._meanings[word] = pair.protocol.operands[name]
 
     def free(self, width: int) -> str:
         """An input of any value."""
@@ -239,7 +263,7 @@ class _Sheet:
     def agreements(self, state: _State) -> list[_Seen]:
         """Whether each way to go on without operands shows equal outputs."""
         cycles = self._pair.protocol.probe_cycles(self._pair.slower)
-        return self._probed(state, cycles, TRUE)
+        return self._probed(state, cycles, TRUE, shifted=False)
 
     def invariant(self, state: _State) -> str:
         """What the edit says of a state."""
@@ -272,11 +296,12 @@ class _Sheet:
             verilog="\n".join([head, *self._lines, "endmodule", ""]),
             plant=plant or self._pair.protocol.plant,
             traces=tuple(traces),
+            meanings=self._meanings,
         )
 
-    def _probed(self, state: _State, cycles: int, reached: str) -> list[_Seen]:
+    def _probed(self, state: _State, cycles: int, reached: str, *, shifted: bool) -> list[_Seen]:
         found = []
-        for probe in self._pair.protocol.probes():
+        for probe in self._pair.protocol.probes(shifted):
             cycle = {**self._neutral, **probe.controls, "rst": FALSE}
             way = both(reached, self._pair.protocol.allowed(state.monitor, cycle))
             if way == FALSE or not (probe.compares or cycles):
@@ -285,7 +310,8 @@ class _Sheet:
             if probe.compares:
                 found.append(seen._replace(agrees=self._kept(either(negated(way), seen.agrees))))
             if probe.continues and cycles:
-                found += self._probed(seen.after, cycles - 1, self._kept(way))
+                shifts = cycle.get("shift") == TRUE
+                found += self._probed(seen.after, cycles - 1, self._kept(way), shifted=shifts)
         return found
 
     def _any_operands(self) -> dict[str, str]:
@@ -300,14 +326,15 @@ class _Sheet:
         )
 
     def _chosen(self, name: str, rst: str, moves: str, new: str, old: str) -> str:
-        if rst == TRUE:
-            return self._neutral[name]
-        if moves == FALSE:
-            return old
-        kept = new if moves == TRUE else f"({moves} ? {new} : {old})"
-        if rst != FALSE:
-            kept = f"({rst} ? {self._neutral[name]} : {kept})"
-        return kept if kept == new else self._wire(self._widths[name], kept)
+        kept = self._either_of(name, moves, new, old)
+        return self._either_of(name, rst, self._neutral[name], kept)
+
+    def _either_of(self, name: str, condition: str, so: str, otherwise: str) -> str:
+        if condition in (FALSE, TRUE):
+            return so if condition == TRUE else otherwise
+        word = self._wire(self._widths[name], f"{condition} ? {so} : {otherwise}")
+        self._meanings[word] = (condition, so, otherwise)
+        return word
 
     def _frame(
         self, module: str, frame: Frame, state: str, cycle: Cycle

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import evaluators
 from evaluators.confinement.launch import confined
@@ -36,8 +36,8 @@ YOSYS_DEADLINE_S = 120.0
 ANSWER_BYTES = 1 << 20
 """How much of a solver's output is read."""
 
-_OPTIMISED = ("proc", "flatten", "opt_expr", "opt_merge", "opt_clean")
-_TO_GATES = ("techmap", "opt -fast", "aigmap", "opt_clean")
+_OPTIMISED = ("proc", "flatten -noscopeinfo", "opt_expr", "opt_merge", "opt_clean")
+_TO_GATES = ("techmap", "aigmap")
 
 _POLL_S = 0.02
 
@@ -93,29 +93,29 @@ def answer(pair: Pair, question: Question) -> Answer:
     """
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         work = Path(folder)
-        multiplies = pair.shipped.multiplies or pair.edit.multiplies
-        edits = {"real": pair.edit.module, "planted": pair.edit.planted(*question.plant)}
-        for name, edit in edits.items():
-            _write(work / name, {SHIPPED: pair.shipped.module, EDIT: edit}, question, multiplies)
-        tools: tuple[Tool, ...] = ("bitwuzla", "abc", "abc, Booth")
-        tools = tools if multiplies else tools[:2]
-        return _raced([_Racer(tool, work) for tool in tools])
+        return _raced([_Racer(tool, work) for tool in _write(work, pair, question)])
 
 
-def _write(folder: Path, modules: Mapping[str, Any], question: Question, multiplies: bool) -> None:
-    """The question in the solvers' languages."""
-    folder.mkdir()
-    (folder / "frames.json").write_text(json.dumps({"modules": modules}))
-    (folder / "question.v").write_text(question.verilog)
-    commands = [
-        "read_json frames.json", "read_verilog question.v",
-        "hierarchy -check -top question", *_OPTIMISED, "write_smt2 question.smt2",
-        "design -save words", *_TO_GATES, "write_aiger -map abc.map abc.aig",
-    ]  # fmt: skip
-    if multiplies:
-        commands += ["design -load words", "booth", *_TO_GATES]
-        commands += ["write_aiger -map booth.map booth.aig"]
-    run_yosys(commands, folder, folder / "tmp", YOSYS_DEADLINE_S)
+def _write(work: Path, pair: Pair, question: Question) -> tuple[Tool, ...]:
+    """A folder `planted` and a folder `real`, each with the question in the solvers' languages."""
+    multiplies = pair.shipped.multiplies or pair.edit.multiplies
+    edits = {"real": pair.edit.module, "planted": pair.edit.planted(*question.plant)}
+    (work / "question.v").write_text(question.verilog)
+    commands = []
+    for name, edit in edits.items():
+        (work / name).mkdir()
+        modules = {SHIPPED: pair.shipped.module, EDIT: edit}
+        (work / f"{name}.json").write_text(json.dumps({"modules": modules}))
+        commands += [
+            "design -reset", f"read_json {name}.json", "read_verilog question.v",
+            "hierarchy -check -top question", *_OPTIMISED, f"write_smt2 {name}/question.smt2",
+            "design -save words", *_TO_GATES, f"write_aiger -map {name}/abc.map {name}/abc.aig",
+        ]  # fmt: skip
+        if multiplies:
+            commands += ["design -load words", "booth", *_TO_GATES]
+            commands += [f"write_aiger -map {name}/booth.map {name}/booth.aig"]
+    run_yosys(commands, work, work / "tmp", YOSYS_DEADLINE_S)
+    return ("bitwuzla", "abc", "abc, Booth") if multiplies else ("bitwuzla", "abc")
 
 
 class _Racer:
