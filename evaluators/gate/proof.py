@@ -239,7 +239,7 @@ class _Attempt:
         """What comes after the last reset, as a contract's trace."""
         resets = [at for at, cycle in enumerate(cycles) if cycle["rst"]]
         rest = cycles[resets[-1] + 1 :] if resets else cycles
-        if not rest:
+        if len(rest) <= self._edit.latency:  # no result comes
             return None
         return {
             port.name: _signed(np.array([cycle[port.name] for cycle in rest], np.int64), port)
