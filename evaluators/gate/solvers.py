@@ -24,7 +24,7 @@ from evaluators.confinement.launch import confined
 from evaluators.gate.questions import EDIT, SHIPPED, Pair, Question
 from evaluators.silicon.yosys import ENVIRONMENT, run_yosys
 
-PROCESSOR_S = 30
+PROCESSOR_S = 20
 """Processor time that one solver may take for one question, planted or real."""
 
 PATIENCE = 4
