@@ -138,8 +138,11 @@ class _Attempt:
         """How far it goes; a tool that fails leaves it at the tests."""
         try:
             return self._proof()
-        except (NotFramed, BadInvariant, YosysError) as error:
-            return self._tested(" ".join(str(error).split())[:300])
+        except (NotFramed, BadInvariant) as error:
+            return self._tested(str(error))
+        except YosysError:
+            whose = " with the edit's invariant" if self._invariant.lines else ""
+            return self._tested(f"Yosys cannot read a question{whose}")
 
     def _proof(self) -> Proof:
         unit, protocol = self._contract.unit, protocol_of(self._contract)
