@@ -4,6 +4,7 @@ from typing import get_args
 
 from dovetail.errors import BadInput, EvaluatorBroken
 from evaluators.design import DesignPoint
+from evaluators.metrics import Shown, Verdict
 from evaluators.pipeline import Pipeline
 from evaluators.silicon.assembly import AssemblyError
 from evaluators.silicon.cost import UnitCost, unit_cost
@@ -30,6 +31,9 @@ class GateReport(Frozen):
 
     reason: str
     """Why, or why not."""
+
+    shown: Shown | None = None
+    """How far it was shown to be right; None unless accepted."""
 
     latency: int | None = None
     """Its latency in cycles; None unless accepted."""
@@ -79,7 +83,7 @@ def report(
             (verdict,) = pipeline.gate(design)
             if verdict.accepted:
                 netlist = pipeline.units(design)[unit].rtlil
-                return _costed(unit, claimed, verdict.reason, netlist, config, pipeline)
+                return _costed(unit, claimed, verdict, netlist, config, pipeline)
             if not found.reason:
                 found = GateReport(unit=unit, accepted=False, reason=verdict.reason)
     except ValueError as error:
@@ -88,7 +92,12 @@ def report(
 
 
 def _costed(
-    unit: UnitName, latency: int, reason: str, netlist: str, config: CoreConfig, pipeline: Pipeline
+    unit: UnitName,
+    latency: int,
+    verdict: Verdict,
+    netlist: str,
+    config: CoreConfig,
+    pipeline: Pipeline,
 ) -> GateReport:
     store = pipeline.cache_dir / "silicon"
     try:
@@ -97,5 +106,11 @@ def _costed(
     except (SynthesisError, AssemblyError, TimingError) as error:
         raise EvaluatorBroken(f"the edit passes the gate but cannot be mapped: {error}") from None
     return GateReport(
-        unit=unit, accepted=True, reason=reason, latency=latency, cost=cost, shipped=shipped
+        unit=unit,
+        accepted=True,
+        reason=verdict.reason,
+        shown=verdict.shown,
+        latency=latency,
+        cost=cost,
+        shipped=shipped,
     )
