@@ -77,7 +77,7 @@ def common(context: Context, library: Library) -> list[str]:
     meanings = [{"name": m.name, "objective": m.name in OBJECTIVES, "doc": m.doc} for m in METRICS]
     return [
         as_json("run", run),
-        as_json("target", context.target.model_dump(mode="json")),
+        as_json("target", context.target.resolved().model_dump(mode="json")),
         as_json_lines("metrics", meanings),
         as_json_lines("history", [row(t, context, library) for t in shown(context.history)]),
         as_json_lines("under measurement now", [compact(d, library) for d in context.pending]),

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.mutation import spread
 from evaluators.gate.vectors import first_mismatch
 from evaluators.silicon import simulation
 from evaluators.silicon.simulation import Disturbance, SimulationError, simulate_core
@@ -98,13 +99,7 @@ def mutants(rtlil: str, count: int, seed: int) -> list[Mutant]:
     found: dict[str, dict[str, list[Mutant]]] = {"operator": {}, "constant": {}, "inputs": {}}
     for kind, mutant in _all(lines):
         found[kind].setdefault(mutant.module, []).append(mutant)
-    chosen: list[Mutant] = []
-    while len(chosen) < count:
-        modules = found[("operator", "constant", "inputs")[len(chosen) % 3]]
-        mutant = chance.choice(modules[chance.choice(sorted(modules))])
-        if mutant.line not in {each.line for each in chosen}:
-            chosen.append(mutant)
-    return chosen
+    return spread(found, count, chance, lambda mutant: mutant.line)
 
 
 def _all(lines: list[str]) -> Iterator[tuple[str, Mutant]]:

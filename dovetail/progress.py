@@ -124,7 +124,7 @@ class Progress:
                 trial = self._state.trials[event.trial]
                 figures = (figure(n, event.values[n], trial.evaluation) for n in OBJECTIVES)
                 shown = ", ".join(figures)
-                over = ", over the area limit" if event.violation > 0 else ""
+                over = ", over a limit of the target" if event.violation > 0 else ""
                 predicted = " · " + PREDICTED if _predicted(trial) else ""
                 return f"trial {event.trial}: {shown}{over}{predicted} · {self._summary()}"
             case RunStopped():

@@ -90,7 +90,7 @@ def _draw(
                 params=space.params_of(past.proposal.design, counts),
                 distributions=distributions,
                 values=[values[name] for name in OBJECTIVES],
-                constraints={"area": told.violation},
+                constraints={"limits": told.violation},
             )
         )
     # At the start draws are at random, and one that was refused would count as a told trial.
@@ -103,7 +103,7 @@ def _draw(
                     params=params,
                     distributions=distributions,
                     values=worst,
-                    constraints={"area": REFUSED_VIOLATION},
+                    constraints={"limits": REFUSED_VIOLATION},
                 )
             )
     for design in in_flight:

@@ -81,6 +81,13 @@ def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
     if evaluation.metrics.get("area_um2", 0) > target.area_limit_um2:
         limit = metric("area_um2", target.area_limit_um2)
         yield Text(f"    over the target's area limit of {limit}: no run puts it on its front")
+    if evaluation.status == "ok" and target.power_limit_w is not None:
+        mean_power_w = evaluation.metrics["energy_j"] / evaluation.metrics["latency_s"]
+        if mean_power_w > target.power_limit_w:
+            yield Text(
+                f"    a mean power of {metric('power_w', mean_power_w)}, over the target's limit "
+                f"of {metric('power_w', target.power_limit_w)}: no run puts it on its front"
+            )
     for known in METRICS:
         if known.name in evaluation.metrics:
             value = figure(known.name, evaluation.metrics[known.name], evaluation)
@@ -92,7 +99,7 @@ def evaluation_lines(evaluation: Evaluation, target: Target) -> Iterator[Text]:
 
 def verilog_lines(top: str, cost: "ForeignCost") -> Iterator[Text]:
     """What a Verilog file costs, with units."""
-    about = f"{top}: {cost.recipe} recipe, {cost.library}, typical corner, before layout"
+    about = f"{top}: {cost.recipe} recipe, {cost.library}, {cost.corner} corner, before layout"
     yield Text(about, style="bold")
     for name, field in type(cost).model_fields.items():
         value = getattr(cost, name)

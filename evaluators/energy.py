@@ -13,7 +13,7 @@ leak. Every product counts in full, those with padding included.
 from typing import Self
 
 from evaluators.silicon.core_power import CorePower
-from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, SramMacro, sram_macro
+from evaluators.silicon.memory import SramFlavour, SramMacro, sram_macro
 from evaluators.target import Target
 from evaluators.traffic import Traffic
 from hwlib.config import Banks, CoreConfig
@@ -94,7 +94,7 @@ def measured_energy(
         clock_j=power.clock_w * run_s,
         sram_j=power.sram_w * run_s,
         leakage_j=(power.logic_leakage_w + power.sram_leakage_w) * latency_s,
-        dram_j=dram_bytes * target.dram_energy_j_per_byte,
+        dram_j=dram_bytes * target.dram_figures.energy_j_per_byte,
     )
 
 
@@ -104,20 +104,18 @@ def modelled_energy(
     target: Target,
     latency_s: float,
     cell_leakage_w: float,
-    flavour: SramFlavour = DEFAULT_FLAVOUR,
 ) -> Energy:
     """Energy of programs with these counts.
 
     Args:
         traffic: What the programs move and compute, for example of one question.
         config: The core's knobs, for the size of its memories.
-        target: Gives the energy of a DRAM byte.
+        target: Gives the energy of a DRAM byte, and the devices of the SRAM.
         latency_s: How long the core runs for them.
         cell_leakage_w: Leakage of the logic cells (`Synthesis.leakage_w`).
-        flavour: Device flavour of the SRAM.
     """
     memories = (config.activation_memory, config.weight_memory, config.channel_tables)
-    activations, weights, channels = (_macro(memory, flavour) for memory in memories)
+    activations, weights, channels = (_macro(memory, target.sram) for memory in memories)
     sram_j = (
         traffic.activation_reads * activations.read_energy_j
         + traffic.activation_writes * activations.write_energy_j
@@ -137,7 +135,7 @@ def modelled_energy(
         clock_j=0.0,
         sram_j=sram_j,
         leakage_j=(sram_leakage_w + cell_leakage_w) * latency_s,
-        dram_j=traffic.dram_bytes * target.dram_energy_j_per_byte,
+        dram_j=traffic.dram_bytes * target.dram_figures.energy_j_per_byte,
     )
 
 

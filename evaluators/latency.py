@@ -190,7 +190,7 @@ def dram_of(target: Target, config: CoreConfig, clock_hz: float) -> Dram:
     by as many idle cycles as it takes, rounded up.
     """
     burst_cycles = math.ceil(
-        BURST_BEATS * config.dma_bytes * clock_hz / target.dram_bytes_per_s - 1e-9
+        BURST_BEATS * config.dma_bytes * clock_hz / target.dram_figures.bytes_per_s - 1e-9
     )
     gap = max(0, burst_cycles - BURST_BEATS)
     return Dram(

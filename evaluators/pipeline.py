@@ -297,6 +297,7 @@ class _Bench:
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
         on_stage("synthesis")
+        netlist["sram"] = self._target.sram
         silicon = self._silicon(rtlil, netlist)
         clock_hz = self._clock_hz(silicon)
         on_stage("RTL simulation")
@@ -399,7 +400,8 @@ class _Bench:
         from evaluators.silicon.cost import map_core
 
         if self._mapped is None:
-            self._mapped = map_core(rtlil, self._pipeline.cache_dir / "silicon")
+            store = self._pipeline.cache_dir / "silicon"
+            self._mapped = map_core(rtlil, store, flavour=self._target.sram)
         return self._mapped
 
     def _meter(self, rtlil: str, clock_hz: float) -> "PowerMeter":
@@ -486,7 +488,7 @@ class _Bench:
         """The figures of the design from those of its stages."""
         config, target, moved = self._design.hardware, self._target, on_core.traffic.dram_bytes
         core_s = on_core.cycles_per_question / clock_hz
-        dram_s = moved / on_core.questions / target.dram_bytes_per_s
+        dram_s = moved / on_core.questions / target.dram_figures.bytes_per_s
         latency_s = max(core_s, dram_s)
         energy = self._energy(on_core, silicon, clock_hz, latency_s)
         self.metrics = score.metrics | {

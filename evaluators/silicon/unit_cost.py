@@ -104,9 +104,10 @@ def _flat(rtlil: str, unit: str) -> str:
     """The netlist as one module."""
     if len(re.findall(r"^module ", rtlil, re.MULTILINE)) == 1:
         return rtlil
-    commands = ["read_rtlil dut.il", f"hierarchy -check -top {unit}", "flatten -noscopeinfo", "clean"]
+    read = ["read_rtlil dut.il", f"hierarchy -check -top {unit}"]
     with tempfile.TemporaryDirectory(prefix="unit-") as folder:
         work = Path(folder)
         (work / "dut.il").write_text(rtlil, encoding="ascii")
-        run_yosys([*commands, "write_rtlil flat.il"], work, work / "tmp", DEADLINE_S)
+        flatten = ["flatten -noscopeinfo", "clean", "write_rtlil flat.il"]
+        run_yosys([*read, *flatten], work, work / "tmp", DEADLINE_S)
         return (work / "flat.il").read_text(encoding="ascii")

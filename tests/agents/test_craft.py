@@ -17,7 +17,7 @@ from evaluators.design import DesignPoint
 from evaluators.target import Target
 from tests.agents import toy
 
-TARGET = Target().model_dump(mode="json")
+TARGET = Target().resolved().model_dump(mode="json")
 
 MEASURED_UM2 = {
     (4, 4, False): 485_000.0,
@@ -104,7 +104,7 @@ def test_more_memory_for_weights_gains_until_each_comes_once():
 
 def test_a_wider_link_than_the_dram_feeds_gains_nothing():
     row = parent({"energy_share_dram": 0.7})
-    row["metrics"]["clock_hz"] = Target().dram_bytes_per_s / 8
+    row["metrics"]["clock_hz"] = Target().dram_figures.bytes_per_s / 8
     assert gain(knobs(dma_bytes=32), knobs(), row, TARGET) == gain(knobs(), knobs(), row, TARGET)
 
 

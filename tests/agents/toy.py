@@ -81,7 +81,7 @@ def measure(design: DesignPoint) -> Evaluation:
     areas = _areas_um2(design)
     array, lanes, moved, energy, nll = _work(design)
     cycles = max(array, moved / hardware.dma_bytes) + lanes
-    core_s, dram_s = cycles / netlist_hz, moved / Target().dram_bytes_per_s
+    core_s, dram_s = cycles / netlist_hz, moved / Target().dram_figures.bytes_per_s
     energy += 1e-12 * sum(areas.values()) * cycles / 1e6
     metrics = {
         "latency_s": max(core_s, dram_s),
@@ -109,7 +109,7 @@ def measure(design: DesignPoint) -> Evaluation:
     )
 
 
-DRAM_J = Target().dram_energy_j_per_byte
+DRAM_J = Target().dram_figures.energy_j_per_byte
 UNITS = ("mac", "composable_mac", "rescaler")
 
 

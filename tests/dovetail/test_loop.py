@@ -76,7 +76,7 @@ def test_an_unreachable_limit_is_said_in_the_last_line() -> None:
     finish(record, tight)
     ended = record.events[-1]
     assert isinstance(ended, RunStopped)
-    assert "none keeps the area limit, so the front is empty" in ended.reason
+    assert "none keeps the target's limits, so the front is empty" in ended.reason
 
 
 def test_two_runs_are_equal(whole: Memory) -> None:

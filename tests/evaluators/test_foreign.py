@@ -97,3 +97,33 @@ def test_what_is_no_file_is_refused(tmp_path: Path, store: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.v", Path("/dev/zero")):
         with pytest.raises(ForeignError, match=r"name a|name another"):
             cost_of_verilog(path, "top", store)
+
+
+def test_power_is_that_of_an_equal_activity_at_the_fastest_clock(file: Path, store: Path) -> None:
+    cost = cost_of_verilog(file, "adder", store)
+    assert cost.power_w is not None and cost.power_w > cost.leakage_w
+    # 25 flip-flops at about 7 fJ a cycle, and as much again for what they drive.
+    assert 0.2e-12 < (cost.power_w - cost.leakage_w) / cost.clock_hz < 0.5e-12
+
+
+def test_another_corner_is_a_file_of_the_same_cells(
+    file: Path, store: Path, tmp_path: Path
+) -> None:
+    text = default_liberty_path().read_text()
+    usual = cost_of_verilog(file, "adder", store)
+    larger = tmp_path / "larger.lib"
+    larger.write_text(
+        re.sub(r"(\barea\s*:\s*)([\d.]+)", lambda m: f"{m[1]}{2 * float(m[2])}", text)
+    )
+    other = cost_of_verilog(file, "adder", store, liberty=larger)
+    assert other.corner == "larger.lib" and other.area_um2 > 1.5 * usual.area_um2
+    for name, content, said in (
+        ("buffers.lib", text.replace("BUF_X8", "BUG_X8"), "has no cell BUF_X8"),
+        ("poem.lib", "no library", "not Liberty"),
+    ):
+        liberty = tmp_path / name
+        liberty.write_text(content)
+        with pytest.raises(ForeignError, match=said):
+            cost_of_verilog(file, "adder", store, liberty=liberty)
+    with pytest.raises(ForeignError, match="cannot read Liberty file"):
+        cost_of_verilog(file, "adder", store, liberty=tmp_path / "absent.lib")

