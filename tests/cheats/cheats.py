@@ -4,7 +4,7 @@ Every cheat has an honest twin, as near to it as can be: the same place of the s
 without the lie. Where none is named the shipped file itself is the twin.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 from evaluators.gate.stimuli import PUBLIC_SEED
@@ -36,7 +36,7 @@ class Cheat:
     truth: Changes = ()
     """What its honest twin changes."""
 
-    config: CoreConfig = field(default=CORE)
+    config: CoreConfig = CORE
     """The core that it is judged for."""
 
     @property
