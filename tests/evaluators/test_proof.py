@@ -211,7 +211,8 @@ def test_a_faster_unit_is_held_to_the_operands_of_the_first_cycle(tmp_path: Path
         EXPONENTIAL,
         last,
         "begun = Signal()\n"
-        "        m.d.sync += [begun.eq(1), self.value.eq(((entry + half) >> self.octave) ^ ~begun)]",
+        "        m.d.sync += begun.eq(1)\n"
+        "        m.d.sync += self.value.eq(((entry + half) >> self.octave) ^ ~begun)",
     )
     shipped, edit = (
         UnitNetlist(rtlil=source_to_rtlil("exponential", source, CORE), latency=latency)
@@ -279,9 +280,8 @@ def test_an_invariant_closes_what_would_stay_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "1 == 1",  # as good as none
         "ring == 0",  # in the first cycle alone
-        "ring != 3) || (1 == 1",  # brackets that would open what is around it
+        "ring != 3) || (1 == 1",  # as good as none, and with brackets that open what is around it
     ],
 )
 def test_an_invariant_that_is_none_proves_nothing(line: str, tmp_path: Path) -> None:
