@@ -107,13 +107,13 @@ def frame_of(unit: str, rtlil: str) -> Frame:
     ports = {name: dict(port) for name, port in module["ports"].items() if name != "clk"}
     held: list[Bit] = []
     coming: list[Bit] = []
-    logic = {}
-    for name, cell in module["cells"].items():
+    logic: dict[str, Any] = {}  # under names of our own
+    for cell in module["cells"].values():
         if cell["type"] == "$dff":
             held += cell["connections"]["Q"]
             coming += cell["connections"]["D"]
         elif cell["type"] in _LOGIC:
-            logic[name] = cell
+            logic[f"c${len(logic)}"] = cell
         else:
             raise NotFramed(f"a cell {cell['type']} is not the same in every tool")
     ports |= {

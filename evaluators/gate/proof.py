@@ -166,13 +166,13 @@ class _Attempt:
                 return Proof(shown="exhaustive", asked=tuple(self._asked))
             if self._edit.behaviour is not None:  # it does not do what the shipped unit does
                 return self._tested(f"it is no pipeline of {self._edit.latency} and nothing else")
-            if (depth := _depth(pair, ways, enable)) is not None:
-                return self._by_depth(pair, depth, enable)
+            if tuple(way.depth for way in ways) == pair.latencies:
+                return self._by_depth(pair)
         return self._by_induction(pair)
 
-    def _by_depth(self, pair: Pair, depth: int, enable: str) -> Proof:
-        asked = [questions.after_its_depth(pair, depth)]
-        if enable:
+    def _by_depth(self, pair: Pair) -> Proof:
+        asked = [questions.after_its_depth(pair)]
+        if pair.protocol.controls:
             asked.append(questions.standing(pair))
         return self._all_shown(pair, asked)
 
@@ -227,9 +227,7 @@ class _Attempt:
         """Simulates every way that a counterexample may go; what differs from the reference."""
         ways = [question.came(trace, values) for trace in question.traces]
         stimuli = [stimulus for way in ways if (stimulus := self._stimulus(way)) is not None]
-        stimuli = [
-            each for each in stimuli if _is_allowed(self._contract, each, self._edit.latency)
-        ]
+        stimuli = [each for each in stimuli if _is_allowed(each, self._edit.latency)]
         if not stimuli or not self._simulate(stimuli):
             return ""
         counts = range(1, len(stimuli) + 1)
@@ -285,24 +283,23 @@ class _Attempt:
         return Proof(shown="tested", note=note, asked=tuple(self._asked))
 
 
-def _depth(pair: Pair, ways: tuple[Paths, Paths], enable: str) -> int | None:
-    """Cycles after which both units' outputs hang on nothing before them; None where on more."""
-    depths = []
-    for way, latency in zip(ways, pair.latencies, strict=True):
-        if way.depth is None or (enable and way.depth != latency):
-            return None
-        depths.append(way.depth + pair.slower - latency)  # the faster one's operands wait
-    return max(*depths, pair.slower)
-
-
-def _is_allowed(contract: UnitContract, stimulus: Trace, latency: int) -> bool:
-    """Whether a trace keeps the one law that questions do not know: a tile has one mode."""
-    if "mode" not in stimulus:
+def _is_allowed(stimulus: Trace, latency: int) -> bool:
+    """Whether an element's trace keeps what questions do not ask of every probe."""
+    if "capture" not in stimulus:
         return True
-    captures = np.concatenate([np.zeros(1, np.int64), np.cumsum(stimulus["capture"])])
-    cycles = np.arange(len(stimulus["mode"]))
+    capture, shift = stimulus["capture"] == 1, stimulus["shift"] == 1
+    just = np.concatenate([[False], capture[:-1]])
+    before = np.maximum.accumulate(just)
+    if (shift & (capture | just | ~before)).any():
+        return False
+    return "mode" not in stimulus or _has_tiles_of_one_mode(stimulus, latency)
+
+
+def _has_tiles_of_one_mode(stimulus: Trace, latency: int) -> bool:
+    """Whether what adds to one sum is of one mode: the one law that no question knows."""
     # A capture takes what came up to `latency` cycles before it.
-    tile = captures[np.minimum(cycles + latency, len(captures) - 1)]
+    captures = np.concatenate([stimulus["capture"], np.zeros(latency, np.int64)])
+    tile = np.cumsum(captures)[latency - 1 : -1]
     adds = stimulus["a"] != 0
     modes: dict[int, set[int]] = {}
     for number, mode in zip(tile[adds].tolist(), stimulus["mode"][adds].tolist(), strict=True):

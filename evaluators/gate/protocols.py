@@ -99,6 +99,11 @@ class Streaming:
         """A bit for each operand under way: whether its result counts."""
         return latency
 
+    def begun(self, waiting: Sequence[Cycle], latency: int) -> Monitor:
+        """The monitor after a reset, behind operands that one of two units has not got yet."""
+        due = [self.defined.format_map(operands) for operands in waiting]
+        return (*due, *[FALSE] * (latency - len(due)))
+
     def consistent(self, monitor: Monitor) -> str:
         """Which monitors there can be."""
         return TRUE
@@ -170,6 +175,10 @@ class Accumulating:
     def monitor_bits(self, latency: int) -> int:
         """Whether there was a capture since the reset, and whether one just was."""
         return 2
+
+    def begun(self, waiting: Sequence[Cycle], latency: int) -> Monitor:
+        """The monitor after a reset."""
+        return FALSE, FALSE
 
     def consistent(self, monitor: Monitor) -> str:
         """Which monitors there can be."""

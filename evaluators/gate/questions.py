@@ -117,23 +117,20 @@ class _Seen(NamedTuple):
     after: _State
 
 
-def after_its_depth(pair: Pair, depth: int) -> Question:
-    """Of pipelines: from any state, after `depth` cycles of any operands, the outputs differ.
+def after_its_depth(pair: Pair) -> Question:
+    """Of pipelines as deep as their latencies: from any state, any operands give other results.
 
-    A unit with `enable` takes a step in each of them; in the cycle that is looked at it need not.
+    A unit with `enable` takes a step in each cycle but the last, in which it need not.
     """
     sheet = _Sheet(pair)
     state = sheet.any_state()
-    stepping = {pair.protocol.enable: TRUE} if isinstance(pair.protocol, Streaming) else {}
-    stepping = {name: value for name, value in stepping.items() if name}
-    for _ in range(depth):
-        # With `enable` a reset in between is excluded: the unit's depth is its latency there.
-        rst = FALSE if stepping else sheet.free(1)
-        cycle = sheet.any_cycle(rst) | stepping
+    sheet.assume(*(pair.protocol.allowed_operands(cycle) for cycle in state.waiting))
+    steps = dict.fromkeys(pair.protocol.controls, TRUE)
+    for _ in range(pair.slower):
+        cycle = sheet.any_cycle(FALSE) | steps
         sheet.assume(pair.protocol.allowed(state.monitor, cycle))
         state = sheet.step(state, cycle).after
-    cycle = sheet.any_cycle(FALSE if stepping else sheet.free(1))
-    seen = sheet.step(state, cycle)
+    seen = sheet.step(state, sheet.any_cycle(FALSE))
     return sheet.question("pipeline", [seen.agrees], [seen.trace])
 
 
@@ -160,9 +157,7 @@ def defined(twins: Pair) -> Question:
 def from_reset(pair: Pair, cycles: int) -> Question:
     """From any state a reset, then `cycles` of any kind: the units differ, or can be made to."""
     sheet = _Sheet(pair)
-    state = sheet.any_state()
-    state = sheet.step(state, sheet.any_cycle(TRUE)).after
-    state = state._replace(trace=())  # what the simulation begins with
+    state = sheet.reset_state()
     seen = sheet.agreements(state)
     agree = [sheet.invariant(state)]
     for _ in range(cycles):
@@ -233,6 +228,25 @@ class _Sheet:
             monitor=tuple(self.free(1) for _ in range(bits)),
             trace=(),
         )
+
+    def reset_state(self) -> _State:
+        """Both units in a state that a reset leaves, whatever was before.
+
+        Where the edit's operands wait, the shipped unit is reset as many cycles earlier and has
+        them, so that the edit may have operands from the first cycle after its reset on.
+        """
+        protocol, state = self._pair.protocol, self.any_state()
+        if not self._edit_waits:
+            after = self.step(state, self.any_cycle(TRUE)).after
+            return after._replace(trace=())
+        shipped, _ = self._frame(SHIPPED, self._pair.shipped, state.shipped, self.any_cycle(TRUE))
+        for operands in reversed(state.waiting):
+            self.assume(protocol.allowed_operands(operands))
+            cycle = {**operands, **protocol.probes(shifted=False)[0].controls, "rst": FALSE}
+            shipped, _ = self._frame(SHIPPED, self._pair.shipped, shipped, cycle)
+        edit, _ = self._frame(EDIT, self._pair.edit, state.edit, self.any_cycle(TRUE))
+        monitor = protocol.begun(state.waiting, self._pair.slower)
+        return _State(shipped, edit, state.waiting, tuple(map(self._kept, monitor)), trace=())
 
     def any_cycle(self, rst: str) -> dict[str, str]:
         """A cycle of any inputs."""

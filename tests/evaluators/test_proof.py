@@ -198,6 +198,31 @@ def test_a_difference_is_found_early_and_driven_from_a_reset_on(tmp_path: Path) 
     assert driven
 
 
+def test_a_faster_unit_is_held_to_the_operands_of_the_first_cycle(tmp_path: Path) -> None:
+    # Its results come a cycle before the shipped unit's, whose reset is asked a cycle earlier.
+    last = "m.d.sync += self.value.eq((entry + half) >> self.octave)"
+    slower = changed(
+        EXPONENTIAL,
+        last,
+        "result = Signal(7)\n"
+        "        m.d.sync += [result.eq((entry + half) >> self.octave), self.value.eq(result)]",
+    )
+    hasty = changed(
+        EXPONENTIAL,
+        last,
+        "begun = Signal()\n"
+        "        m.d.sync += begun.eq(1)\n"
+        "        m.d.sync += self.value.eq(((entry + half) >> self.octave) ^ ~begun)",
+    )
+    shipped, edit = (
+        UnitNetlist(rtlil=source_to_rtlil("exponential", source, CORE), latency=latency)
+        for source, latency in ((slower, 2), (hasty, 1))
+    )
+    contract = contract_of("exponential", CORE)
+    proof = prove(contract, shipped, edit, hasty, lambda stimuli: "it differs", tmp_path)
+    assert proof.asked[0].question == "reset" and proof.difference.startswith("it differs")
+
+
 @needs_compiler
 @pytest.mark.slow
 def test_a_rare_operand_is_found_and_refused_with_its_values(
@@ -248,7 +273,6 @@ def test_a_unit_that_depends_on_undefined_bits_is_not_exhaustive(tmp_path: Path)
 
 
 def test_an_invariant_closes_what_would_stay_open(tmp_path: Path) -> None:
-    assert proof_of("exponential", RING, (1, 1), tmp_path).shown == "tested"
     brought = f"# invariant: ring != 3\n{RING}"
     assert proof_of("exponential", brought, (1, 1), tmp_path).shown == "proved"
 
@@ -257,10 +281,10 @@ def test_an_invariant_closes_what_would_stay_open(tmp_path: Path) -> None:
     "line",
     [
         "ring == 0",  # in the first cycle alone
-        "ring != 3) || (1 == 1",  # brackets that would open what is around it
+        "ring != 3) || (1 == 1",  # as good as none, and with brackets that open what is around it
     ],
 )
-def test_a_wrong_invariant_proves_nothing(line: str, tmp_path: Path) -> None:
+def test_an_invariant_that_is_none_proves_nothing(line: str, tmp_path: Path) -> None:
     proof = proof_of("exponential", f"# invariant: {line}\n{RING}", (1, 1), tmp_path)
     assert (proof.shown, proof.difference) == ("tested", "")
 
@@ -298,7 +322,7 @@ def test_an_invariant_of_many_lines_is_refused() -> None:
 
 def test_a_proof_that_does_not_see_a_planted_bug_does_not_count() -> None:
     pair = pair_of("exponential", EXPONENTIAL, (1, 1))
-    question = questions.after_its_depth(pair, 1)
+    question = questions.after_its_depth(pair)
     assert not solvers.answer(pair, question).possible
     # The table of 16 entries does not look at the lowest bit.
     blind = question._replace(plant=("fraction", 0))
@@ -308,7 +332,7 @@ def test_a_proof_that_does_not_see_a_planted_bug_does_not_count() -> None:
 
 def test_an_unfulfillable_assumption_does_not_count() -> None:
     pair = pair_of("exponential", EXPONENTIAL, (1, 1))
-    question = questions.after_its_depth(pair, 1)
+    question = questions.after_its_depth(pair)
     vacuous = question._replace(verilog=question.verilog.replace("bad = ", "bad = 1'b0 && "))
     assert vacuous != question
     with pytest.raises(solvers.Unanswered, match="does not see a planted bug"):
@@ -320,7 +344,6 @@ def test_an_unfulfillable_assumption_does_not_count() -> None:
     [
         ("print('unsat')", "bitwuzla does not see a planted bug"),
         ("print('Status = 1  Frames = -1')", "abc does not see a planted bug"),
-        ("print('sat'); print('{\"x1\": ')", "bitwuzla gave no answer to the planted"),
         ("print('Status = 0  Frames = -1')", "abc gave no answer to the planted"),
         ("import os; os.abort()", "gave no answer to the planted"),
         ("while True: print('unsat')", "gave no answer to the planted"),
@@ -333,7 +356,7 @@ def test_a_tool_that_lies_rambles_or_breaks_proves_nothing(
     monkeypatch.setattr(solvers, "_command", lambda tool: [sys.executable, "-c", program])
     pair = pair_of("exponential", EXPONENTIAL, (1, 1))
     with pytest.raises(solvers.Unanswered, match=reason):
-        solvers.answer(pair, questions.after_its_depth(pair, 1))
+        solvers.answer(pair, questions.after_its_depth(pair))
 
 
 def test_a_unit_that_does_not_stand_without_enable_is_not_proved() -> None:
