@@ -84,6 +84,7 @@ def _checks(data_dir: Path | None) -> Iterator[Check]:
 
 _PACKAGES = {
     "pyosys": "synthesis: yosys as a library",
+    "bitwuzla": "proofs of RTL edits",
     "amaranth": "the accelerator's language",
     "torch": "the model",
     "transformers": "the model's architecture",

@@ -4,6 +4,7 @@ from typing import get_args
 
 from dovetail.errors import BadInput
 from evaluators.design import DesignPoint
+from evaluators.metrics import Shown
 from evaluators.pipeline import Pipeline
 from evaluators.silicon.unit_cost import UnitCost
 from hwlib.config import CoreConfig
@@ -26,6 +27,9 @@ class GateReport(Frozen):
 
     reason: str
     """Why, or why not."""
+
+    shown: Shown | None = None
+    """How far it was shown to be right; None unless accepted."""
 
     latency: int | None = None
     """Its latency in cycles; None unless accepted."""
@@ -79,6 +83,7 @@ def report(
                     unit=unit,
                     accepted=True,
                     reason=verdict.reason,
+                    shown=verdict.shown,
                     latency=claimed,
                     cost=cost,
                     shipped=shipped,

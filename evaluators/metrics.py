@@ -11,6 +11,10 @@ from hwlib.frozen import Frozen
 
 Status = Literal["ok", "invalid", "failed", "timeout"]
 
+Shown = Literal["exhaustive", "proved", "tested"]
+"""How far an RTL edit was shown to be right: on every input, by a proof of equivalence to the
+shipped unit, or on the gate's vectors alone."""
+
 
 class Metric(Frozen):
     """What a number means."""
@@ -146,6 +150,9 @@ class Verdict(Frozen):
 
     reason: str
     """One sentence: what was shown, or why it was refused."""
+
+    shown: Shown | None = None
+    """How far; None where it was refused, or in a journal that is older than proofs."""
 
 
 Stage = Callable[[str], None]

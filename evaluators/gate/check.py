@@ -13,17 +13,21 @@ import numpy as np
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.loops import check_loops
 from evaluators.gate.netlist import check_netlist, without_start_values
+from evaluators.gate.proof import Proof, prove
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
+from evaluators.gate.stimuli import Stimulus
 from evaluators.gate.vectors import built_behaviour, first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
 from hwlib.behaviour import Behaviour
 from hwlib.config import CoreConfig
-from hwlib.contracts.contract import UnitContract
+from hwlib.contracts.contract import Trace, UnitContract
 from hwlib.contracts.table import contract_of
 from hwlib.edit import RtlEdit
-from hwlib.elaborate import UnitNetlist
+from hwlib.elaborate import UNIT_LATENCY, UnitNetlist
+from hwlib.unit_latencies import shipped_latencies
+from hwlib.unit_source import shipped_source, source_to_rtlil
 
 
 class Judgement(Verdict):
@@ -47,13 +51,15 @@ def judge(edit: RtlEdit, config: CoreConfig, vetted: frozenset[str], cache_dir: 
     The source is elaborated alone in the sandbox, its text validated, its ports held to the
     contract, and the netlist simulated against the integer reference on corners and random vectors,
     with a reset in mid-stream. Its latency is the smallest whose reference it equals, and must be
-    the one claimed. A unit that its contract lets be off comes with a table of what it gives.
+    the one claimed. A unit that its contract lets be off comes with a table of what it gives. Then
+    as much is shown as can be: that the vectors were all that can come, or that the edit does what
+    the shipped unit does.
 
     Args:
         edit: The edit.
         config: The core that it is for.
         vetted: SHA-256 in hex of every source that may be executed where there is no sandbox.
-        cache_dir: Where built simulators are kept.
+        cache_dir: Where built simulators and proofs are kept.
 
     Raises:
         verilator.ToolMissing: There is no C++ compiler, so nothing can be judged.
@@ -65,14 +71,17 @@ def judge(edit: RtlEdit, config: CoreConfig, vetted: frozenset[str], cache_dir: 
         agreement = "equal to the reference"
         if contract.approximation:
             netlist, agreement = _tabulated(contract, netlist, cache_dir)
+        proof = _proven(edit, contract, config, netlist, cache_dir)
     except (ElaborationError, ValueError, verilator.ToolFailed) as error:
         return Judgement(unit=edit.unit, accepted=False, reason=str(error))
     return Judgement(
         unit=edit.unit,
         accepted=True,
         reason=(
-            f"{agreement} on all vectors, latency {edit.latency} as claimed{_parameters(contract)}"
+            f"{agreement} on all vectors, latency {edit.latency} as claimed{_extent(proof)}"
+            f"{_parameters(contract)}"
         ),
+        shown=proof.shown,
         netlist=netlist,
     )
 
@@ -91,6 +100,17 @@ def _tabulated(
         f"off the reference by up to {off.max()} for {np.count_nonzero(off):,} of {len(off):,} "
         "inputs, which the model is scored with; otherwise equal to it",
     )
+
+
+def _extent(proof: Proof) -> str:
+    """What was shown beyond the vectors, or why nothing was."""
+    match proof.shown:
+        case "exhaustive":
+            return ", which are all that can come"
+        case "proved":
+            return "; proved to do what the shipped unit does"
+        case "tested":
+            return f"; no more than tested: {proof.note}"
 
 
 def _parameters(contract: UnitContract) -> str:
@@ -149,3 +169,35 @@ def _judged(
             "it has"
         )
     return UnitNetlist(rtlil=text, latency=edit.latency)
+
+
+def _proven(
+    edit: RtlEdit,
+    contract: UnitContract,
+    config: CoreConfig,
+    netlist: UnitNetlist,
+    cache_dir: Path,
+) -> Proof:
+    """How far a tested edit was shown to be right; a ValueError says where it is not."""
+    shipped = UnitNetlist(
+        rtlil=source_to_rtlil(edit.unit, shipped_source(edit.unit), config),
+        latency=getattr(shipped_latencies(config), UNIT_LATENCY.get(edit.unit, edit.unit)),
+    )
+    simulated = without_start_values(netlist.rtlil)
+
+    def simulate(traces: Sequence[Trace]) -> str:
+        stimuli = [Stimulus(trace) for trace in traces]
+        return first_mismatch(contract, simulated, netlist.latency, cache_dir, stimuli)
+
+    proof = prove(contract, shipped, netlist, edit.source, simulate, cache_dir)
+    if proof.difference:
+        raise ValueError(
+            f"unit {edit.unit} passes the vectors and still differs from the reference: "
+            f"{proof.difference[:600]}"
+        )
+    if netlist.behaviour is not None and proof.shown != "exhaustive":
+        raise ValueError(
+            f"unit {edit.unit} is off its reference, and {proof.note}; so its table may not be all "
+            "that it does"
+        )
+    return proof

@@ -31,7 +31,7 @@ def test_its_latency_is_found_out_and_its_cost_stands_beside_the_shipped_units(
 ) -> None:
     assert call("gate", ENTRY, "--unit", "inverse_sqrt", "--json") == ExitCode.OK
     found = json.loads(capsys.readouterr().out)
-    assert found["accepted"] and found["latency"] == 1
+    assert found["accepted"] and found["latency"] == 1 and found["shown"] == "exhaustive"
     assert 0 < found["cost"]["area_um2"] < found["shipped"]["area_um2"]
     assert call("gate", ENTRY, "--unit", "inverse_sqrt", "--latency", "2") == ExitCode.BAD_INPUT
     said = capsys.readouterr().out

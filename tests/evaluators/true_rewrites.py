@@ -329,22 +329,22 @@ def _chords(unit: UnitName, table: str, low: int, bits: int, fall: int) -> dict[
         return m
 """,
         ),
-        "table and chord in one cycle": TrueRewrite(
+        "table and chord in one cycle, of the table anything where there is no result": TrueRewrite(
             unit,
             1,
             f"""\
     def elaborate(self, platform):
         m = Module()
-        start, fall, r = Signal(16), Signal({fall}), Signal(16, reset_less=True)
-{segment}\
-        with m.Switch(self.v[{bits}:]):
-            for at, (begin, slope) in segments:
-                with m.Case(at):
-                    m.d.comb += [start.eq(int(begin)), fall.eq(int(slope))]
-        # start - floor(p / 2^n) is what is above n bits of start and ones, less p.
-        raised = Cat(Const(-1, {bits}), start)
-        m.d.sync += r.eq((raised - fall * self.v[:{bits}]) >> {bits})
-        m.d.comb += self.r.eq(r)
+        r = Signal(16, reset_less=True)
+        starts, falls = tables.{table}()
+        at = (self.v[{bits}:] - {low >> bits})[:6]
+        start, fall = Signal(16), Signal({fall})
+        m.d.comb += [
+            start.eq(Array([int(value) for value in starts])[at]),
+            fall.eq(Array([int(value) for value in falls])[at]),
+            self.r.eq(r),
+        ]
+        m.d.sync += r.eq(start - ((fall * self.v[:{bits}]) >> {bits}))
         return m
 """,
         ),
@@ -803,6 +803,56 @@ COMPOSABLE_MAC = {
         m.d.sync += total.eq(Mux(self.capture, product, total + product))
 """
         + _DRAIN,
+    ),
+    "operands straight from the wires, and the sum's upper half a cycle behind": TrueRewrite(
+        "composable_mac",
+        1,
+        '''\
+    def elaborate(self, platform):
+        m = Module()
+        low, raised, product = Signal(15), Signal(17), Signal(signed(16))
+        m.d.comb += [
+            product.eq(self.product(m)),
+            # A sign bit of weight -2^15, turned over, is the product with 2^15 on top.
+            raised.eq(Mux(self.capture, 0, low) + Cat(product[:15], ~product[15])),
+        ]
+        late, step = Signal(), Signal(2, init=1)
+        high, width = Signal(self.bits - 15), self.bits - 15
+        drained_low, drained_high = Signal(15), Signal(width)
+        m.d.comb += self.drain_out.eq(Cat(drained_low, drained_high).as_signed())
+        m.d.sync += [
+            low.eq(raised[:15]),
+            late.eq(self.capture),
+            step.eq(raised[15:]),
+            high.eq(Mux(late, 0, high) + step - 1),
+        ]
+        for taken, half, register, neighbour in (
+            (self.capture, low, drained_low, self.drain_in[:15]),
+            (late, high, drained_high, self.drain_in[15 : self.bits]),
+        ):
+            with m.If(taken):
+                m.d.sync += register.eq(half)
+            with m.Elif(self.shift):
+                m.d.sync += register.eq(neighbour)
+        return m
+
+    def product(self, m):
+        """The four bricks, each the sum of two rows, shifted up by the mode."""
+        a_signed = [self.mode == 3, self.mode != 1] * 2
+        w_signed = [self.mode[1], self.mode[1], 1, 1]
+        bricks = []
+        for k in range(4):
+            x, y = self.a.word_select(k, 4), self.w.word_select(k, 4)
+            operand = Cat(x, x[3] & a_signed[k]).as_signed()
+            upper = Cat(y[2:], y[3] & w_signed[k]).as_signed()
+            brick = Signal(signed(10), name=f"brick_{k}")
+            m.d.comb += brick.eq(operand * y[:2] + (operand * upper << 2))
+            bricks.append(brick)
+        low, high = (
+            bricks[k] + Mux(self.mode == 3, bricks[k + 1], bricks[k + 1] << 4) for k in (0, 2)
+        )
+        return low + Mux(self.mode[1], high, high << 4)
+''',
     ),
     "a sum in carry-save that is added up as it is drained": TrueRewrite(
         "composable_mac",
