@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.rewrites import read_playbook
+from agents.rewrites import PLAYBOOK, read_playbook
 from evaluators.gate.proof import Asked, prove
 from hwlib.config import CoreConfig
 from hwlib.contracts.contract import Trace
@@ -33,7 +33,7 @@ def main() -> None:
         config = CoreConfig(composable=unit == "composable_mac")
         latency = getattr(shipped_latencies(config), UNIT_LATENCY.get(unit, unit))
         row(f"shipped `{unit}`", unit, shipped_source(unit), latency)
-    for entry in read_playbook():
+    for entry in read_playbook(PLAYBOOK):
         row(f"`{entry.name}`", entry.unit, entry.source, entry.latency)
 
 

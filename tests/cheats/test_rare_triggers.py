@@ -11,20 +11,33 @@ from tests.cheats.cheats import RARE
 
 QUICK = "wrong after 2^20 cycles"
 
+FOUND = {
+    QUICK,
+    "one sum of the neighbour's",
+    "three pairs in a row",
+    "one factor in 2^54",
+    "one pair of words of four int4",
+}
+"""Those that are refused; of the other one it is only known that it is not proved."""
+
+SAID = ("still differs from the reference", "may hang on more than its inputs")
+
 
 @pytest.mark.eda
 @pytest.mark.skipif(
     bool(verilator.available()), reason=verilator.available() or "Verilator is here"
 )
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="vectors cannot find it; the remedy is a proof that the netlist equals its reference",
-)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in RARE]
 )
-def test_a_rare_trigger_is_refused(name: str, cache_dir: Path) -> None:
+def test_a_rare_trigger_is_refused_or_said_to_be_no_more_than_tested(
+    name: str, cache_dir: Path
+) -> None:
     cheat = RARE[name]
     edit = RtlEdit(unit=cheat.unit, source=cheat.source, latency=cheat.latency)
-    assert not judge(edit, cheat.config, frozenset(), cache_dir).accepted
+    judgement = judge(edit, cheat.config, frozenset(), cache_dir)
+    if judgement.accepted:
+        assert judgement.shown == "tested"
+        assert name not in FOUND
+    else:
+        assert any(words in judgement.reason for words in SAID)

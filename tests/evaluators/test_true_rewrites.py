@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.gate import solvers
 from evaluators.gate.check import judge
 from evaluators.silicon import verilator
 from hwlib.config import CoreConfig
@@ -55,7 +56,11 @@ def test_there_are_several_different_rewrites_of_every_unit() -> None:
 @needs_tools
 @pytest.mark.eda
 @pytest.mark.parametrize(("name", "knobs"), judged_at())
-def test_a_true_rewrite_is_accepted(name: str, knobs: dict[str, int], cache_dir: Path) -> None:
+def test_a_true_rewrite_is_accepted(
+    name: str, knobs: dict[str, int], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether it is also proved is another question (`test_proof.py`), and takes longer.
+    monkeypatch.setattr(solvers, "PROCESSOR_S", 3)
     rewrite = REWRITES[name]
     config = CoreConfig(composable=rewrite.unit == "composable_mac").model_copy(update=knobs)
     edit = RtlEdit(unit=rewrite.unit, source=rewrite.source, latency=rewrite.latency)

@@ -126,7 +126,7 @@ STICKY = """seen = Signal()
         ("mac", PRODUCT, "product = Signal(signed(18))", "proved"),
         ("mac", "a = Signal(signed(9))", "a = Signal(signed(9), reset_less=True)", "proved"),
         ("rescaler", "(shifts[1] - 1)[:6]", "(shifts[1] - 1)[:7]", "proved"),
-        ("activation", "value > 32767,", "value >= 32767,", "every input simulated"),
+        ("activation", "value > 32767,", "value >= 32767,", "proved"),
     ],
     ids=str,
 )
