@@ -27,11 +27,8 @@ from evaluators.silicon.yosys import ENVIRONMENT, run_yosys
 PROCESSOR_S = 20
 """Processor time that one solver may take for one question, planted or real."""
 
-PATIENCE = 4
-"""How many times that long the race may last by the clock, on a machine that is busy."""
-
-YOSYS_DEADLINE_S = 120.0
-"""Longest time that Yosys may take to write a question in the solvers' languages."""
+DEADLINE_S = 120.0
+"""Longest time that one proof may take by the clock, all of its questions together."""
 
 ANSWER_BYTES = 1 << 20
 """How much of a solver's output is read."""
@@ -84,8 +81,13 @@ def versions() -> dict[str, str]:
         raise Unanswered(f"there is no package {error.name}: pip install {error.name}") from None
 
 
-def answer(pair: Pair, question: Question) -> Answer:
+def answer(pair: Pair, question: Question, deadline_s: float = DEADLINE_S) -> Answer:
     """Whether the bad bit of a question can be 1.
+
+    Args:
+        pair: What is asked about.
+        question: What is asked.
+        deadline_s: Longest time that it may take by the clock.
 
     Raises:
         Unanswered: No solver found out in its time.
@@ -93,10 +95,12 @@ def answer(pair: Pair, question: Question) -> Answer:
     """
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         work = Path(folder)
-        return _raced([_Racer(tool, work) for tool in _write(work, pair, question)])
+        end_s = time.monotonic() + deadline_s
+        tools = _write(work, pair, question, deadline_s)
+        return _raced([_Racer(tool, work) for tool in tools], end_s)
 
 
-def _write(work: Path, pair: Pair, question: Question) -> tuple[Tool, ...]:
+def _write(work: Path, pair: Pair, question: Question, deadline_s: float) -> tuple[Tool, ...]:
     """A folder `planted` and a folder `real`, each with the question in the solvers' languages."""
     multiplies = pair.shipped.multiplies or pair.edit.multiplies
     edits = {"real": pair.edit.module, "planted": pair.edit.planted(*question.plant)}
@@ -114,7 +118,7 @@ def _write(work: Path, pair: Pair, question: Question) -> tuple[Tool, ...]:
         if multiplies:
             commands += ["design -load words", "booth", *_TO_GATES]
             commands += [f"write_aiger -map {name}/booth.map {name}/booth.aig"]
-    run_yosys(commands, work, work / "tmp", YOSYS_DEADLINE_S)
+    run_yosys(commands, work, work / "tmp", deadline_s)
     return ("bitwuzla", "abc", "abc, Booth") if multiplies else ("bitwuzla", "abc")
 
 
@@ -186,9 +190,8 @@ _FILE: dict[Tool, str] = {"bitwuzla": "words", "abc": "abc", "abc, Booth": "boot
 """Name of a solver's own folder, and of what it reads from the folder above."""
 
 
-def _raced(racers: list[_Racer]) -> Answer:
+def _raced(racers: list[_Racer], end_s: float) -> Answer:
     """The first answer; whoever still runs is ended."""
-    end_s = time.monotonic() + 2 * PROCESSOR_S * PATIENCE
     try:
         while time.monotonic() < end_s:
             for racer in racers:

@@ -7,6 +7,7 @@ import pytest
 from evaluators.gate import check, elaboration
 from evaluators.gate.check import Judgement, judge, source_sha256
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
+from evaluators.gate.proof import no_proof
 from evaluators.gate.self_test import SandboxMissing
 from evaluators.silicon import verilator
 from hwlib.config import CoreConfig
@@ -33,7 +34,7 @@ def verdict(
     unit: UnitName, source: str, latency: int, cache_dir: Path, config: CoreConfig = CORE
 ) -> Judgement:
     edit = RtlEdit(unit=unit, source=source, latency=latency)
-    return judge(edit, config, frozenset(), cache_dir)
+    return judge(edit, config, frozenset(), cache_dir, no_proof)
 
 
 def test_without_a_sandbox_only_vetted_sources_are_executed(

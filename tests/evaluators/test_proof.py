@@ -15,7 +15,7 @@ from evaluators.gate.check import judge
 from evaluators.gate.frames import frame_of, paths_of
 from evaluators.gate.invariants import BadInvariant, Invariant, invariant_in
 from evaluators.gate.netlist import with_other_start_values
-from evaluators.gate.proof import Proof, prove
+from evaluators.gate.proof import Proof, no_proof, prove
 from evaluators.gate.protocols import protocol_of
 from evaluators.gate.questions import Pair
 from evaluators.gate.vectors import first_mismatch
@@ -86,6 +86,15 @@ def pair_of(unit: UnitName, source: str, latencies: tuple[int, int]) -> Pair:
 
 def test_a_pipeline_whose_vectors_hold_all_operands_is_shown_exhaustively(tmp_path: Path) -> None:
     assert proof_of("exponential", EXPONENTIAL, (1, 1), tmp_path).shown == "exhaustive"
+
+
+@needs_compiler
+def test_a_verdict_says_how_far(cache_dir: Path) -> None:
+    edit = RtlEdit(unit="exponential", source=EXPONENTIAL, latency=1)
+    judgement = judge(edit, CORE, frozenset(), cache_dir)
+    assert judgement.shown == "exhaustive" and "which are all that can come" in judgement.reason
+    untried = judge(edit, CORE, frozenset(), cache_dir, no_proof)
+    assert untried.shown == "tested" and "no proof was tried" in untried.reason
 
 
 def test_vectors_with_a_gap_are_not_exhaustive(
