@@ -33,7 +33,7 @@ from evaluators.gate.protocols import Streaming, protocol_of
 from evaluators.gate.questions import Pair, Question
 from evaluators.gate.stimuli import PUBLIC_SEED
 from evaluators.metrics import Shown
-from evaluators.silicon.yosys import YosysError
+from evaluators.silicon.yosys import YosysError, YosysTimeout
 from hwlib.contracts.contract import Port, Trace, UnitContract
 from hwlib.elaborate import UnitNetlist
 from hwlib.frozen import Frozen
@@ -170,6 +170,8 @@ class _Attempt:
             return self._proof()
         except (NotFramed, BadInvariant) as error:
             return self._tested(str(error))
+        except YosysTimeout:
+            return self._tested("the time for a proof was over")
         except YosysError:
             whose = " with the edit's invariant" if self._invariant.lines else ""
             return self._tested(f"Yosys cannot read a question{whose}")

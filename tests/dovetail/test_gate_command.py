@@ -8,6 +8,8 @@ import pytest
 from agents.rewrites import PLAYBOOK
 from dovetail.cli import main
 from dovetail.errors import ExitCode
+from dovetail.trace import verdict_words
+from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
 
 ENTRY = str(PLAYBOOK / "inverse_sqrt_one_cycle.py")
@@ -38,6 +40,18 @@ def test_its_latency_is_found_out_and_its_cost_stands_beside_the_shipped_units(
     assert "inverse_sqrt: refused\n" in said and "claim 1" in said
     assert call("gate", ENTRY, "--unit", "reciprocal") == ExitCode.BAD_INPUT
     assert "must define the class Reciprocal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recorded", "words"),
+    [
+        ('{"unit": "mac", "accepted": true, "reason": "", "shown": "proved"}', "accepted, proved"),
+        ('{"unit": "mac", "accepted": true, "reason": ""}', "accepted"),  # from before proofs
+        ('{"unit": "mac", "accepted": false, "reason": ""}', "refused"),
+    ],
+)
+def test_a_verdict_is_printed_with_how_far_it_was_shown(recorded: str, words: str) -> None:
+    assert verdict_words(Verdict.model_validate_json(recorded)) == words
 
 
 @pytest.mark.parametrize(
