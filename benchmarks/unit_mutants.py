@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from benchmarks.equivalence import equivalence
 from benchmarks.mutation import spread
 from benchmarks.source_mutants import SourceMutant, source_mutants
 from evaluators.gate.check import judge
+from evaluators.gate.proof import no_proof
 from evaluators.silicon.yosys import yosys_version
 from hwlib.behaviour import Behaviour
 from hwlib.config import CoreConfig
@@ -116,30 +117,37 @@ def chosen(original: Original, count: int, chance: random.Random) -> list[Source
 def fate(original: Original, mutant: SourceMutant, cache_dir: Path) -> Fate:
     """Lets the gate judge a mutant, and compares it with its original where it is accepted.
 
+    The gate's proof takes longest; it is left out where the mutant is refused without it, or is
+    equivalent.
+
     Args:
         original: What it was made from.
         mutant: The mutant.
         cache_dir: Where built simulators are kept.
     """
+    judged = partial(judge, vetted=frozenset(), cache_dir=cache_dir)
     edit = RtlEdit(unit=original.unit, source=mutant.source, latency=original.latency)
-    judgement = judge(edit, original.config, frozenset(), cache_dir)
-    if judgement.netlist is None:
+    netlist = (judgement := judged(edit, original.config, prover=no_proof)).netlist
+    if netlist is None:
         return Fate(original, mutant, stage(judgement.reason), "")
-    if judgement.netlist.behaviour != behaviour(original, cache_dir):
-        return Fate(original, mutant, TABLE, "")
-    contract = contract_of(original.unit, original.config)
-    own = source_to_rtlil(original.unit, original.source, original.config)
-    how = equivalence(contract, original.latency, own, judgement.netlist.rtlil)
-    if not how and judgement.shown != "tested":
-        how = f"{judgement.shown}, says the gate alone"
-    return Fate(original, mutant, "", how)
+    same = netlist.behaviour == behaviour(original, cache_dir)
+    if same:
+        contract = contract_of(original.unit, original.config)
+        own = source_to_rtlil(original.unit, original.source, original.config)
+        if how := equivalence(contract, original.latency, own, netlist.rtlil):
+            return Fate(original, mutant, "", how)
+    judgement = judged(edit, original.config)
+    if not judgement.accepted:
+        return Fate(original, mutant, stage(judgement.reason), "")
+    how = "" if judgement.shown == "tested" else f"{judgement.shown}, says the gate alone"
+    return Fate(original, mutant, "", how) if same else Fate(original, mutant, TABLE, "")
 
 
 @cache
 def behaviour(original: Original, cache_dir: Path) -> Behaviour | None:
     """What the original gives that is not the reference's."""
     edit = RtlEdit(unit=original.unit, source=original.source, latency=original.latency)
-    netlist = judge(edit, original.config, frozenset(), cache_dir).netlist
+    netlist = judge(edit, original.config, frozenset(), cache_dir, no_proof).netlist
     assert netlist is not None, original.name
     return netlist.behaviour
 
