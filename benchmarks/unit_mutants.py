@@ -158,14 +158,13 @@ def stage(reason: str) -> str:
 
 
 def fates(count: int, seed: int) -> Iterator[Fate]:
-    """Of `count` mutants, the same number of each file."""
+    """Of `count` mutants, the same number of each file, drawn apart from those of the others."""
     files = originals()
-    chance = random.Random(seed)
     made = 0
     with TemporaryDirectory() as folder:
         for at, original in enumerate(files):
             share = count * (at + 1) // len(files) - count * at // len(files)
-            for mutant in chosen(original, share, chance):
+            for mutant in chosen(original, share, random.Random(f"{seed} {original.name}")):
                 yield fate(original, mutant, Path(folder))
                 made += 1
                 print(f"\r{made} of {count} mutants judged", end="", file=sys.stderr, flush=True)
