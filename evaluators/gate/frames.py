@@ -4,7 +4,6 @@ Proofs lay such frames side by side, one for each cycle.
 """
 
 import json
-import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,17 +78,6 @@ class Frame:
             "connections": {"A": [good], "Y": [turned]},
         }
         return module
-
-
-@dataclass(frozen=True)
-class Paths:
-    """How flip-flops lie between a unit's inputs and outputs."""
-
-    depth: int | None
-    """Most flip-flops on a way that ends at an output; None where a way leads back into itself."""
-
-    shortest: float
-    """Fewest flip-flops on a way from an input, `rst` excepted, to an output."""
 
 
 def frame_of(unit: str, rtlil: str) -> Frame:
@@ -172,8 +160,8 @@ def _unused(module: Mapping[str, Any]) -> int:
     return 1 + max(bit for bits in [*ports, *pins] for bit in bits if isinstance(bit, int))
 
 
-def paths_of(unit: str, rtlil: str, tied: Mapping[str, int]) -> Paths:
-    """Follows every bit of a unit from its outputs back to its inputs.
+def depth_of(unit: str, rtlil: str, tied: Mapping[str, int]) -> int | None:
+    """Most flip-flops on a way that ends at an output; None where a way leads back into itself.
 
     Args:
         unit: Name of the top module.
@@ -198,23 +186,14 @@ def paths_of(unit: str, rtlil: str, tied: Mapping[str, int]) -> Paths:
         into_of = [(bit,) for bit in into] if clocked else [tuple(into)] * len(out)
         for bit, behind in zip(out, into_of, strict=True):
             sources[bit] = (int(clocked), behind)
-    ports = module["ports"]
-    ends = [bit for port in ports.values() if port["direction"] == "output" for bit in port["bits"]]
-    operands = {
-        bit
-        for name, port in ports.items()
-        if port["direction"] == "input" and name not in ("clk", "rst")
-        for bit in port["bits"]
-    }
-    return _measured(sources, ends, operands)
+    ports = module["ports"].values()
+    ends = [bit for port in ports if port["direction"] == "output" for bit in port["bits"]]
+    return _longest(sources, ends)
 
 
-def _measured(
-    sources: Mapping[Bit, tuple[int, tuple[Bit, ...]]], ends: Iterable[Bit], operands: set[Bit]
-) -> Paths:
-    """Longest and shortest ways, each bit after those that it comes from."""
+def _longest(sources: Mapping[Bit, tuple[int, tuple[Bit, ...]]], ends: Iterable[Bit]) -> int | None:
+    """The longest way to any of the ends, each bit after those that it comes from."""
     longest: dict[Bit, int] = {}
-    shortest: dict[Bit, float] = {}
     open_bits: set[Bit] = set()
     todo = list(ends)
     while todo:
@@ -225,17 +204,12 @@ def _measured(
         elif bit not in open_bits:
             open_bits.add(bit)
             if any(b in open_bits and b not in longest for b in behind):
-                return Paths(depth=None, shortest=0)
+                return None
             todo += [b for b in behind if b not in longest]
         else:
             todo.pop()
             longest[bit] = weight + max((longest[b] for b in behind), default=0)
-            nearest = min((shortest[b] for b in behind), default=math.inf)
-            shortest[bit] = 0 if bit in operands else weight + nearest
-    return Paths(
-        depth=max((longest[bit] for bit in ends), default=0),
-        shortest=min((shortest[bit] for bit in ends), default=math.inf),
-    )
+    return max((longest[bit] for bit in ends), default=0)
 
 
 def _as_json(top: str, rtlil: str, commands: Sequence[str]) -> dict[str, Any]:

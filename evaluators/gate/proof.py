@@ -1,7 +1,7 @@
 """How far an edit is shown to do what the shipped unit does: exhaustively, by proof, or by tests.
 
-Exhaustive: the netlist is a pipeline of the claimed latency and nothing else, so that each result
-hangs on one set of operands, and the vectors held each such set against the integer reference.
+Exhaustive: each result hangs on one set of operands, whatever came before and after, as a solver
+shows; and the vectors held each such set against the integer reference.
 
 Proved: it does what the shipped unit does, at the parameters of the core, in every cycle after a
 reset that the unit's protocol allows. Pipelines are unrolled to their depth from any state. All
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from evaluators import cache
 from evaluators.gate import questions, solvers
-from evaluators.gate.frames import NotFramed, Paths, frame_of, paths_of
+from evaluators.gate.frames import NotFramed, depth_of, frame_of
 from evaluators.gate.invariants import BadInvariant, Invariant, invariant_in
 from evaluators.gate.protocols import Streaming, protocol_of
 from evaluators.gate.questions import Pair, Question
@@ -187,18 +187,16 @@ class _Attempt:
             invariant=self._invariant,
         )
         enable = protocol.enable if isinstance(protocol, Streaming) else ""
-        tied = {enable: 1} if enable else {}
-        ways = (
-            paths_of(unit, self._shipped.rtlil, tied),
-            paths_of(unit, self._edit.rtlil, tied),
-        )
         if isinstance(protocol, Streaming):
-            exact = Paths(depth=self._edit.latency, shortest=self._edit.latency)
-            if not enable and ways[1] == exact and self._goes_through_all() and self._defined(pair):
+            if not enable and self._goes_through_all() and self._hangs_on_operands(pair):
                 return Proof(shown="exhaustive", asked=tuple(self._asked))
             if self._edit.behaviour is not None:  # it does not do what the shipped unit does
-                return self._tested(f"it is no pipeline of {self._edit.latency} and nothing else")
-            if tuple(way.depth for way in ways) == pair.latencies:
+                return self._tested("its results may hang on more than their operands")
+            depths = tuple(
+                depth_of(unit, netlist.rtlil, {enable: 1} if enable else {})
+                for netlist in (self._shipped, self._edit)
+            )
+            if depths == pair.latencies:
                 return self._by_depth(pair)
         return self._by_induction(pair)
 
@@ -209,7 +207,10 @@ class _Attempt:
         return self._all_shown(pair, asked)
 
     def _by_induction(self, pair: Pair) -> Proof:
-        asked = [questions.from_reset(pair, 1), questions.from_agreement(pair)]
+        # Some operands at least, or no planted bug would show: those that wait, or a cycle's.
+        shipped, edit = pair.latencies
+        cycles = 0 if edit < shipped else 1
+        asked = [questions.from_reset(pair, cycles), questions.from_agreement(pair)]
         proof = self._all_shown(pair, asked)
         if proof.shown == "proved" or proof.difference:
             return proof
@@ -227,15 +228,13 @@ class _Attempt:
                 return proof.model_copy(update={"difference": difference})
         return Proof(shown="proved", asked=tuple(self._asked))
 
-    def _defined(self, pair: Pair) -> bool:
-        """Whether nothing hangs on what the edit's netlist leaves undefined."""
-        if not pair.edit.undefined_bits:
-            return True
+    def _hangs_on_operands(self, pair: Pair) -> bool:
+        """Whether each result of the edit is a function of one set of operands."""
         latency = self._edit.latency
         twins = replace(
             pair, shipped=pair.edit, latencies=(latency, latency), invariant=Invariant()
         )
-        return self._ask(twins, questions.defined(twins))[0] == "shown"
+        return self._ask(twins, questions.of_its_operands(twins))[0] == "shown"
 
     def _ask(self, pair: Pair, question: Question) -> tuple[str, str]:
         """The outcome, and where there is a counterexample that stands: the difference."""

@@ -59,7 +59,7 @@ class Streaming:
     """A unit that takes operands in every cycle and gives their results `latency` cycles later."""
 
     operands: Mapping[str, str]
-    """Operand inputs, each with a value that is a legal one."""
+    """Operand inputs, each with a value that is a legal one and has a result."""
 
     plant: tuple[str, int]
     """An input's bit that results hang on: where a bug is planted."""
@@ -238,9 +238,9 @@ def protocol_of(contract: UnitContract) -> Protocol:
         case "exponential":
             return Streaming(operands={"fraction": "5'd0", "octave": "4'd0"}, plant=("octave", 0))
         case "inverse_sqrt":
-            return Streaming(operands={"v": "16'd0"}, plant=("v", 10), defined="{v} >= 16384")
+            return Streaming(operands={"v": "16'd16384"}, plant=("v", 10), defined="{v} >= 16384")
         case "reciprocal":
-            return Streaming(operands={"v": "16'd0"}, plant=("v", 10), defined="{v} >= 32768")
+            return Streaming(operands={"v": "16'd32768"}, plant=("v", 10), defined="{v} >= 32768")
     raise ValueError(f"there is no protocol of a unit {contract.unit}")
 
 

@@ -109,10 +109,9 @@ class _State(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """One cycle: its outputs agree where they count, and at all; what came; the state after it."""
+    """One cycle: whether its outputs agree where they count; what came; the state after it."""
 
     agrees: str
-    equal: str
     trace: tuple[Cycle, ...]
     after: _State
 
@@ -145,13 +144,21 @@ def standing(pair: Pair) -> Question:
     return sheet.question("standing", same, [], plant=(enable, 0))
 
 
-def defined(twins: Pair) -> Question:
-    """Of one unit twice: what it does hangs on bits that its netlist leaves undefined."""
+def of_its_operands(twins: Pair) -> Question:
+    """Of one unit twice, in any two states: equal operands give other results.
+
+    What comes after the operands, and what undefined bits are, differs too. The unit has no
+    `enable`.
+    """
     sheet = _Sheet(twins)
     state = sheet.any_state()
-    seen = sheet.step(state._replace(edit=state.shipped), sheet.any_cycle(sheet.free(1)))
-    same = f"{seen.after.edit} == {seen.after.shipped}"
-    return sheet.question("defined", [seen.equal, same], [])
+    cycle = sheet.defined_operands()
+    sheet.assume(twins.protocol.allowed(state.monitor, cycle))
+    state = sheet.step(state, cycle).after
+    for _ in range(twins.slower - 1):
+        state = sheet.step(state, sheet.any_cycle(FALSE), sheet.any_cycle(FALSE)).after
+    seen = sheet.step(state, sheet.any_cycle(FALSE), sheet.any_cycle(FALSE))
+    return sheet.question("operands", [seen.agrees], [])
 
 
 def from_reset(pair: Pair, cycles: int) -> Question:
@@ -253,12 +260,28 @@ class _Sheet:
         controls = {name: self.free(self._widths[name]) for name in self._pair.protocol.controls}
         return {**self._any_operands(), **controls, "rst": rst}
 
-    def step(self, state: _State, cycle: Cycle, *, idle: bool = False) -> _Seen:
-        """One cycle of both units; in an idle one the operands' result does not count."""
+    def defined_operands(self) -> dict[str, str]:
+        """A cycle of any operands that have a result: those without become neutral ones."""
+        protocol, cycle = self._pair.protocol, self.any_cycle(FALSE)
+        assert isinstance(protocol, Streaming)
+        defined = self._kept(protocol.defined.format_map(cycle))
+        return cycle | {
+            name: self._either_of(name, defined, cycle[name], neutral)
+            for name, neutral in self._neutral.items()
+        }
+
+    def step(
+        self, state: _State, cycle: Cycle, other: Cycle | None = None, *, idle: bool = False
+    ) -> _Seen:
+        """One cycle of both units; in an idle one the operands' result does not count.
+
+        With `other` the edit, of the same latency, sees something else, which is not watched.
+        """
         protocol = self._pair.protocol
         line = ({name: cycle[name] for name in protocol.operands}, *state.waiting)
         early, late = dict(cycle), dict(cycle) | dict(line[-1])
         to_shipped, to_edit = (early, late) if self._edit_waits else (late, early)
+        to_edit = dict(other) if other else to_edit
         shipped, shown = self._frame(SHIPPED, self._pair.shipped, state.shipped, to_shipped)
         edit, edit_shown = self._frame(EDIT, self._pair.edit, state.edit, to_edit)
         monitor = tuple(
@@ -269,7 +292,6 @@ class _Sheet:
         counts = protocol.counts(state.monitor, cycle)
         return _Seen(
             agrees=self._kept(either(negated(counts), equal)),
-            equal=equal,
             trace=trace,
             after=_State(shipped, edit, self._waiting(line, state, cycle), monitor, trace),
         )
