@@ -24,10 +24,10 @@ from evaluators.confinement.launch import confined
 from evaluators.gate.questions import EDIT, SHIPPED, Pair, Question
 from evaluators.silicon.yosys import ENVIRONMENT, run_yosys
 
-PROCESSOR_S = 20
+PROCESSOR_S = 40
 """Processor time that one solver may take for one question, planted or real."""
 
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 """Longest time that one proof may take by the clock, all of its questions together."""
 
 ANSWER_BYTES = 1 << 20
