@@ -151,7 +151,7 @@ def simulate_core(
         ValueError: A command breaks a law of the core, does not wait for what it needs, or reaches
             beyond the DRAM.
     """
-    words = np.ascontiguousarray(assemble(commands, config))
+    words = _assembled(commands, config)
     _check_dram(commands, dram, config)
     library = build_simulator(rtlil, cache_dir, watched=recording is not None)
     recording = recording or NOTHING
@@ -200,6 +200,21 @@ def simulate_core(
         samples=samples[:whole].tobytes(),
         missing=tuple(np.flatnonzero(missing).tolist()),
     )
+
+
+_Assembled = tuple[Sequence[AnyCommand], CoreConfig, npt.NDArray[np.uint64]]
+_last: list[_Assembled] = []
+
+
+def _assembled(commands: Sequence[AnyCommand], config: CoreConfig) -> npt.NDArray[np.uint64]:
+    """The program's words; the one that was run last is not assembled again."""
+    for known, at, words in _last:
+        if known is commands and at == config:
+            return words
+    words = np.ascontiguousarray(assemble(commands, config))
+    if isinstance(commands, tuple):  # what cannot change
+        _last[:] = [(commands, config, words)]
+    return words
 
 
 def build_simulator(rtlil: str, cache_dir: Path, watched: bool = False) -> Path:

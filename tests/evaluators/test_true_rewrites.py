@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.gate import solvers
 from evaluators.gate.check import judge
+from evaluators.gate.proof import no_proof, prove
 from evaluators.silicon import verilator
 from hwlib.config import CoreConfig
-from hwlib.contracts.table import CORE_UNITS
+from hwlib.contracts.table import CORE_UNITS, contract_of
 from hwlib.edit import RtlEdit, UnitName
 from tests.evaluators.true_rewrites import REWRITES
 
@@ -56,13 +56,12 @@ def test_there_are_several_different_rewrites_of_every_unit() -> None:
 @needs_tools
 @pytest.mark.eda
 @pytest.mark.parametrize(("name", "knobs"), judged_at())
-def test_a_true_rewrite_is_accepted(
-    name: str, knobs: dict[str, int], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Whether it is also proved is another question (`test_proof.py`), and takes longer.
-    monkeypatch.setattr(solvers, "PROCESSOR_S", 3)
+def test_a_true_rewrite_is_accepted(name: str, knobs: dict[str, int], cache_dir: Path) -> None:
     rewrite = REWRITES[name]
     config = CoreConfig(composable=rewrite.unit == "composable_mac").model_copy(update=knobs)
     edit = RtlEdit(unit=rewrite.unit, source=rewrite.source, latency=rewrite.latency)
-    judgement = judge(edit, config, frozenset(), cache_dir)
+    # Functions must be shown to be such. Whether other units are also proved is another question
+    # (`test_proof.py`), and takes longer.
+    prover = prove if contract_of(rewrite.unit, config).approximation else no_proof
+    judgement = judge(edit, config, frozenset(), cache_dir, prover)
     assert judgement.accepted, judgement.reason
