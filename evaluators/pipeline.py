@@ -302,7 +302,7 @@ class _Bench:
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
         on_stage("synthesis")
-        netlist["sram"] = self._target.sram
+        netlist |= self._cells()
         silicon = self._silicon(rtlil, netlist)
         clock_hz = self._clock_hz(silicon)
         on_stage("RTL simulation")
@@ -406,8 +406,20 @@ class _Bench:
 
         if self._mapped is None:
             store = self._pipeline.cache_dir / "silicon"
-            self._mapped = map_core(rtlil, store, flavour=self._target.sram)
+            self._mapped = map_core(
+                rtlil, store, self._target.technology, flavour=self._target.sram
+            )
         return self._mapped
+
+    def _cells(self) -> dict[str, str]:
+        """What the netlist is mapped to, and which memories stand beside it."""
+        from evaluators.silicon.technology import load_technology
+
+        cells, technology = {"sram": self._target.sram}, self._target.technology
+        if technology is not None:
+            library = load_technology(technology, self._pipeline.cache_dir / "silicon")
+            cells |= {"technology": technology.roles.model_dump_json(), "liberty": library.sha256}
+        return cells
 
     def _meter(self, rtlil: str, clock_hz: float) -> "PowerMeter":
         from evaluators.meter import PowerMeter, seed_of
