@@ -272,7 +272,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure one design, on validation images unless told otherwise."""
-    if not (verilog is top is liberty is technology is None):
+    if any(each is not None for each in (verilog, top, liberty, technology)):
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
         cells = _technology(liberty, technology)

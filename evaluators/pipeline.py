@@ -426,8 +426,8 @@ class _Bench:
         """What the netlist is mapped to, and which memories stand beside it."""
         from evaluators.silicon.technology import load_technology
 
-        cells, technology = {"sram": self._target.sram}, self._target.technology
-        if technology is not None:
+        cells: dict[str, str] = {"sram": self._target.sram}
+        if (technology := self._target.technology) is not None:
             library = load_technology(technology, self._pipeline.cache_dir / "silicon")
             cells |= {"technology": technology.roles.model_dump_json(), "liberty": library.sha256}
         return cells
