@@ -5,8 +5,9 @@
 For each core, fixed and composable: seconds to elaborate it with nothing cached, and to build its
 simulator; simulated cycles a second on a program of long tiles, which keeps every element busy; and
 seconds from the knobs to the answer to one question of `tiny-vlm`, first with nothing built and
-then with what the store keeps, netlist and simulator. The integer model is made before. Seconds are those of one processor, spent here and in the tools: what an idle machine takes,
-whatever else this one does. Prints Markdown.
+then with what the store keeps, netlist and simulator. The integer model is made before. Seconds are
+those of one processor, spent here and in the tools: what an idle machine takes, whatever else this
+one does. Prints Markdown.
 """
 
 import argparse

@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 from evaluators.silicon.assembly import PORT_LOAD_F, Assembly, assemble
-from evaluators.silicon.buffering import BUFFER_CELL
 from evaluators.silicon.liberty import Library, default_liberty_path, load_library
 from evaluators.silicon.sta import INPUT_TRANSITION_S, analyze
 from evaluators.silicon.synthesis import Synthesis, synthesize
@@ -41,12 +40,13 @@ def flat_verilog(synthesis: Synthesis, assembly: Assembly, library: Library) -> 
             pin += 1
         connections += [f".{o}(n{net})" for o, net in outputs.get(k, {}).items()]
         lines.append(f"{name} c{k} ({', '.join(connections)});")
-    buffer = assembly.tables.cells[BUFFER_CELL]
+    buffer = assembly.tables.cells[assembly.buffer_cell]
     for k in range(assembly.buffers):
         net = outputs[-1 - k][buffer.outputs[0]]
         source = pins[len(pins) - assembly.buffers + k]
         lines.append(
-            f"{BUFFER_CELL} b{k} (.{buffer.inputs[0]}(n{source}), .{buffer.outputs[0]}(n{net}));"
+            f"{assembly.buffer_cell} b{k} "
+            f"(.{buffer.inputs[0]}(n{source}), .{buffer.outputs[0]}(n{net}));"
         )
     ports = ["input clk;"]
     ports += [f"input i{k}; assign n{n} = i{k};" for k, n in enumerate(assembly.inputs.tolist())]
@@ -67,7 +67,7 @@ def _outputs(assembly: Assembly) -> dict[int, dict[str, int]]:
         name = assembly.type_names[assembly.cell_type[cell]]
         found.setdefault(cell, {}).setdefault(tables[name, "launch", table], net)
     for _, _, net, _, _, cell in assembly.delays.tolist():
-        name = BUFFER_CELL if cell < 0 else assembly.type_names[assembly.cell_type[cell]]
+        name = assembly.buffer_cell if cell < 0 else assembly.type_names[assembly.cell_type[cell]]
         outputs = assembly.tables.cells[name].outputs
         assert len(outputs) == 1, f"{name} has several outputs"
         found.setdefault(cell, {})[outputs[0]] = net

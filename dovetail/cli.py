@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dovetail.doctor import Check
     from dovetail.settings import Settings
     from dovetail.workshop import Workshop
+    from evaluators.silicon.technology import Technology
 
 OUR_NAMES = ("agents", "evaluators", "hwlib", "swopt")
 """Import names that another distribution could own (`agents` is taken on PyPI)."""
@@ -149,6 +150,7 @@ def run(
     desk = _desk(context)
     settings = _settings(config, changes, named)
     _check_data(settings)
+    _check_cells(settings)
     if dry_run:
         _show_plan(desk, settings)
         return
@@ -236,6 +238,7 @@ def replay(
     if not remeasure:
         return
     _check_data(run.settings)
+    _check_cells(run.settings)
     bench = workshop.bench(run.settings)
     with session.isolated(run.settings, bench) as evaluator:
         progress = Progress(desk.err, run.settings.iterations, [])
@@ -263,13 +266,17 @@ def evaluate(
     liberty: Annotated[
         Path | None, typer.Option(help="With --verilog: another corner of Nangate 45 nm.")
     ] = None,
+    technology: Annotated[
+        Path | None, typer.Option(help="With --verilog: a technology file (YAML).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure one design, on validation images unless told otherwise."""
-    if verilog is not None or top is not None or liberty is not None:
+    if any(each is not None for each in (verilog, top, liberty, technology)):
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
-        _show_verilog(_desk(context), verilog, top, recipe, liberty, as_json)
+        cells = _technology(liberty, technology)
+        _show_verilog(_desk(context), verilog, top, recipe, cells, as_json)
         return
     if design is None:
         raise BadInput("name a design: dovetail evaluate DESIGN.json, or --verilog FILE --top NAME")
@@ -282,6 +289,7 @@ def evaluate(
     _refuse_knobs(changes, design)
     settings = _settings(config, changes, {"--data-dir": ("data_dir", data_dir)})
     _check_data(settings)
+    _check_cells(settings)
     _check_store()
     if point.edits and (missing := verilator.available()):
         raise Missing(f"{missing}; without it no RTL edit can be judged")
@@ -642,6 +650,20 @@ def _check_data(settings: "Settings") -> None:
     _check_images(Path(settings.data_dir) if settings.data_dir else None)
 
 
+def _check_cells(settings: "Settings") -> None:
+    """Raises BadInput where the target's technology cannot be used."""
+    from evaluators import cache
+    from evaluators.silicon.liberty import LibertyError
+    from evaluators.silicon.technology import load_technology
+
+    if (technology := settings.target.technology) is None:
+        return
+    try:
+        load_technology(technology, cache.root() / "silicon")
+    except LibertyError as error:
+        raise BadInput(f"target.technology: {error}") from None
+
+
 def _check_images(named: Path | None) -> None:
     """The same for the folder that a command was given, if any."""
     from dovetail.doctor import trained_sets
@@ -686,15 +708,35 @@ def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> No
         )
 
 
+def _technology(liberty: Path | None, technology: Path | None) -> "Technology | None":
+    """The cells that were named: a corner of Nangate 45 nm, or a technology file."""
+    from dovetail.technology_file import read_technology
+    from evaluators.silicon.liberty import Roles
+    from evaluators.silicon.technology import Technology
+
+    if technology is not None:
+        if liberty is not None:
+            raise BadInput("--liberty and --technology exclude each other; name one of them")
+        return read_technology(technology)
+    if liberty is None:
+        return None
+    return Technology(liberty=str(liberty), corner=liberty.name[:100] or "?", roles=Roles())
+
+
 def _show_verilog(
-    desk: Desk, path: Path, top: str, recipe: RecipeName, liberty: Path | None, as_json: bool
+    desk: Desk,
+    path: Path,
+    top: str,
+    recipe: RecipeName,
+    technology: "Technology | None",
+    as_json: bool,
 ) -> None:
     from dovetail import trace
     from evaluators import cache
     from evaluators.silicon.foreign import ForeignError, cost_of_verilog
 
     try:
-        cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value, liberty)
+        cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value, technology)
     except ForeignError as error:
         raise BadInput(str(error)) from None
     if as_json:

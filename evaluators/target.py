@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour
+from evaluators.silicon.technology import Technology
 from hwlib.frozen import Frozen
 
-Technology = Literal["nangate45"]
-"""Technologies that a netlist is synthesized and timed on."""
+Shipped = Literal["nangate45"]
+"""Technologies that need no file."""
 
 Corner = Literal["typical"]
 """Corners of a library that are there: 25 degrees Celsius, 1.1 V, before layout."""
@@ -45,11 +46,14 @@ DRAM: dict[DramType, DramFigures] = {
 class Target(Frozen):
     """What the board gives and what it allows."""
 
-    name: Technology = "nangate45"
+    name: Shipped = "nangate45"
     """Name of the technology."""
 
     corner: Corner = "typical"
     """Corner of its library; 25 degrees, 1.1 V, before layout."""
+
+    technology: Technology | None = None
+    """Another cell library in its place, as docs/technology.md has it; null: none."""
 
     sram: SramFlavour = DEFAULT_FLAVOUR
     """Devices of the SRAM: high performance, low operating power or low standby power."""

@@ -11,20 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluators.silicon.buffering import BUFFER_CELL, CONSTANT, BufferTrees
+from evaluators.silicon.buffering import CONSTANT, BufferTrees
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour, SramMacro, sram_macro
 from evaluators.silicon.synthesis import Bit, CellGroup, MappedModule, Synthesis
 from evaluators.silicon.tables import Floats, Ints, Tables, compile_tables
 
-PORT_DRIVER_CELL = "BUF_X2"
-"""The cell taken to drive each input port of the core, as far as its largest load goes."""
-
 PORT_LOAD_F = 10e-15
 """Load on each output port of the core."""
-
-REGISTER_CELL = "DFF_X1"
-"""Its D pin stands for the load and the setup of an SRAM macro's inputs."""
 
 OPEN = -1
 """In place of a net: an output pin that is not connected."""
@@ -86,8 +80,12 @@ class Assembly:
     instance_nets: tuple[Ints, ...]
     """For each of `names.instances`, [nets of its module]: the net here, by its number there."""
 
+    buffer_cell: str
+    """The library's cell that is inserted on overloaded nets, and taken to drive what macros
+    give."""
+
     buffers: int
-    """Buffers inserted."""
+    """How many were inserted."""
 
     buffer_area_um2: float
     """Their area."""
@@ -177,7 +175,8 @@ class _Builder:
         self.synthesis = synthesis
         self.library = library
         used = {group.type for m in synthesis.modules.values() for group in m.groups}
-        self.tables = compile_tables(library, used | {BUFFER_CELL, PORT_DRIVER_CELL, REGISTER_CELL})
+        roles = self.roles = library.roles
+        self.tables = compile_tables(library, used | {roles.buffer, roles.driver, roles.flip_flop})
         self.macros = {name: sram_macro(name, flavour) for name in sorted(synthesis.macros)}
         self.types = [*self.tables.cells, *self.macros]
         self.type_index = {name: k for k, name in enumerate(self.types)}
@@ -269,7 +268,7 @@ class _Builder:
 
     def _macro_template(self, name: str) -> _Template:
         """An SRAM macro: registered inputs like those of a flip-flop, outputs behind a buffer."""
-        register = self.tables.cells[REGISTER_CELL]
+        register = self.tables.cells[self.roles.flip_flop]
         data = int(register.setups[0, 0])
         ports, nets, inputs, drivers = {}, 1, [], []
         for port in self.synthesis.macros[name]:
@@ -292,7 +291,7 @@ class _Builder:
             pin_net=np.array(inputs, dtype=np.int64),
             pin_load=np.tile(register.capacitance_f[data], (len(inputs), 1)),
             drivers=np.array(drivers, dtype=np.int64),
-            limits=np.full(len(drivers), self.tables.cells[BUFFER_CELL].limit_f[0]),
+            limits=np.full(len(drivers), self.tables.cells[self.roles.buffer].limit_f[0]),
             cell_type=np.array([self.type_index[name]], dtype=np.int64),
             delays=np.zeros((0, 6), dtype=np.int64),
             launches=np.zeros((0, 4), dtype=np.int64),
@@ -346,7 +345,7 @@ class _Builder:
         outputs = [p.name for p in top.ports if p.direction == "output"]
         input_nets = np.concatenate([ports[n] for n in inputs] or [np.zeros(0, dtype=np.int64)])
         output_nets = np.concatenate([ports[n] for n in outputs] or [np.zeros(0, dtype=np.int64)])
-        limit[input_nets] = self.tables.cells[PORT_DRIVER_CELL].limit_f[0]
+        limit[input_nets] = self.tables.cells[self.roles.driver].limit_f[0]
         self._check_drivers(np.concatenate([drivers, input_nets]))
         # Output ports are pins without a cell.
         pin_net = np.concatenate([pin_net, output_nets])
@@ -386,7 +385,8 @@ class _Builder:
             ),
             instance_nets=tuple(root[nets] for _, nets, _, _ in self.parts),
             buffers=tree.added,
-            buffer_area_um2=tree.added * self.library.cell(BUFFER_CELL).area_um2,
+            buffer_cell=self.roles.buffer,
+            buffer_area_um2=tree.added * self.library.cell(self.roles.buffer).area_um2,
             macros=self.macros,
             macro_area_um2=sum(
                 self.synthesis.counts[name] * macro.area_um2 for name, macro in self.macros.items()

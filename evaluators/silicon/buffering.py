@@ -15,12 +15,6 @@ from evaluators.silicon.tables import CellTiming, Floats, Ints, Tables
 CONSTANT = 0
 """The net of every constant: it never switches."""
 
-BUFFER_CELL = "BUF_X8"
-"""The buffer of the trees, and the driver taken for the outputs of SRAM macros."""
-
-BUFFER_LOAD_F = 80e-15
-"""Load given to each buffer of a tree."""
-
 
 class BufferTrees:
     """Trees of buffers on the nets that are loaded beyond their drivers' limit."""
@@ -34,7 +28,8 @@ class BufferTrees:
         limit: Floats,
         nets: int,
     ) -> None:
-        self.buffer: CellTiming = tables.cells[BUFFER_CELL]
+        self.buffer: CellTiming = tables.cells[library.roles.buffer]
+        self.buffer_load_f = library.roles.buffer_load_f
         self.wire = library.wire_load
         self.pin_net = pin_net
         self.pin_load = pin_load
@@ -69,7 +64,7 @@ class BufferTrees:
 
     def _groups(self, weights: list[float]) -> list[list[int]]:
         """Neighbours in the netlist share a buffer, as far as its load goes; equal shares."""
-        count = max(2, int(np.ceil(self._total(weights) / BUFFER_LOAD_F)))
+        count = max(2, int(np.ceil(self._total(weights) / self.buffer_load_f)))
         count = min(count, len(weights))
         bounds = np.linspace(0, len(weights), count + 1).round().astype(int)
         return [list(range(a, b)) for a, b in itertools.pairwise(bounds) if b > a]

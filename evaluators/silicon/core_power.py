@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from evaluators.silicon.assembly import Assembly, is_clock
-from evaluators.silicon.buffering import BUFFER_CELL
 from evaluators.silicon.gates import Activity
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.liberty_power import PowerLibrary
@@ -142,7 +141,7 @@ def core_power(
     """
     _check(synthesis, assembly, activities, accesses)
     used = {group.type for module in synthesis.modules.values() for group in module.groups}
-    model = PowerModel(library, power, [*used, BUFFER_CELL])
+    model = PowerModel(library, power, [*used, assembly.buffer_cell])
     toggles = np.zeros(assembly.nets)
     duty = np.zeros(assembly.nets)
     parts: dict[str, tuple[CellPowers, int]] = {}
@@ -191,7 +190,7 @@ def _buffers(
     assembly: Assembly, model: PowerModel, toggles: Floats, duty: Floats, transition_s: Floats
 ) -> CellPowers:
     """The inserted buffers as a module of their own; each switches as the net it comes from."""
-    buffer = assembly.tables.cells[BUFFER_CELL]
+    buffer = assembly.tables.cells[assembly.buffer_cell]
     rows = assembly.delays[assembly.delays[:, 5] < 0]
     _, first = np.unique(rows[:, 5], return_index=True)
     inputs, outputs = assembly.pin_net[rows[first, 0]], rows[first, 2]
@@ -209,7 +208,7 @@ def _buffers(
         cell_names=tuple(f"buffer {k}" for k in range(count)),
         groups=(
             CellGroup(
-                type=BUFFER_CELL,
+                type=assembly.buffer_cell,
                 at=tuple(range(count)),
                 nets={
                     buffer.inputs[0]: tuple(inputs.tolist()),

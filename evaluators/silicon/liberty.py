@@ -11,7 +11,9 @@ import importlib.metadata
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
 
 from evaluators.cache import write_atomically
 from hwlib.frozen import Frozen
@@ -157,6 +159,22 @@ class WireLoad(Frozen):
         return self.capacitance_f_per_length * length
 
 
+class Roles(Frozen):
+    """Cells that timing before layout takes for what no netlist says; those of Nangate 45 nm."""
+
+    buffer: str = "BUF_X8"
+    """The buffer of the trees on overloaded nets, and the driver taken for outputs of macros."""
+
+    buffer_load_f: Annotated[float, Field(gt=0, lt=1e-9)] = 80e-15
+    """Load given to each buffer of a tree."""
+
+    driver: str = "BUF_X2"
+    """What drives each input of a module in mapping, and each input port of a core."""
+
+    flip_flop: str = "DFF_X1"
+    """Its data pin stands for the load and the setup of a macro's inputs."""
+
+
 class Library(Frozen):
     """A parsed Liberty file, in SI units (areas in um2)."""
 
@@ -174,6 +192,9 @@ class Library(Frozen):
 
     cells: dict[str, Cell]
     """Cells by name."""
+
+    roles: Roles = Roles()
+    """What timing takes of them for granted; no part of the file."""
 
     def cell(self, name: str) -> Cell:
         """The cell called `name`.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluators.silicon.assembly import Assembly
-from evaluators.silicon.buffering import BUFFER_CELL, CONSTANT
+from evaluators.silicon.buffering import CONSTANT
 from evaluators.silicon.tables import RISE, Floats, Ints
 from hwlib.frozen import Frozen
 
@@ -196,7 +196,8 @@ def _starts(assembly: Assembly) -> list[tuple[Ints, Floats]]:
         at_edge = np.tile([0.0, INPUT_TRANSITION_S], (len(ports), 1))
         starts.append((ports, at_edge))
         macros = 2 * assembly.macro_launches[:, 0] + edge
-        driver = next(row for row in tables.cells[BUFFER_CELL].delays.tolist() if row[3] == edge)
+        delays = tables.cells[assembly.buffer_cell].delays.tolist()
+        driver = next(row for row in delays if row[3] == edge)
         behind = tables.look_up(
             np.full(len(macros), driver[4]), np.full(len(macros), INPUT_TRANSITION_S), load[macros]
         )
@@ -273,7 +274,7 @@ def _trace(
 
 def _step(assembly: Assembly, cell: int, vertex: int, delay_s: float, arrival: Floats) -> Step:
     instance, module, name = assembly.names.of(cell)
-    kind = BUFFER_CELL if cell < 0 else assembly.type_names[int(assembly.cell_type[cell])]
+    kind = assembly.buffer_cell if cell < 0 else assembly.type_names[int(assembly.cell_type[cell])]
     return Step(
         instance=instance,
         module=module,

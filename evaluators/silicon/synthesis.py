@@ -28,8 +28,8 @@ from hwlib.frozen import Frozen
 FORMAT = "mapped-6"
 """Goes into the key of the cache: a change of the stored form makes old entries unreachable."""
 
-DRIVING_CELL, OUTPUT_LOAD_FF = "BUF_X2", 10.0
-"""What abc takes to drive each input of a module and to load each output."""
+OUTPUT_LOAD_FF = 10.0
+"""What abc takes to load each output of a module."""
 
 ABC_STEPS = (
     "strash",
@@ -285,9 +285,9 @@ def synthesize(
     )
 
 
-def settings(recipe: Recipe = STRONG) -> tuple[str, ...]:
+def settings(recipe: Recipe, driver: str) -> tuple[str, ...]:
     """Everything fixed that a mapping depends on, for the keys of caches."""
-    return (FORMAT, *recipe, *ABC_STEPS, DRIVING_CELL, str(OUTPUT_LOAD_FF))
+    return (FORMAT, *recipe, *ABC_STEPS, driver, str(OUTPUT_LOAD_FF))
 
 
 def _plain(name: str) -> str:
@@ -328,7 +328,10 @@ class _Mapper:
     def _map(self, module: SourceModule, wait: bool) -> MappedModule | None:
         """The mapped module; None where another process is mapping it and `wait` is false."""
         text = _self_contained(module, self.design)
-        key = "\n".join((yosys_version(), self.library.sha256, *settings(self.recipe), text))
+        driver = self.library.roles.driver
+        key = "\n".join(
+            (yosys_version(), self.library.sha256, *settings(self.recipe, driver), text)
+        )
         path = self.cache_dir / "mapped" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         netlist = _stored(path)
         if netlist is None:
@@ -351,7 +354,7 @@ class _Mapper:
             directory = Path(folder)
             (directory / "module.il").write_text(text)
             (directory / "constraints").write_text(
-                f"set_driving_cell {DRIVING_CELL}\nset_load {OUTPUT_LOAD_FF}\n"
+                f"set_driving_cell {self.library.roles.driver}\nset_load {OUTPUT_LOAD_FF}\n"
             )
             liberty = self.liberty.resolve()
             commands = [c.format(liberty=liberty, steps=steps) for c in self.recipe]

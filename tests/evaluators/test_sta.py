@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 
 from evaluators.silicon.assembly import PORT_LOAD_F, AssemblyError, assemble
-from evaluators.silicon.buffering import BUFFER_CELL
 from evaluators.silicon.liberty import default_liberty_path, load_library
 from evaluators.silicon.linking import Port
 from evaluators.silicon.sta import INPUT_TRANSITION_S, TimingError, analyze
@@ -242,8 +241,8 @@ def test_a_net_beyond_its_drivers_limit_gets_a_tree_within_every_limit(library):
     few = assemble(fan(8), library)
     assert few.buffers == 0
     many = assemble(fan(3000), library)
-    assert many.buffer_area_um2 == near(many.buffers * library.cell(BUFFER_CELL).area_um2)
-    limit_f = library.cell(BUFFER_CELL).pins["Z"].max_capacitance_f
+    assert many.buffer_area_um2 == near(many.buffers * library.cell(many.buffer_cell).area_um2)
+    limit_f = library.cell(many.buffer_cell).pins["Z"].max_capacitance_f
     source = int(many.launches[many.launches[:, 3] == 0][0, 0])
     assert many.load_f.max() <= limit_f
     assert many.load_f[source].max() <= library.cell("DFF_X1").pins["Q"].max_capacitance_f
