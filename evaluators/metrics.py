@@ -67,7 +67,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="clock_hz",
         direction="none",
-        doc="the netlist's fastest clock, or the target's; typical corner, before layout",
+        doc="the netlist's fastest clock, or the target's; before layout, at its library's corner",
     ),
     Metric(
         name="latency_s",

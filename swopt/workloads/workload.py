@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from swopt.workloads.tiny_vlm import TinyVlm
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 SYNTHETIC_COUNTS: dict[Split, int] = {"train": 32, "val": 100, "test": 200}
 """Synthetic images in each batch; those of `train` serve calibration."""
@@ -130,22 +132,39 @@ def _synthetic(split: Split) -> LabelledImages:
     return synthetic_images(split, SYNTHETIC_COUNTS[split])
 
 
+@cache
+def _synthetic_sha256() -> str:
+    drawn = b"".join(_synthetic(split).images.tobytes() for split in SPLITS)
+    return hashlib.sha256(drawn).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, modified_ns: int, size: int) -> tuple[dict[Split, LabelledImages], str]:
+    """The images of a file by split, and its SHA-256; read once for as long as it stays."""
+    splits = {split: medmnist.read(path, split) for split in SPLITS}
+    return splits, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _assemble(vlm: "TinyVlm", folder: Path | None) -> Workload:
     from swopt.workloads import tiny_vlm
 
     trained = [name for name in vlm.sets if name != SYNTHETIC]
     files = {name: folder / f"{name}.npz" for name in trained} if folder else {}
-    found = {name: path for name, path in files.items() if path.is_file()}
+    found = {name: _read(path, *_stamp(path)) for name, path in files.items() if path.is_file()}
     parts: dict[Split, tuple[LabelledImages, ...]] = {}
-    splits: tuple[Split, ...] = ("train", "val", "test")
-    for split in splits:
-        real = [medmnist.read(path, split) for path in found.values()]
+    for split in SPLITS:
+        real = [splits[split] for splits, _ in found.values()]
         if split == "train":
             real = [_first(part, CALIBRATION_IMAGES) for part in real]
         parts[split] = (*real, _synthetic(split))
-    data_sha256 = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in found.values()}
-    drawn = b"".join(_synthetic(split).images.tobytes() for split in splits)
-    data_sha256[SYNTHETIC] = hashlib.sha256(drawn).hexdigest()
+    data_sha256 = {files[name].name: sha256 for name, (_, sha256) in found.items()}
+    data_sha256[SYNTHETIC] = _synthetic_sha256()
     data_sha256["checkpoint"] = vlm.sha256
     return Workload(
         name="tiny-vlm",

@@ -1,5 +1,7 @@
 """The gate accepts what is right, however it is built."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,18 +34,20 @@ needs_tools = pytest.mark.skipif(
 )
 
 
-def judged_at() -> list[object]:
+AT_OTHER_PARAMETERS = 3
+"""Rewrites of each unit that are also judged for those cores."""
+
+
+def judged_at() -> Iterator[object]:
     """Every rewrite with the knobs of each core that it is judged for."""
-    return [
-        pytest.param(
-            name,
-            knobs,
-            id=f"{name} {knobs or ''}",
-            marks=() if name in QUICK and not knobs else pytest.mark.slow,
-        )
-        for name, rewrite in REWRITES.items()
-        for knobs in ({}, *OTHER_PARAMETERS.get(rewrite.unit, ()))
-    ]
+    seen = Counter[UnitName]()
+    for name, rewrite in REWRITES.items():
+        seen[rewrite.unit] += 1
+        others = OTHER_PARAMETERS.get(rewrite.unit, ())
+        for knobs in ({}, *(others if seen[rewrite.unit] <= AT_OTHER_PARAMETERS else ())):
+            quick = name in QUICK and not knobs
+            marks = () if quick else pytest.mark.slow
+            yield pytest.param(name, knobs, id=f"{name} {knobs or ''}", marks=marks)
 
 
 def test_there_are_several_different_rewrites_of_every_unit() -> None:
