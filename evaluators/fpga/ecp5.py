@@ -156,7 +156,7 @@ def _measure(
         directory = Path(folder)
         begin_s = time.monotonic()
         on_stage(f"mapping {top} to cells of ECP5 (Yosys; minutes for a core)")
-        module = _synthesize(rtlil, top, directory)
+        module = synthesize(rtlil, top, directory)
         synthesis_s = time.monotonic() - begin_s
         _check_clock(module)
         counts = Counter(cell["type"] for cell in module["cells"].values())
@@ -171,14 +171,16 @@ def _measure(
             directory / "netlist.json", device.option, directory, compiled, DEADLINE_S
         )
         place_and_route_s = time.monotonic() - begin_s
-    return _cost(report, device, versions, synthesis_s, place_and_route_s)
+    return _cost(module, report, device, versions, synthesis_s, place_and_route_s)
 
 
-def _synthesize(rtlil: str, top: str, directory: Path) -> dict[str, Any]:
+def synthesize(rtlil: str, top: str, directory: Path) -> dict[str, Any]:
     """The top module, flat, as Yosys' JSON has it; the file stays in `directory`."""
     (directory / "dut.il").write_text(rtlil, encoding="utf-8")
     commands = [
         "read_rtlil dut.il",
+        # An SRAM reads or writes; without this each would get logic for doing both in one cycle.
+        f"setparam -set COLLISION_X_MASK 1'1 sram_*/t:$memrd_v2 {top}/* %d",
         f"synth_ecp5 -top {top}",
         "delete t:$scopeinfo",
         "write_json netlist.json",
@@ -240,7 +242,29 @@ def _check_clock(module: Mapping[str, Any]) -> None:
         raise NotOneClock("its clock is made inside, by a gate or a flip-flop; drive it by a port")
 
 
+def _ends(path: nextpnr.PathReport, module: Mapping[str, Any]) -> str:
+    """Where a path starts and ends: registers by the name of what they hold."""
+    return f"{_name(path.path[0].source, module)} to {_name(path.path[-1].to, module)}"
+
+
+def _name(pin: nextpnr.Pin, module: Mapping[str, Any]) -> str:
+    cell = module["cells"].get(pin.cell, {"type": ""})
+    if cell["type"] == "TRELLIS_FF":
+        (held,) = cell["connections"]["Q"]
+        names = [
+            f"{name}[{net.get('offset', 0) + net['bits'].index(held)}]"
+            if len(net["bits"]) > 1
+            else name
+            for name, net in module["netnames"].items()
+            if not net["hide_name"] and held in net["bits"]
+        ]
+        if names:
+            return min(names, key=lambda name: (len(name), name))
+    return f"{pin.cell}.{pin.port}"
+
+
 def _cost(
+    module: Mapping[str, Any],
     report: nextpnr.Report,
     device: Device,
     versions: dict[str, str],
@@ -260,7 +284,7 @@ def _cost(
             block_ram=of["DP16KD"],
             distributed_ram=of["TRELLIS_RAMW"],
             fmax_hz=None if clock is None else 1e6 * clock.achieved,
-            worst_path="" if worst is None else worst.ends,
+            worst_path="" if worst is None else _ends(worst, module),
             seed=nextpnr.SEED,
             versions=versions,
             synthesis_s=synthesis_s,

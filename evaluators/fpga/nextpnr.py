@@ -95,12 +95,6 @@ class PathReport(BaseModel):
 
     path: Annotated[list[PathStep], Field(min_length=1)]
 
-    @property
-    def ends(self) -> str:
-        """Where it starts and ends."""
-        first, last = self.path[0].source, self.path[-1].to
-        return f"{first.cell}.{first.port} to {last.cell}.{last.port}"
-
 
 class Report(BaseModel):
     """What nextpnr writes with `--report`; what is not read here is left out."""
