@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dovetail.errors import BadInput, EvaluatorBroken, Missing
+from dovetail.formatting import one_line
 from dovetail.settings import Settings
 from dovetail.shipped import pipeline
 from evaluators import cache
@@ -17,6 +18,9 @@ from hwlib.elaborate import TOP, elaborate_core
 
 Stage = Callable[[str], None]
 """Told in words what begins."""
+
+WORDS = 900
+"""How much of a tool's complaint is told."""
 
 
 def check_tools(design: DesignPoint | None = None) -> None:
@@ -50,7 +54,7 @@ def cost_of_design(design: DesignPoint, settings: Settings, on_stage: Stage) -> 
     try:
         return _cost(rtlil, TOP, on_stage)
     except YosysError as error:
-        raise EvaluatorBroken(f"the core could not be mapped to ECP5: {error}") from None
+        raise EvaluatorBroken(_told("the core could not be mapped to ECP5", error)) from None
 
 
 def cost_of_file(path: Path, top: str, on_stage: Stage) -> Ecp5Cost:
@@ -63,11 +67,11 @@ def cost_of_file(path: Path, top: str, on_stage: Stage) -> Ecp5Cost:
     try:
         return _cost(read_verilog(path, top, cache.root() / "silicon"), top, on_stage)
     except ForeignError as error:
-        raise BadInput(str(error)) from None
+        raise BadInput(one_line(str(error), WORDS)) from None
     except YosysTimeout as error:
-        raise EvaluatorBroken(f"{path.name}: {error}; a smaller module may do") from None
+        raise EvaluatorBroken(_told(f"{path.name}: a smaller module may do", error)) from None
     except YosysError as error:
-        raise BadInput(f"{path.name} cannot be mapped to ECP5: {error}") from None
+        raise BadInput(_told(f"{path.name} cannot be mapped to ECP5", error)) from None
 
 
 def _cost(rtlil: str, top: str, on_stage: Stage) -> Ecp5Cost:
@@ -78,4 +82,9 @@ def _cost(rtlil: str, top: str, on_stage: Stage) -> Ecp5Cost:
     except NotOneClock as error:
         raise BadInput(f"{top}: {error}") from None
     except nextpnr.NextpnrError as error:
-        raise EvaluatorBroken(f"{top} could not be placed and routed: {error}") from None
+        raise EvaluatorBroken(_told(f"{top} could not be placed and routed", error)) from None
+
+
+def _told(what: str, error: Exception) -> str:
+    """A tool's words on one line."""
+    return f"{what}: {one_line(str(error), WORDS)}"

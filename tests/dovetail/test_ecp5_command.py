@@ -96,6 +96,7 @@ def test_the_core_of_a_design_is_measured_and_kept(
     [
         ({"MULT18X18D": 157}, NOT_STARTED, ExitCode.BAD_INPUT, "core does not fit: the largest"),
         ({}, "sys.exit('no room left')", ExitCode.EVALUATOR, "failed: no room left"),
+        ({}, "sys.exit('one\\ntwo')", ExitCode.EVALUATOR, "failed: one two"),
         ({}, "print('\\033[2J')", ExitCode.EVALUATOR, "without a report"),
     ],
 )
@@ -147,6 +148,7 @@ def test_without_the_wheel_it_says_what_to_type(
         (["--verilog", "absent.v", "--top", "a"], ExitCode.BAD_INPUT, "absent.v cannot be read"),
         (["--verilog", "absent.v"], ExitCode.BAD_INPUT, "go together"),
         ([], ExitCode.BAD_INPUT, "name a design"),
+        (["--verilog", "latch.v", "--top", "latch"], ExitCode.BAD_INPUT, "is a latch"),
         (["absent.json", "--test"], ExitCode.BAD_INPUT, "goes without --test"),
         (["absent.json", "--data-dir", "."], ExitCode.BAD_INPUT, "goes without"),
         (["--recipe", "plain"], ExitCode.BAD_INPUT, "goes without"),
@@ -158,7 +160,11 @@ def test_a_mistake_is_one_sentence_and_its_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("latch.v").write_text(
+        "module latch (input g, a, output reg q); always @* if (g) q = a; endmodule\n"
+    )
     with_tool(monkeypatch, NOT_STARTED)
     assert call(*arguments) == code
-    found = capsys.readouterr().err
-    assert said in found and found.count("\n") == 1
+    *progress, found = capsys.readouterr().err.splitlines()
+    assert found.startswith("dovetail: ") and said in found
+    assert all(line.startswith("mapping latch") for line in progress)

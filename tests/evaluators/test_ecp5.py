@@ -151,6 +151,22 @@ def test_memories_of_the_core_are_block_rams(words: int, bits: int, tmp_path: Pa
     assert set(kinds) <= {"DP16KD", "LUT4", "PFUMX", "L6MUX21"} and kinds.count("LUT4") < 24
 
 
+def test_a_memory_of_somebody_else_keeps_what_it_gives_while_it_is_written(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "design.v"
+    path.write_text("""
+        module sram_512x36 (input clk, we, input [8:0] w, r, input [35:0] d, output reg [35:0] q);
+          reg [35:0] m [0:511];
+          always @(posedge clk) begin if (we) m[w] <= d; q <= m[r]; end
+        endmodule
+    """)
+    rtlil = read_verilog(path, "sram_512x36", tmp_path)
+    netlist = ecp5.synthesize(rtlil, "sram_512x36", tmp_path)
+    counts = Counter(cell["type"] for cell in netlist["cells"].values())
+    assert counts["DP16KD"] == 1 and counts["TRELLIS_FF"] > 36
+
+
 @pytest.mark.slow
 def test_a_core_has_a_multiplier_for_each_element_and_its_memories_in_block_rams(
     tmp_path: Path,
