@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from evaluators import cache
 from evaluators.fpga import nextpnr
-from evaluators.silicon.yosys import run_yosys, yosys_version
+from evaluators.silicon.yosys import YosysError, run_yosys, yosys_version
 from hwlib.frozen import Frozen
 
 SYNTHESIS_DEADLINE_S = 3600.0
@@ -155,7 +155,7 @@ def _measure(
     with tempfile.TemporaryDirectory(prefix="dovetail-ecp5-") as folder:
         directory = Path(folder)
         begin_s = time.monotonic()
-        on_stage(f"mapping {top} to cells of ECP5 (Yosys; minutes for a core)")
+        on_stage(f"mapping {top} to cells of ECP5 (Yosys; a minute or more for a core)")
         module = synthesize(rtlil, top, directory)
         synthesis_s = time.monotonic() - begin_s
         _check_clock(module)
@@ -163,7 +163,7 @@ def _measure(
         device = device_for(counts)
         on_stage(
             f"mapped in {synthesis_s:.0f} s: {luts(counts):,} LUT4; placing and routing on "
-            f"{device.name} (nextpnr; longer still)"
+            f"{device.name} (nextpnr; some minutes for each 10,000)"
         )
         compiled = nextpnr.machine_code(cache_dir)
         begin_s = time.monotonic()
@@ -186,7 +186,11 @@ def synthesize(rtlil: str, top: str, directory: Path) -> dict[str, Any]:
         "write_json netlist.json",
     ]
     run_yosys(commands, directory, directory / "yosys-tmp", SYNTHESIS_DEADLINE_S)
-    module: dict[str, Any] = json.loads((directory / "netlist.json").read_bytes())["modules"][top]
+    try:
+        netlist = json.loads((directory / "netlist.json").read_bytes())
+        module: dict[str, Any] = netlist["modules"][top]
+    except (OSError, ValueError, KeyError):
+        raise YosysError("Yosys ended without a netlist that can be read") from None
     return module
 
 

@@ -266,6 +266,17 @@ def test_a_tool_that_fails_or_talks_nonsense_is_one_error(
     assert not list(tmp_path.glob("ecp5/**/*.json")), "a failure was kept"
 
 
+@pytest.mark.parametrize("netlist", [None, "{", "{}", '{"modules": {"other": {}}}'])
+def test_yosys_without_a_netlist_is_one_error(
+    netlist: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ecp5, "run_yosys", lambda *_: "all is well")
+    if netlist is not None:
+        (tmp_path / "netlist.json").write_text(netlist)
+    with pytest.raises(YosysError, match="without a netlist"):
+        ecp5.synthesize("", "top", tmp_path)
+
+
 def test_a_tool_that_hangs_is_stopped_with_what_it_started(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
