@@ -180,7 +180,7 @@ def synthesize(rtlil: str, top: str, directory: Path) -> dict[str, Any]:
     commands = [
         "read_rtlil dut.il",
         # An SRAM reads or writes; without this each would get logic for doing both in one cycle.
-        f"setparam -set COLLISION_X_MASK 1'1 sram_*/t:$memrd_v2 {top}/* %d",
+        "setparam -set COLLISION_X_MASK 1'1 sram_*/t:$memrd_v2",
         f"synth_ecp5 -top {top}",
         "delete t:$scopeinfo",
         "write_json netlist.json",

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from agents.rewrites import PLAYBOOK
 from dovetail.cli import main
 from dovetail.errors import ExitCode
 from evaluators.fpga import ecp5, nextpnr
 from evaluators.silicon import verilator
+from hwlib.config import CoreConfig
+from hwlib.elaborate import elaborate_core
 from tests.evaluators.fake_nextpnr import REPORT, needs_nextpnr, with_tool, writes
 
 COUNTER = """
@@ -46,7 +49,9 @@ def design(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def mapped_to(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> None:
+def mapped_to(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> list[str]:
+    """The netlists that were asked for."""
+    asked: list[str] = []
     cells = {
         f"{kind}.{i}": {"type": kind, "parameters": {}, "connections": {}}
         for kind, count in counts.items()
@@ -55,11 +60,13 @@ def mapped_to(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> None:
     module = {"cells": cells, "ports": {}, "netnames": {}}
 
     def synthesize(rtlil: str, top: str, directory: Path) -> object:
-        assert "module \\core" in rtlil and top == "core"
+        assert top == "core"
+        asked.append(rtlil)
         (directory / "netlist.json").write_text("{}")
         return module
 
     monkeypatch.setattr(ecp5, "synthesize", synthesize)
+    return asked
 
 
 @pytest.mark.eda
@@ -128,6 +135,22 @@ def test_an_edit_that_the_gate_refuses_is_not_linked_in(
     captured = capsys.readouterr()
     assert "edit of mac refused" in captured.err.splitlines()[-1]
     assert "mapping" not in captured.err
+
+
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_an_edit_that_the_gate_accepts_is_linked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (PLAYBOOK / "inverse_sqrt_one_cycle.py").read_text()
+    edit = {"unit": "inverse_sqrt", "source": source, "latency": 1}
+    path = tmp_path / "edited.json"
+    path.write_text(json.dumps({"edits": [edit]}))
+    asked = mapped_to(monkeypatch, {})
+    with_tool(monkeypatch, writes(REPORT))
+    assert call(str(path)) == ExitCode.OK
+    (core,) = asked
+    assert "module \\inverse_sqrt" in core and core != elaborate_core(CoreConfig())
 
 
 def test_without_the_wheel_it_says_what_to_type(
