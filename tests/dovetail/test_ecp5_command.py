@@ -137,6 +137,7 @@ def test_an_edit_that_the_gate_refuses_is_not_linked_in(
     assert "mapping" not in captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.eda
 @pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
 def test_an_edit_that_the_gate_accepts_is_linked_in(

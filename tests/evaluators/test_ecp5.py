@@ -307,7 +307,7 @@ def test_a_tool_writes_in_its_own_folder_alone(
 def test_a_tool_gets_no_key(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-key")
     with_tool(monkeypatch, "sys.exit(os.environ.get('OPENAI_API_KEY', 'there is none'))")
-    with pytest.raises(NextpnrError, match="failed: there is none$"):
+    with pytest.raises(NextpnrError, match=r"failed: there is none$"):
         cost(file, "counter", tmp_path)
 
 
