@@ -178,7 +178,8 @@ def test_a_core_has_a_multiplier_for_each_element_and_its_memories_in_block_rams
     counts = Counter(cell["type"] for cell in netlist["cells"].values())
     memories = (config.activation_memory, config.weight_memory, config.channel_tables)
     assert counts["DP16KD"] == sum(m.banks * blocks(m.words, m.bits) for m in memories)
-    assert counts["MULT18X18D"] > 4 * 4
+    # An element has one, a drain lane two, a vector lane three; what sets the lanes up has six.
+    assert counts["MULT18X18D"] == 4 * 4 + 4 * (2 + 3) + 6
     assert counts["TRELLIS_DPR16X4"] == 0
 
 
