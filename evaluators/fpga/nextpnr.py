@@ -30,7 +30,7 @@ SPEED_GRADE = 6
 """The slowest grade of the family."""
 
 MEMORY_BYTES = 16 << 30
-"""Address space: the runtime reserves 4 GiB twice, of which the tool can use 4 GiB."""
+"""Address space: the runtime reserves 8.5 GiB, of which the tool can use 4 GiB."""
 
 OPTIONS = ("--freq", "100")
 """Options that shape a result, beside device, speed grade and seed; the target is in MHz."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -303,6 +304,20 @@ def test_a_tool_writes_in_its_own_folder_alone(
     with pytest.raises(NextpnrError, match="Permission denied"):
         cost(file, "counter", tmp_path)
     assert not outside.exists()
+
+
+@needs_nextpnr
+def test_nextpnr_sees_its_own_folder_alone(store: Path, tmp_path: Path) -> None:
+    compiled = nextpnr.machine_code(store)
+    outside = tmp_path / "outside.json"
+    outside.write_text("{}")
+    for i, path in enumerate((str(outside), "/work/../outside.json", "/work/inside.json")):
+        directory = tmp_path / str(i)
+        shutil.copytree(compiled, directory / "machine-code")
+        (directory / "inside.json").write_text("{}")
+        found = "Failed to open" if path != "/work/inside.json" else "JSON"
+        with pytest.raises(NextpnrError, match=found):
+            nextpnr._run(["--25k", "--json", path], directory, 60)
 
 
 def test_a_tool_gets_no_key(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
