@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dovetail.doctor import Check
     from dovetail.settings import Settings
     from dovetail.workshop import Workshop
+    from evaluators.design import DesignPoint
+    from evaluators.fpga.ecp5 import Ecp5Cost
     from evaluators.silicon.technology import Technology
 
 OUR_NAMES = ("agents", "evaluators", "hwlib", "swopt")
@@ -61,6 +63,10 @@ class Desk:
 
         return Shipped()
 
+    def tell(self, stage: str) -> None:
+        """Says on the error stream what begins."""
+        self.err.print(Text(stage), soft_wrap=True)
+
 
 Set = Annotated[
     list[str],
@@ -84,6 +90,13 @@ class RecipeName(StrEnum):
 
     STRONG = "strong"
     PLAIN = "plain"
+
+
+class TargetName(StrEnum):
+    """What a design or a Verilog file is measured on."""
+
+    NANGATE45 = "nangate45"
+    ECP5 = "ecp5"
 
 
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the MedMNIST files.")]
@@ -269,14 +282,26 @@ def evaluate(
     technology: Annotated[
         Path | None, typer.Option(help="With --verilog: a technology file (YAML).")
     ] = None,
+    target: Annotated[
+        TargetName,
+        typer.Option(help="ecp5: look-up tables, memories and Fmax on that FPGA, no model."),
+    ] = TargetName.NANGATE45,
     as_json: AsJson = False,
 ) -> None:
     """Measure one design, on validation images unless told otherwise."""
-    if any(each is not None for each in (verilog, top, liberty, technology)):
+    cells = (liberty, technology)
+    on_ecp5 = target == TargetName.ECP5
+    if on_ecp5 and (test or data_dir or any(cells) or recipe != RecipeName.STRONG):
+        raise BadInput(
+            "--target ecp5 goes without --test, --data-dir, --recipe, --liberty and --technology"
+        )
+    if verilog is not None or top is not None or any(cells):
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
-        cells = _technology(liberty, technology)
-        _show_verilog(_desk(context), verilog, top, recipe, cells, as_json)
+        if on_ecp5:
+            _show_ecp5_of_file(_desk(context), verilog, top, as_json)
+        else:
+            _show_verilog(_desk(context), verilog, top, recipe, _technology(*cells), as_json)
         return
     if design is None:
         raise BadInput("name a design: dovetail evaluate DESIGN.json, or --verilog FILE --top NAME")
@@ -288,6 +313,9 @@ def evaluate(
     point = read_design(design)
     _refuse_knobs(changes, design)
     settings = _settings(config, changes, {"--data-dir": ("data_dir", data_dir)})
+    if target == TargetName.ECP5:
+        _show_ecp5_of_design(desk, point, settings, as_json)
+        return
     _check_data(settings)
     _check_cells(settings)
     _check_store()
@@ -743,4 +771,32 @@ def _show_verilog(
         _print_json(desk, cost.model_dump(mode="json"))
         return
     for line in trace.verilog_lines(top, cost):
+        desk.out.print(line, soft_wrap=True)
+
+
+def _show_ecp5_of_file(desk: Desk, path: Path, top: str, as_json: bool) -> None:
+    from dovetail import fpga
+
+    _check_store()
+    fpga.check_tools()
+    _show_ecp5(desk, top, fpga.cost_of_file(path, top, desk.tell), as_json)
+
+
+def _show_ecp5_of_design(
+    desk: Desk, design: "DesignPoint", settings: "Settings", as_json: bool
+) -> None:
+    from dovetail import fpga
+
+    _check_store()
+    fpga.check_tools(design)
+    _show_ecp5(desk, design.id, fpga.cost_of_design(design, settings, desk.tell), as_json)
+
+
+def _show_ecp5(desk: Desk, name: str, cost: "Ecp5Cost", as_json: bool) -> None:
+    from dovetail import trace
+
+    if as_json:
+        _print_json(desk, cost.model_dump(mode="json"))
+        return
+    for line in trace.ecp5_lines(name, cost):
         desk.out.print(line, soft_wrap=True)

@@ -72,6 +72,12 @@ def _checks(data_dir: Path | None) -> Iterator[Check]:
         "profile that allows landlock_* and seccomp",
         "everything but RTL edits that are not byte-equal to a file of the playbook",
     )
+    yield _check(
+        "nextpnr",
+        _nextpnr,
+        "pip install 'dovetail[ecp5]'",
+        "everything but dovetail evaluate --target ecp5",
+    )
     yield _check("Liberty", _liberty, "make clean run", "accuracy and RTL simulation", True)
     yield _check(
         "checkpoint", _checkpoint, "git checkout swopt/workloads", "reading recorded runs", True
@@ -158,6 +164,16 @@ def _sandbox() -> str:
     if reason := self_test.sandbox_missing():
         raise FileNotFoundError(reason)
     return self_test.description()
+
+
+def _nextpnr() -> str:
+    from evaluators.fpga import nextpnr
+
+    try:
+        versions = nextpnr.versions()
+    except nextpnr.NextpnrMissing as error:
+        raise FileNotFoundError(str(error)) from None
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _liberty() -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from dovetail import history, saved, scores
 from dovetail.errors import DovetailError
 from dovetail.events import Tested
-from dovetail.formatting import metric, one_line, plain_number, safe
+from dovetail.formatting import duration, metric, one_line, plain_number, safe
 from dovetail.history import TrialRecord
 from dovetail.progress import figure
 from dovetail.saved import Run
@@ -22,6 +22,7 @@ from evaluators.target import Target
 
 if TYPE_CHECKING:
     from dovetail.gating import GateReport
+    from evaluators.fpga.ecp5 import Ecp5Cost
     from evaluators.silicon.foreign import ForeignCost
 
 NEUTRAL = DesignPoint()
@@ -106,6 +107,26 @@ def verilog_lines(top: str, cost: "ForeignCost") -> Iterator[Text]:
         if isinstance(value, int | float):
             yield Text(f"    {name:16} {metric(name, value):16} {field.description}")
     yield Text(f"    worst_path       {one_line(cost.worst_path)}")
+
+
+def ecp5_lines(name: str, cost: "Ecp5Cost") -> Iterator[Text]:
+    """What a netlist takes of an FPGA, beside what that has, and its fastest clock."""
+    about = f"{name}: {cost.device}, speed grade {cost.speed_grade}, placed and routed"
+    yield Text(f"{about}, out of context, seed {cost.seed}", style="bold")
+    fields = type(cost).model_fields
+    for field in ("lut4", "flip_flops", "dsp", "block_ram", "distributed_ram"):
+        used = getattr(cost, field)
+        share = f"{used.used / used.available:.1%}" if used.available else ""
+        counts = f"{plain_number(used.used):>8} of {plain_number(used.available):>6} {share:>6}"
+        yield Text(f"    {field:18} {counts}  {fields[field].description}")
+    fmax = "none" if cost.fmax_hz is None else metric("fmax_hz", cost.fmax_hz)
+    yield Text(f"    {'fmax_hz':18} {fmax:>25}  {fields['fmax_hz'].description}")
+    if cost.worst_path:
+        yield Text(f"    worst_path         {one_line(cost.worst_path)}")
+    took = f"{duration(cost.synthesis_s)} and {duration(cost.place_and_route_s)}"
+    yield Text(f"    mapped, and placed and routed, in {took}")
+    tools = ", ".join(f"{tool} {version}" for tool, version in cost.versions.items())
+    yield Text(f"    {one_line(tools)}")
 
 
 def verdict_words(verdict: "Verdict | GateReport") -> str:

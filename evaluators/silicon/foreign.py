@@ -138,7 +138,7 @@ def cost_of_verilog(
     except ValueError as error:
         raise ForeignError(str(error)) from None
     try:
-        rtlil = _read(path, top, cache_dir)
+        rtlil = read_verilog(path, top, cache_dir)
         mapped = synthesize(rtlil, library, used, cache_dir, top, DEADLINE_S, RECIPES[recipe])
         _check_clock(mapped, library)
         assembly = assemble(mapped, library)
@@ -170,19 +170,17 @@ def cost_of_verilog(
     )
 
 
-def _power_w(core: MappedCore, cache_dir: Path) -> float:
-    """Of the cells, at the clock and an equal activity of all nets, buffers left out."""
-    module, nets = core.synthesis.modules[core.synthesis.top], core.assembly.instance_nets[0]
-    library = load_power(core.liberty, cache_dir)
-    model = PowerModel(core.library, library, [group.type for group in module.groups])
-    activity = uniform_activity(module, TOGGLES, DUTY)
-    loads = core.assembly.load_f[nets]
-    cells = cell_powers(module, model, activity, core.transition_s[nets], loads)
-    return cells.at(core.timing.clock_hz).total_w
+def read_verilog(path: Path, top: str, cache_dir: Path) -> str:
+    """A Verilog file, flat, as RTLIL.
 
+    Args:
+        path: The file, in the part of SystemVerilog that Yosys reads.
+        top: Its top module.
+        cache_dir: Where Yosys puts temporary files.
 
-def _read(path: Path, top: str, cache_dir: Path) -> str:
-    """The flattened design as RTLIL."""
+    Raises:
+        ForeignError: It cannot be read.
+    """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", top):
         raise ForeignError(f"{top!r} is no name of a Verilog module")
     try:
@@ -204,6 +202,17 @@ def _read(path: Path, top: str, cache_dir: Path) -> str:
             raise ForeignError(f"{path.name}: {error}") from None
         except (YosysError, OSError) as error:
             raise ForeignError(f"{path.name} cannot be read by Yosys: {error}") from None
+
+
+def _power_w(core: MappedCore, cache_dir: Path) -> float:
+    """Of the cells, at the clock and an equal activity of all nets, buffers left out."""
+    module, nets = core.synthesis.modules[core.synthesis.top], core.assembly.instance_nets[0]
+    library = load_power(core.liberty, cache_dir)
+    model = PowerModel(core.library, library, [group.type for group in module.groups])
+    activity = uniform_activity(module, TOGGLES, DUTY)
+    loads = core.assembly.load_f[nets]
+    cells = cell_powers(module, model, activity, core.transition_s[nets], loads)
+    return cells.at(core.timing.clock_hz).total_w
 
 
 def _clocked(module: MappedModule, library: Library) -> list[tuple[CellGroup, str]]:

@@ -10,6 +10,7 @@ from dovetail import doctor
 from dovetail.cli import main
 from dovetail.errors import ExitCode
 from dovetail.testing import ToyWorkshop
+from evaluators.fpga import nextpnr
 from evaluators.gate import self_test
 from swopt.workloads import medmnist
 
@@ -117,3 +118,10 @@ def test_a_server_named_on_the_command_line_is_tried(
     capsys.readouterr()
     assert call("doctor", "--base-url", nobody) == ExitCode.BAD_INPUT
     assert "add --llm" in capsys.readouterr().err
+
+
+def test_nextpnr_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nextpnr, "WHEELS", ("a-wheel-that-is-nowhere",))
+    (found,) = [check for check in doctor.report(None) if check.name == "nextpnr"]
+    assert found.state == "missing" and not found.required
+    assert found.remedy == "pip install 'dovetail[ecp5]'"
