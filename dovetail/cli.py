@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from dovetail import checks
 from dovetail.errors import BadInput, DovetailError, ExitCode, FolderRefused, Interrupted, Missing
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from evaluators.design import DesignPoint
     from evaluators.fpga.ecp5 import Ecp5Cost
     from evaluators.silicon.technology import Technology
-
-OUR_NAMES = ("agents", "evaluators", "hwlib", "swopt")
-"""Import names that another distribution could own (`agents` is taken on PyPI)."""
 
 app = typer.Typer(
     name="dovetail",
@@ -162,12 +159,12 @@ def run(
     }
     desk = _desk(context)
     settings = _settings(config, changes, named)
-    _check_data(settings)
-    _check_cells(settings)
+    checks.check_data(settings)
+    checks.check_cells(settings)
     if dry_run:
         _show_plan(desk, settings)
         return
-    _check_store()
+    checks.check_store()
     workshop = desk.open_workshop()
     folder = out if out is not None else session.new_folder(settings.seed)
     with _resumable(folder):
@@ -182,7 +179,7 @@ def resume(context: typer.Context, folder: Folder) -> None:
     from dovetail import session
 
     desk = _desk(context)
-    _check_store()
+    checks.check_store()
     with _resumable(folder):
         session.resume(folder, desk.open_workshop(), desk.err)
 
@@ -250,8 +247,8 @@ def replay(
     _say(context, f"{done.events} events of {done.trials} trials are equal{ending}")
     if not remeasure:
         return
-    _check_data(run.settings)
-    _check_cells(run.settings)
+    checks.check_data(run.settings)
+    checks.check_cells(run.settings)
     bench = workshop.bench(run.settings)
     with session.isolated(run.settings, bench) as evaluator:
         progress = Progress(desk.err, run.settings.iterations, [])
@@ -296,12 +293,14 @@ def evaluate(
             "--target ecp5 goes without --test, --data-dir, --recipe, --liberty and --technology"
         )
     if verilog is not None or top is not None or any(cells):
+        from dovetail.technology_file import technology_named
+
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
         if on_ecp5:
             _show_ecp5_of_file(_desk(context), verilog, top, as_json)
         else:
-            _show_verilog(_desk(context), verilog, top, recipe, _technology(*cells), as_json)
+            _show_verilog(_desk(context), verilog, top, recipe, technology_named(*cells), as_json)
         return
     if design is None:
         raise BadInput("name a design: dovetail evaluate DESIGN.json, or --verilog FILE --top NAME")
@@ -311,14 +310,14 @@ def evaluate(
 
     desk = _desk(context)
     point = read_design(design)
-    _refuse_knobs(changes, design)
+    checks.refuse_knobs(changes, design)
     settings = _settings(config, changes, {"--data-dir": ("data_dir", data_dir)})
     if target == TargetName.ECP5:
         _show_ecp5_of_design(desk, point, settings, as_json)
         return
-    _check_data(settings)
-    _check_cells(settings)
-    _check_store()
+    checks.check_data(settings)
+    checks.check_cells(settings)
+    checks.check_store()
     if point.edits and (missing := verilator.available()):
         raise Missing(f"{missing}; without it no RTL edit can be judged")
     bench = desk.open_workshop().bench(settings)
@@ -370,7 +369,7 @@ def gate(
         config = read_design(design).hardware
     if missing := verilator.available():
         raise Missing(f"{missing}; without it no RTL edit can be judged")
-    _check_store()
+    checks.check_store()
     found = gating.report(named, source, latency, config, shipped.pipeline())
     if as_json:
         _print_json(desk, found.model_dump(mode="json"))
@@ -405,8 +404,8 @@ def compile_command(
     desk, named = _desk(context), Path(data_dir).expanduser() if data_dir else None
     point = read_design(design)
     compiling.check_folder(out)
-    _check_images(named)
-    _check_store()
+    checks.check_images(named)
+    checks.check_store()
     if check and (missing := verilator.available()):
         raise Missing(f"{missing}; or leave --check out")
     case = desk.open_workshop().case(point, question, named)
@@ -549,7 +548,7 @@ def _exit_code(arguments: Sequence[str] | None, desk: Desk) -> int:
     from dovetail.formatting import safe
 
     try:
-        _check_names()
+        checks.check_names()
         code = int(app(arguments, obj=desk, standalone_mode=False) or ExitCode.OK)
         return _interrupted(desk) if code == ExitCode.INTERRUPTED else code
     except DovetailError as error:
@@ -603,21 +602,6 @@ def _unexpected(error: Exception, desk: Desk) -> int:
     return ExitCode.UNEXPECTED
 
 
-def _check_names() -> None:
-    """Raises Missing where Python would import another distribution's package in place of ours."""
-    home = Path(__file__).resolve().parent.parent
-    for name in OUR_NAMES:
-        spec = find_spec(name)
-        places = list(spec.submodule_search_locations or ()) if spec else []
-        if not any(Path(place).resolve().parent == home for place in places):
-            found = places[0] if places else "nowhere"
-            raise Missing(
-                f"Python finds the package `{name}` at {found}, not beside Dovetail in {home}: "
-                "another distribution owns that name; install Dovetail into an environment of its "
-                "own (make run does)"
-            )
-
-
 def _desk(context: typer.Context) -> Desk:
     desk = context.obj
     assert isinstance(desk, Desk)
@@ -654,65 +638,6 @@ def _settings(
     return settings.load(config, changes, options)
 
 
-def _check_store() -> None:
-    """Raises FolderRefused where results cannot be kept."""
-    from evaluators import cache
-
-    store = cache.root()
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=store):
-            pass
-    except OSError as error:
-        raise FolderRefused(
-            f"results cannot be kept in {store} ({error.strerror}); name another folder in "
-            "DOVETAIL_CACHE_DIR"
-        ) from None
-
-
-def _check_data(settings: "Settings") -> None:
-    """Raises Missing where a folder is named for the images and holds none that a run measures on.
-
-    Without a named folder the synthetic set serves; in place of named images it would mislead.
-    """
-    _check_images(Path(settings.data_dir) if settings.data_dir else None)
-
-
-def _check_cells(settings: "Settings") -> None:
-    """Raises BadInput where the target's technology cannot be used."""
-    from evaluators import cache
-    from evaluators.silicon.liberty import LibertyError
-    from evaluators.silicon.technology import load_technology
-
-    if (technology := settings.target.technology) is None:
-        return
-    try:
-        load_technology(technology, cache.root() / "silicon")
-    except LibertyError as error:
-        raise BadInput(f"target.technology: {error}") from None
-
-
-def _check_images(named: Path | None) -> None:
-    """The same for the folder that a command was given, if any."""
-    from dovetail.doctor import trained_sets
-    from swopt.workloads import medmnist
-
-    try:
-        medmnist.find_data_dir(named, trained_sets())
-    except FileNotFoundError as error:
-        raise Missing(str(error)) from None
-
-
-def _refuse_knobs(changes: Sequence[str], design: Path) -> None:
-    """Raises BadInput where `--set` would change what `evaluate` takes from the design's file."""
-    from evaluators import space
-
-    for change in changes:
-        path = change.partition("=")[0].strip()
-        if path.split(".")[0] in (*space.PARTS, "base", "edits"):
-            raise BadInput(f"--set {path}: the design is measured as it is; change it in {design}")
-
-
 def _show_plan(desk: Desk, settings: "Settings") -> None:
     """What `--dry-run` says, which is a run file; nothing is written."""
     from dovetail.session import check_base
@@ -734,21 +659,6 @@ def _show_estimate(desk: Desk, settings: "Settings", workshop: "Workshop") -> No
             f"about {about.calls} model calls, {about.input_tokens:,} tokens in and "
             f"{about.output_tokens:,} out (an estimate; at most {settings.llm.max_calls} calls)"
         )
-
-
-def _technology(liberty: Path | None, technology: Path | None) -> "Technology | None":
-    """The cells that were named: a corner of Nangate 45 nm, or a technology file."""
-    from dovetail.technology_file import read_technology
-    from evaluators.silicon.liberty import Roles
-    from evaluators.silicon.technology import Technology
-
-    if technology is not None:
-        if liberty is not None:
-            raise BadInput("--liberty and --technology exclude each other; name one of them")
-        return read_technology(technology)
-    if liberty is None:
-        return None
-    return Technology(liberty=str(liberty), corner=liberty.name[:100] or "?", roles=Roles())
 
 
 def _show_verilog(
@@ -777,7 +687,7 @@ def _show_verilog(
 def _show_ecp5_of_file(desk: Desk, path: Path, top: str, as_json: bool) -> None:
     from dovetail import fpga
 
-    _check_store()
+    checks.check_store()
     fpga.check_tools()
     _show_ecp5(desk, top, fpga.cost_of_file(path, top, desk.tell), as_json)
 
@@ -787,7 +697,7 @@ def _show_ecp5_of_design(
 ) -> None:
     from dovetail import fpga
 
-    _check_store()
+    checks.check_store()
     fpga.check_tools(design)
     _show_ecp5(desk, design.id, fpga.cost_of_design(design, settings, desk.tell), as_json)
 
