@@ -59,7 +59,7 @@ def test_there_are_several_different_rewrites_of_every_unit() -> None:
 
 @needs_tools
 @pytest.mark.eda
-@pytest.mark.parametrize(("name", "knobs"), judged_at())
+@pytest.mark.parametrize(("name", "knobs"), list(judged_at()))
 def test_a_true_rewrite_is_accepted(name: str, knobs: dict[str, int], cache_dir: Path) -> None:
     rewrite = REWRITES[name]
     config = CoreConfig(composable=rewrite.unit == "composable_mac").model_copy(update=knobs)
