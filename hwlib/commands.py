@@ -35,7 +35,10 @@ QUEUES: tuple[Queue, ...] = get_args(Queue)
 
 Address = Annotated[int, Field(ge=0, lt=1 << 16)]
 Count = Annotated[int, Field(ge=1, lt=1 << 16)]
-DramAddress = Annotated[int, Field(ge=0, lt=1 << 32)]
+DRAM_BYTES = 1 << 32
+"""What a DRAM address reaches."""
+
+DramAddress = Annotated[int, Field(ge=0, lt=DRAM_BYTES)]
 Completed = Annotated[int, Field(ge=0)] | None
 Multiplier = Annotated[int, Field(ge=0, lt=1 << 16)]
 Shift = Annotated[int, Field(ge=1, le=47)]
@@ -491,6 +494,7 @@ def check(index: int, command: AnyCommand, issued: dict[Queue, int], config: Cor
     try:
         _check_waits(command, issued)
         _check_kind(command, config)
+        _check_dram(command, config)
         _check_overlap(command)
         for memory, first, words in [*reads(command), *writes(command)]:
             size = capacity(memory, config)
@@ -500,6 +504,13 @@ def check(index: int, command: AnyCommand, issued: dict[Queue, int], config: Cor
                 )
     except ValueError as error:
         raise ValueError(f"command {index}, {command.kind}: {error}") from None
+
+
+def _check_dram(command: AnyCommand, config: CoreConfig) -> None:
+    if isinstance(command, Load | Store):
+        end = command.dram_address + beats(command, config) * config.dma_bytes
+        if end > DRAM_BYTES:
+            raise ValueError(f"bytes up to {end - 1} reach beyond the {DRAM_BYTES} of an address")
 
 
 def capacity(memory: str, config: CoreConfig) -> int:

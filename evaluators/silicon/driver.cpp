@@ -38,6 +38,7 @@ constexpr int SETTLING = 4;  // cycles after the last completion in which `busy`
 struct Run {
     const uint64_t* commands;  // four words each, lowest first
     uint64_t command_count;
+    uint64_t beats_to_read, beats_to_write;  // of the whole program
     uint8_t* dram;
     uint64_t dram_bytes;
     uint64_t* completed;  // cycle of each command's end, queue by queue: [4][command_count]
@@ -115,7 +116,9 @@ std::vector<Probe> find_probes(const VerilatedContext& context, Run* run) {
 
 }  // namespace
 
-// Returns 0 when the program ran to its end, 1 when the watchdog gave up.
+// Returns 0 when the program ran to its end, 1 when the watchdog gave up, 2 when the core completed
+// what it had not taken, or asked for more of the DRAM than its program does. So nothing that the
+// watchdog takes for life goes on for ever.
 extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run) {
     VerilatedContext context;
     auto dut = std::make_unique<Vdut>(&context);
@@ -125,6 +128,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
         uint64_t address, ready;
     };
     std::deque<Beat> coming;
+    uint64_t requested = 0;  // beats
     uint64_t link_free = 0;  // first cycle in which the DRAM can send another beat
 
     auto reset = [&] {
@@ -139,6 +143,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
         }
         dut->rst = 0;
         coming.clear();
+        requested = 0;
         run->issued = run->beats_read = run->beats_written = run->stray = run->wrong_busy = 0;
         for (auto& count : run->done) count = 0;
     };
@@ -186,6 +191,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
             }
             all += run->done[queue];
         }
+        if (all > run->issued) return 2;
         if (run->issued > all && !dut->busy) run->wrong_busy++;
         if (command_up && dut->PORT(command, ready)) {
             if (run->issued++ == 0) first = cycle;
@@ -195,6 +201,8 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
         if (dut->PORT(read_request, valid)) {
             uint64_t address = dut->PORT(read_request, payload) & 0xffffffffu;
             uint64_t beats = dut->PORT(read_request, payload) >> 32;
+            requested += beats;
+            if (requested > run->beats_to_read) return 2;
             uint64_t ready = cycle + 1 + run->latency;
             if (ready < link_free) ready = link_free;
             for (uint64_t beat = 0; beat < beats; beat++) {
@@ -203,7 +211,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
                 coming.push_back({address + beat * beat_bytes, ready++});
             }
             link_free = ready;
-            moved = true;
+            if (beats != 0) moved = true;
         }
         if (beat_up && dut->PORT(read_beats, ready)) {
             coming.pop_front();
@@ -220,7 +228,7 @@ extern "C" __attribute__((visibility("default"))) int dovetail_run_core(Run* run
                 std::memcpy(run->dram + at, beat + 4, beat_bytes);
             else
                 run->stray++;
-            run->beats_written++;
+            if (++run->beats_written > run->beats_to_write) return 2;
             moved = true;
         }
         if (window < run->window_count && cycle - first >= run->windows[window]) {

@@ -21,7 +21,10 @@ TOP = "core"
 """Top module of a linked netlist."""
 
 PATIENCE = 100_000
-"""Cycles without a handshake or a completion after which the watchdog gives up."""
+"""Cycles without a handshake or a completion after which the watchdog gives up, ..."""
+
+PATIENCE_PER_WORD = 32
+"""... and as many more for each word of the largest memory, as no command takes longer."""
 
 Chance = Annotated[float, Field(ge=0, le=0.99)]
 Cycles = Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -145,7 +148,8 @@ def simulate_core(
             which is built somewhat faster.
 
     Raises:
-        SimulationError: The watchdog gave up, the core went beyond the DRAM, or `busy` was wrong.
+        SimulationError: The watchdog gave up, the core completed what it had not taken, it read or
+            wrote other beats than its program does, or `busy` was wrong.
         verilator.ToolMissing: There is no C++ compiler.
         verilator.ToolFailed: The netlist could not be built.
         ValueError: A command breaks a law of the core, does not wait for what it needs, or reaches
@@ -161,9 +165,12 @@ def simulate_core(
     row_bytes = sum(probe.bytes for probe in probes)
     samples = np.zeros((len(starts), recording.cycles, row_bytes), np.uint8)
     missing = np.zeros(len(probes), np.uint8)
+    patience = PATIENCE + PATIENCE_PER_WORD * max(config.activation_words, config.weight_words)
     run = _Run(
         commands=words.ctypes.data,
         command_count=len(words),
+        beats_to_read=_beats_of(Load, commands, config),
+        beats_to_write=_beats_of(Store, commands, config),
         dram=memory.ctypes.data,
         dram_bytes=len(memory),
         completed=ends.ctypes.data,
@@ -175,7 +182,7 @@ def simulate_core(
         stall_read=round(256 * disturbance.read),
         stall_write=round(256 * disturbance.write),
         reset_at=disturbance.reset_cycle,
-        patience=PATIENCE + timing.latency_cycles + timing.gap_cycles,
+        patience=patience + timing.latency_cycles + timing.gap_cycles,
         probe_scopes=_strings(f"TOP.{TOP}.{p.instance}".rstrip(".") for p in probes),
         probe_names=_strings(p.name.removeprefix("\\") for p in probes),
         probe_widths=(ctypes.c_uint64 * len(probes))(*(p.width for p in probes)),
@@ -244,12 +251,20 @@ def _check_dram(
                 )
 
 
+def _beats_of(
+    kind: type[Load] | type[Store], commands: Sequence[AnyCommand], config: CoreConfig
+) -> int:
+    return sum(beats(command, config) for command in commands if isinstance(command, kind))
+
+
 class _Run(ctypes.Structure):
     """Mirror of `Run` in driver.cpp."""
 
     _fields_ = [
         ("commands", ctypes.c_void_p),
         ("command_count", ctypes.c_uint64),
+        ("beats_to_read", ctypes.c_uint64),
+        ("beats_to_write", ctypes.c_uint64),
         ("dram", ctypes.c_void_p),
         ("dram_bytes", ctypes.c_uint64),
         ("completed", ctypes.c_void_p),
@@ -290,10 +305,18 @@ def _strings(texts: Iterable[str]) -> "ctypes.Array[ctypes.c_char_p]":
 
 def _check(run: _Run, status: int, commands: Sequence[AnyCommand]) -> None:
     if status != 0:
+        why = f"no handshake in {run.patience} cycles"
+        if status == 2:
+            why = "the core completed what it had not taken, or moved more than its program does"
         raise SimulationError(
-            f"no handshake in {PATIENCE} cycles: the core stood at {_standing(run, commands)}; "
+            f"{why}: the core stood at {_standing(run, commands)}; "
             f"{run.issued} of {run.command_count} commands taken, {run.beats_read} beats read, "
             f"{run.beats_written} written"
+        )
+    if (run.beats_read, run.beats_written) != (run.beats_to_read, run.beats_to_write):
+        raise SimulationError(
+            f"the core read {run.beats_read} beats and wrote {run.beats_written}, its program "
+            f"{run.beats_to_read} and {run.beats_to_write}"
         )
     if run.stray:
         raise SimulationError(f"the core went {run.stray} times beyond the DRAM of its program")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from hwlib.rtlil import modules, ports, registers
 
 BUILD_DEADLINE_S = 120.0
 """Longest time that one tool of a build may take."""
+
+ABANDONED_S = 3600.0
+"""Age of a build's folder that nobody works in any more; three tools have a deadline each."""
 
 LAST_WORDS_BYTES = 800
 """How much of a tool's output an error quotes."""
@@ -149,6 +153,7 @@ def _made(cache_dir: Path, key: str, suffix: str, make: Callable[[Path], Path]) 
     """
     if (kept := _whole(cache_dir, key, suffix)) is not None:
         return kept
+    _sweep(cache_dir)
     with claimed(cache_dir / f"{key}{suffix}", wait=True):
         if (kept := _whole(cache_dir, key, suffix)) is not None:
             return kept
@@ -157,6 +162,17 @@ def _made(cache_dir: Path, key: str, suffix: str, make: Callable[[Path], Path]) 
             target = cache_dir / f"{key}-{_content_digest(made)}{suffix}"
             made.replace(target)
         return target
+
+
+def _sweep(cache_dir: Path) -> None:
+    """Removes folders of builds that were killed long ago."""
+    for folder in cache_dir.glob("build-*"):
+        try:
+            abandoned = time.time() - folder.stat().st_mtime > ABANDONED_S
+        except OSError:  # its builder has just removed it
+            continue
+        if abandoned:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _whole(cache_dir: Path, key: str, suffix: str) -> Path | None:

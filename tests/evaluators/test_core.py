@@ -1,5 +1,7 @@
 """The core: its netlist computes what the reference says, whatever stalls."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from evaluators.silicon.simulation import (
     SimulationError,
     simulate_core,
 )
-from hwlib.commands import QUEUES, Load, Matmul, Store, Waits, queue_of
+from hwlib.commands import QUEUES, Load, Matmul, Rotate, Store, Waits, queue_of
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import CORE_UNITS
 from hwlib.cycles import WAIT_CYCLES, CoreLatencies, command_cycles
@@ -276,6 +278,7 @@ def test_a_core_that_hangs_is_stopped_and_its_command_named(
 ) -> None:
     # A DRAM whose latency is not waited for looks like a core that hangs.
     monkeypatch.setattr(simulation, "PATIENCE", -50_000)
+    monkeypatch.setattr(simulation, "PATIENCE_PER_WORD", 0)
     program = [
         Load(target="activations", address=0, words=4, dram_address=0),
         Store(address=0, words=4, dram_address=1024, waits=Waits(load=1)),
@@ -290,6 +293,54 @@ def test_a_core_that_hangs_is_stopped_and_its_command_named(
             cache_dir,
             timing=Dram(latency_cycles=100_000),
         )
+
+
+def test_the_longest_command_is_no_hang(
+    small: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "PATIENCE", 0)
+    turn = Rotate(source=0, table=0, out=500, count=250, multiplier=3, shift=5)
+    dram = np.zeros(1 << 16, np.uint8)
+    assert simulate_core(small, [turn], dram, SMALL, cache_dir).total_cycles > 4_000
+
+
+def always(port: str, core: str) -> str:
+    """A core whose stream never stops offering."""
+    at = core.index("module \\core\n")
+    head, body = core[:at], core[at:]
+    valid = rf"connect \\\S+ \\{port}__valid \[0\]"
+    assert len(re.findall(valid, body)) == 2  # of the cell that drives it, and of a name
+    body = re.sub(valid, "", body, count=1)
+    return head + re.sub(valid, rf"connect \\{port}__valid 1'1", body, count=1)
+
+
+def complete(core: str) -> str:
+    """A core that completes a command of each queue in every cycle."""
+    at = core.index("module \\core\n")
+    return core[:at] + re.sub(
+        r"connect \\completed \{[^}]*\}", r"connect \\completed 4'1111", core[at:], count=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (complete, "completed what it had not taken"),
+        (lambda core: always("write_beats", core), "moved more than its program does"),
+    ],
+    ids=["completions", "writes"],
+)
+def test_a_core_that_never_rests_is_stopped(
+    broken: Callable[[str], str], said: str, small: str, cache_dir: Path
+) -> None:
+    program = [
+        Load(target="activations", address=0, words=10, dram_address=0),
+        Store(address=0, words=10, dram_address=8000, waits=Waits(load=1)),
+    ]
+    dram = np.zeros(1 << 16, np.uint8)
+    assert simulate_core(small, program, dram, SMALL, cache_dir).total_cycles
+    with pytest.raises(SimulationError, match=said):
+        simulate_core(broken(small), program, dram, SMALL, cache_dir)
 
 
 def test_a_program_that_leaves_its_dram_is_refused(small: str, cache_dir: Path) -> None:

@@ -1,6 +1,8 @@
 """Built simulators: a torn one is built anew, and a compiler that does not work is named."""
 
 import ctypes
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,16 @@ def test_a_compiler_that_does_not_work_is_named(
     assert "does not work" in verilator.available() and "no licence" in verilator.available()
     monkeypatch.setenv("CXX", "g++ -O1")
     assert "CXX names 'g++ -O1', one program without options" in verilator.available()
+
+
+def test_what_a_killed_build_left_is_removed_once_nobody_can_work_in_it(tmp_path: Path) -> None:
+    for name, age_s in (("build-old", 2 * verilator.ABANDONED_S), ("build-young", 0.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "all.cpp").write_text("int main")
+        at_s = time.time() - age_s
+        os.utime(folder, (at_s, at_s))
+    made = tmp_path / "made"
+    made.write_text("whole")
+    verilator._made(tmp_path, "key", ".so", lambda folder: made)
+    assert {path.name for path in tmp_path.glob("build-*")} == {"build-young"}

@@ -109,3 +109,11 @@ def test_results_that_lie_in_their_own_operands(command: AnyCommand) -> None:
 def test_a_sum_may_take_the_place_of_an_operand() -> None:
     encode_program([Add(source=0, second=40, out=40, count=4)], CONFIG)
     encode_program([Add(source=8, second=8, out=8, count=4)], CONFIG)
+
+
+def test_a_load_beyond_what_an_address_reaches_is_refused() -> None:
+    last = Load(target="activations", address=0, words=1, dram_address=(1 << 32) - 8)
+    assemble([last], CONFIG)
+    beyond = last.model_copy(update={"words": 2})
+    with pytest.raises(ValueError, match=r"command 0, load: bytes up to 4294967303 reach beyond"):
+        assemble([beyond], CONFIG)
