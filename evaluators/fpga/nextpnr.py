@@ -160,8 +160,8 @@ def place_and_route(
     shutil.copytree(compiled, directory / _MACHINE_CODE)
     arguments = [
         device, "--package", "CABGA381", "--speed", str(SPEED_GRADE),
-        "--json", f"/work/{netlist.name}", "--out-of-context", "--seed", str(SEED),
-        *OPTIONS, "--timing-allow-fail", "--report", "/work/report.json", "--quiet",
+        "--json", f"/job/{netlist.name}", "--out-of-context", "--seed", str(SEED),
+        *OPTIONS, "--timing-allow-fail", "--report", "/job/report.json", "--quiet",
     ]  # fmt: skip
     _run(arguments, directory, deadline_s)
     try:
@@ -177,12 +177,12 @@ _WORDS = "words"
 
 
 def _run(arguments: list[str], directory: Path, deadline_s: float) -> None:
-    """Runs the tool, which sees `directory` as `/work`; its words go into a file there."""
+    """Runs the tool, which sees `directory` as `/job`; its words go into a file there."""
     (directory / "tmp").mkdir()
     own = {
         "TMPDIR": str(directory / "tmp"),
         "YOWASP_CACHE_DIR": str(directory / _MACHINE_CODE),
-        "YOWASP_MOUNT": "/work=.",
+        "YOWASP_MOUNT": "/job=.",
     }
     with (directory / _WORDS).open("wb") as words:
         process = subprocess.Popen(

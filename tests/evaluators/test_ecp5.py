@@ -311,11 +311,11 @@ def test_nextpnr_sees_its_own_folder_alone(store: Path, tmp_path: Path) -> None:
     compiled = nextpnr.machine_code(store)
     outside = tmp_path / "outside.json"
     outside.write_text("{}")
-    for i, path in enumerate((str(outside), "/work/../outside.json", "/work/inside.json")):
+    for i, path in enumerate((str(outside), "/job/../outside.json", "/job/inside.json")):
         directory = tmp_path / str(i)
         shutil.copytree(compiled, directory / "machine-code")
         (directory / "inside.json").write_text("{}")
-        found = "Failed to open" if path != "/work/inside.json" else "JSON"
+        found = "Failed to open" if path != "/job/inside.json" else "JSON"
         with pytest.raises(NextpnrError, match=found):
             nextpnr._run(["--25k", "--json", path], directory, 60)
 
