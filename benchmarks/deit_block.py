@@ -8,6 +8,7 @@ the netlist in Verilator, and of its linear layers alone (the output layer reads
 tensor of a run that stores them all is compared with the integer model's. Prints Markdown.
 """
 
+import argparse
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,6 +50,7 @@ PLANS: Mapping[str, tuple[bool, dict[str, int]]] = {
 
 def main() -> None:
     """Prints the table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "amaranth", "verilator"))
     print(f"{CORE.rows} x {CORE.columns}, {tools}, {platform.machine()}\n")
     print("| precision | cycles | useful products a cycle and element | faster | ", end="")

@@ -6,6 +6,7 @@ Prints the table of docs/gate.md. Seconds are of one processor: of the tool that
 question, planted one included, and of everything that the proof started.
 """
 
+import argparse
 import resource
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ SHIPPED: tuple[UnitName, ...] = (
 
 def main() -> None:
     """Prints a row for each."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print("| edit | shown | questions: tool, s | all, s |\n|---|---|---|---|")
     for unit in SHIPPED:
         config = CoreConfig(composable=unit == "composable_mac")

@@ -28,8 +28,9 @@ from evaluators.silicon import verilator
 from evaluators.silicon.simulation import CoreRun, Dram, SimulationError, simulate_core
 from evaluators.silicon.verilog import verilog
 from evaluators.silicon.yosys import YosysError
+from hwlib.assembler import encode_program
 from hwlib.behaviour import built_of
-from hwlib.commands import COMMAND_BITS, encode_program, queue_of
+from hwlib.commands import COMMAND_BITS, queue_of
 from hwlib.edit import UnitName
 from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
 from swopt.compiler import listing, twin

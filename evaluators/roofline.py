@@ -150,15 +150,15 @@ def completed_cycles(
     Queues overlap. A matmul has the cycles before its completion in which the array fetches for it,
     as far back as the matmul before it was complete; every other cycle goes to the operator whose
     command completes next (the first in program order of those that complete at once). The shares
-    add up to the cycle of the last completion.
+    add up to the run's cycles.
 
     Args:
         program: What ran.
         network: What it was lowered from.
-        completed: Cycle in which each command was complete, by queue.
+        completed: Cycle in which each command was complete, by queue, the run's first being 0.
     """
     done = {queue: iter(completed[queue]) for queue in QUEUES}
-    ended = [next(done[queue_of(command)]) for command in program.commands]
+    ended = [next(done[queue_of(command)]) + 1 for command in program.commands]
     order = sorted(range(len(ended)), key=lambda index: (ended[index], index))
     cycles = [ended[index] for index in order]
     shares, clock = [0] * len(network.operators), 0

@@ -14,11 +14,8 @@ channel (low half first). Weights are int8 or int4 in the same way, a column for
 token group g is token g * R + r. Composable cores alone compute with 4 bits.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from hwlib.config import LANE_BYTES, CoreConfig
@@ -176,7 +173,7 @@ class Matmul(Command):
     alpha_address: Address = 0
     """accumulate: the word of shifts."""
     index_base: Address = 0
-    """argmax: index of the first column."""
+    """argmax: index of the first column; that of the last is at most 65535."""
 
 
 class Norm(Command):
@@ -462,57 +459,6 @@ _VECTOR_NAMES: dict[tuple[str, str], str] = {
 }
 
 
-def encode_program(commands: Sequence[AnyCommand], config: CoreConfig) -> npt.NDArray[np.uint64]:
-    """The words of a program, uint64 `[commands, 4]`, lowest first, after checking every command.
-
-    Raises:
-        ValueError: A command breaks a law of this core; the message names its index.
-    """
-    issued = dict.fromkeys(QUEUES, 0)
-    words = np.empty((len(commands), COMMAND_BITS // 64), np.uint64)
-    for index, command in enumerate(commands):
-        check(index, command, issued, config)
-        issued[queue_of(command)] += 1
-        encoded = encode(command)
-        words[index] = [encoded >> (64 * part) & (1 << 64) - 1 for part in range(words.shape[1])]
-    return words
-
-
-def check(index: int, command: AnyCommand, issued: dict[Queue, int], config: CoreConfig) -> None:
-    """Holds one command to the laws of a core.
-
-    Args:
-        index: Its place in the program, for the message.
-        command: The command.
-        issued: Commands of each queue before it.
-        config: The core.
-
-    Raises:
-        ValueError: It waits for what comes after it, reaches beyond a memory, or breaks a law of
-            its kind.
-    """
-    try:
-        _check_waits(command, issued)
-        _check_kind(command, config)
-        _check_dram(command, config)
-        _check_overlap(command)
-        for memory, first, words in [*reads(command), *writes(command)]:
-            size = capacity(memory, config)
-            if first + words > size:
-                raise ValueError(
-                    f"words {first} to {first + words - 1} reach beyond the {memory} of {size}"
-                )
-    except ValueError as error:
-        raise ValueError(f"command {index}, {command.kind}: {error}") from None
-
-
-def _check_dram(command: AnyCommand, config: CoreConfig) -> None:
-    if isinstance(command, Load | Store):
-        end = command.dram_address + beats(command, config) * config.dma_bytes
-        if end > DRAM_BYTES:
-            raise ValueError(f"bytes up to {end - 1} reach beyond the {DRAM_BYTES} of an address")
-
-
 def capacity(memory: str, config: CoreConfig) -> int:
     """Words of a memory or entries of a table."""
     sizes = {"activations": config.activation_words, "weights": config.weight_words}
@@ -596,137 +542,6 @@ def writes(command: AnyCommand) -> list[Span]:
         case Softmax():
             probabilities = ("activations", command.out, (command.count + 1) // 2)
             return [probabilities, ("activations", command.state, 4)]
-
-
-def _check_waits(command: AnyCommand, issued: dict[Queue, int]) -> None:
-    for queue in QUEUES:
-        wait = getattr(command.waits, queue)
-        if wait is None:
-            continue
-        if wait > issued[queue]:
-            raise ValueError(
-                f"waits for {wait} {queue} commands, but only {issued[queue]} come before it"
-            )
-        if issued[queue] - wait >= 1 << (WAIT_BITS - 1):
-            raise ValueError(f"waits for a {queue} command too far back; leave that wait out")
-
-
-def _check_kind(command: AnyCommand, config: CoreConfig) -> None:
-    match command:
-        case Load() | Store():
-            if command.dram_address % config.dma_bytes:
-                raise ValueError(
-                    f"DRAM address {command.dram_address} must be a multiple of the beat of "
-                    f"{config.dma_bytes} bytes"
-                )
-            if isinstance(command, Load):
-                _check_bits_of_load(command, config)
-        case Matmul():
-            _check_precision(command, config)
-            if command.columns > config.columns:
-                raise ValueError(
-                    f"{command.columns} columns do not fit an array of {config.columns}"
-                )
-            if command.lane is not None and command.lane >= config.rows:
-                raise ValueError(f"lane {command.lane} is none of {config.rows}")
-            lane = command.weight_lane
-            if lane and (lane % config.columns or lane + config.columns > config.rows):
-                raise ValueError(
-                    f"weight_lane {lane} must be a multiple of the {config.columns} columns with "
-                    f"room for all of them in {config.rows} lanes"
-                )
-            if command.scale_by == "lane" and command.output != "accumulate":
-                last = command.channel + config.rows
-                if last > config.channel_entries:
-                    raise ValueError(
-                        f"entries {command.channel} to {last - 1} reach beyond the channel table "
-                        f"of {config.channel_entries}"
-                    )
-            if command.lane is not None and command.output in ("accumulate", "argmax"):
-                raise ValueError(f"output {command.output} writes every lane; leave lane out")
-        case Norm() | Activate() | Gate() | Rotate() | Divide():
-            if command.count % 2:
-                raise ValueError(f"count must be even, not {command.count}")
-            if not isinstance(command, Rotate) and command.out_bits == 4:
-                _check_narrow_results(command, config)
-            if isinstance(command, Norm):
-                if command.count > NORM_CHANNELS:
-                    raise ValueError(f"a norm takes at most {NORM_CHANNELS} channels")
-                if command.multiplier * command.count >= 1 << (command.shift + 5):
-                    raise ValueError("multiplier / 2^(shift + 4) must be under 2 / count")
-            if isinstance(command, Rotate) and (command.lane or 0) >= config.rows:
-                raise ValueError(f"lane {command.lane} is none of {config.rows}")
-        case _:
-            pass
-
-
-def _check_overlap(command: AnyCommand) -> None:
-    """A vector command reads while it writes: its results may lie in none of its operands.
-
-    The sum alone may take the place of an operand, word by word.
-    """
-    if not isinstance(command, Vector):
-        return
-    results = [span for span in writes(command) if span[0] == "activations"]
-    operands = [span for span in reads(command) if span[0] == "activations"]
-    if isinstance(command, Add):
-        operands = [span for span in operands if span[1] != command.out]
-    if isinstance(command, Softmax):
-        operands = operands[:1]
-        results_apart = not _meet(*results)
-    else:
-        results_apart = True
-    if not results_apart or any(_meet(a, b) for a in results for b in operands):
-        raise ValueError(
-            "its results lie in words that it reads; give it words of their own"
-            + (", or an operand's first word" if isinstance(command, Add) else "")
-        )
-
-
-def _meet(a: Span, b: Span) -> bool:
-    """Whether two spans of one memory have a word in common."""
-    return a[1] < b[1] + b[2] and b[1] < a[1] + a[2]
-
-
-def _check_bits_of_load(command: Load, config: CoreConfig) -> None:
-    if command.target != "weights":
-        if command.packed_bits != 8:
-            raise ValueError("only weights can be packed below 8 bits")
-        if command.memory_bits != 8:
-            raise ValueError("only weights can have memory_bits below 8")
-    elif command.memory_bits == 4:
-        _check_composable("memory_bits 4", config)
-        if command.packed_bits > 4:
-            raise ValueError(
-                f"weights of {command.packed_bits} bits in DRAM do not fit memory_bits 4; pack "
-                "them to 4 or 2 bits"
-            )
-
-
-def _check_precision(command: Matmul, config: CoreConfig) -> None:
-    if command.precision == "8x8":
-        return
-    _check_composable(f"precision {command.precision}", config)
-    if command.weight_source != "weights":
-        raise ValueError(
-            f"precision {command.precision} takes its second operand from the weight memory; "
-            "with weight_source activations it must be 8x8"
-        )
-    if command.unsigned:
-        raise ValueError(f"precision {command.precision} has no unsigned activations; use 8x8")
-
-
-def _check_narrow_results(command: Norm | Activate | Gate | Divide, config: CoreConfig) -> None:
-    _check_composable("out_bits 4", config)
-    if command.count % 4:
-        raise ValueError(f"count must be a multiple of 4 at out_bits 4, not {command.count}")
-    if not -8 <= command.zero_point <= 7:
-        raise ValueError(f"zero_point must be -8..7 at out_bits 4, not {command.zero_point}")
-
-
-def _check_composable(what: str, config: CoreConfig) -> None:
-    if not config.composable:
-        raise ValueError(f"{what} takes a core whose elements are composable; this one's are not")
 
 
 def word_bytes(command: Load | Store, config: CoreConfig) -> int:

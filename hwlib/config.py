@@ -37,7 +37,7 @@ class Banks(NamedTuple):
     """Bits of a word."""
 
 
-class CoreConfig(Frozen):
+class CoreConfig(Frozen, strict=True):
     """One core: an outer-product array between two memories, a vector engine, and DMA."""
 
     rows: Side = 8

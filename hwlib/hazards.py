@@ -20,7 +20,6 @@ from hwlib.commands import (
     Store,
     beats,
     capacity,
-    encode_program,
     queue_of,
     reads,
     writes,
@@ -124,7 +123,7 @@ def check_hazards(commands: Sequence[AnyCommand], config: CoreConfig) -> None:
     """Holds a program to its waits: whatever the queues' speeds, it gives what its order says.
 
     Args:
-        commands: Lawful commands (`hwlib.commands.check`), in program order.
+        commands: Lawful commands (`hwlib.assembler.check`), in program order.
         config: The core.
 
     Raises:
@@ -152,15 +151,3 @@ def check_hazards(commands: Sequence[AnyCommand], config: CoreConfig) -> None:
                 )
         known[at].append(mine)
         places[at].append(index)
-
-
-def assemble(commands: Sequence[AnyCommand], config: CoreConfig) -> npt.NDArray[np.uint64]:
-    """The words of a program, uint64 `[commands, 4]`, after every check that there is.
-
-    Raises:
-        ValueError: A command breaks a law of this core, or does not wait for one that it depends
-            on; the message names its index.
-    """
-    words = encode_program(commands, config)
-    check_hazards(commands, config)
-    return words

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pydantic import Field
 
 from evaluators.silicon import verilator
+from hwlib.assembler import assemble, check_image
 from hwlib.commands import QUEUES, AnyCommand, Load, Queue, Store, beats, queue_of
 from hwlib.config import CoreConfig
 from hwlib.frozen import Frozen
-from hwlib.hazards import assemble
 
 TOP = "core"
 """Top module of a linked netlist."""
@@ -156,7 +156,7 @@ def simulate_core(
             beyond the DRAM.
     """
     words = _assembled(commands, config)
-    _check_dram(commands, dram, config)
+    check_image(commands, dram, config)
     library = build_simulator(rtlil, cache_dir, watched=recording is not None)
     recording = recording or NOTHING
     memory = np.array(dram, dtype=np.uint8)
@@ -234,21 +234,6 @@ def build_simulator(rtlil: str, cache_dir: Path, watched: bool = False) -> Path:
         verilator.ToolFailed: The netlist could not be built.
     """
     return verilator.build(rtlil, TOP, _driver(), cache_dir, watched)
-
-
-def _check_dram(
-    commands: Sequence[AnyCommand], dram: npt.NDArray[np.uint8], config: CoreConfig
-) -> None:
-    if not isinstance(dram, np.ndarray) or dram.dtype != np.uint8 or dram.ndim != 1:
-        raise ValueError("the DRAM image must be a numpy array of uint8, [bytes]")
-    for index, command in enumerate(commands):
-        if isinstance(command, Load | Store):
-            end = command.dram_address + beats(command, config) * config.dma_bytes
-            if end > len(dram):
-                raise ValueError(
-                    f"command {index}, {command.kind}: bytes {command.dram_address} to {end - 1} "
-                    f"reach beyond the DRAM image of {len(dram)} bytes; make it longer"
-                )
 
 
 def _beats_of(

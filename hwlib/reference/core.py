@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hwlib.assembler import check, check_image
 from hwlib.behaviour import EXACT, Built
 from hwlib.commands import (
     QUEUES,
@@ -25,7 +26,6 @@ from hwlib.commands import (
     Softmax,
     Store,
     beats,
-    check,
     queue_of,
     weight_depth,
     word_bytes,
@@ -60,6 +60,7 @@ def execute(
         ValueError: A command breaks a law of the core, reaches beyond the DRAM image, or uses a
             channel entry whose shift is not 1..47; the message names the command's index.
     """
+    check_image((), dram, config)
     core = Core(dram, config, built)
     issued = dict.fromkeys(QUEUES, 0)
     for index, command in enumerate(commands):
@@ -97,7 +98,7 @@ class Core:
         self.best_index = np.zeros(config.rows, np.int64)
 
     def run(self, command: AnyCommand) -> None:
-        """Runs one lawful command (`hwlib.commands.check`).
+        """Runs one lawful command (`hwlib.assembler.check`).
 
         Raises:
             ValueError: It reaches beyond the DRAM image, or uses a channel entry whose shift is

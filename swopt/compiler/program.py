@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.commands import QUEUES, AnyCommand, check, queue_of
+from hwlib.assembler import check
+from hwlib.commands import QUEUES, AnyCommand, queue_of
 from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.timeline import timeline
 from swopt.compiler import network as net

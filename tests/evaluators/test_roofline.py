@@ -225,7 +225,7 @@ def test_cycles_of_a_run_are_shared_out_to_the_last_one() -> None:
             cycles += 2 * command.depth
         clock += cycles
         expected[operator] += cycles
-        serial[queue_of(command)].append(clock)
+        serial[queue_of(command)].append(clock - 1)
     assert roofline.completed_cycles(program, model, serial) == tuple(expected)
 
 
@@ -234,7 +234,7 @@ def cycle_by_cycle(
 ) -> tuple[int, ...]:
     """The owner of each cycle in turn: a matmul that is fetched for, else who completes next."""
     done = {queue: iter(ends) for queue, ends in completed.items()}
-    ends = [next(done[queue_of(command)]) for command in program.commands]
+    ends = [next(done[queue_of(command)]) + 1 for command in program.commands]
     last = max(ends)
     owner = [-1] * (last + 1)
     before = 0

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from hwlib.assembler import encode_program
 from hwlib.commands import (
     KINDS,
     Activate,
@@ -23,7 +24,6 @@ from hwlib.commands import (
     Softmax,
     Store,
     Waits,
-    encode_program,
     reads,
     word_bytes,
     writes,
@@ -518,6 +518,12 @@ def test_refuses_what_lies_beyond_the_dram_image() -> None:
         ValueError, match=r"command 1, store: bytes 8 to 15 reach beyond .* 8 bytes"
     ):
         execute(commands, np.zeros(8, np.uint8), small())
+
+
+@pytest.mark.parametrize("image", [b"\0" * 8, np.zeros(8, np.int8), np.zeros((2, 4), np.uint8)])
+def test_refuses_what_is_no_image(image: Any) -> None:
+    with pytest.raises(ValueError, match="must be a numpy array of uint8"):
+        execute([], image, small())
 
 
 def test_refuses_a_channel_entry_without_a_shift() -> None:

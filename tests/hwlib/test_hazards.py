@@ -1,7 +1,10 @@
 """The assembler refuses programs whose result would hang on the queues' speeds."""
 
+from typing import Any
+
 import pytest
 
+from hwlib.assembler import assemble, encode_program
 from hwlib.commands import (
     Activate,
     Add,
@@ -15,10 +18,9 @@ from hwlib.commands import (
     Softmax,
     Store,
     Waits,
-    encode_program,
 )
 from hwlib.config import CoreConfig
-from hwlib.hazards import assemble, check_hazards
+from hwlib.hazards import check_hazards
 from tests.hwlib.core_programs import overlapping, random_program
 
 CONFIG = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192)
@@ -109,6 +111,30 @@ def test_results_that_lie_in_their_own_operands(command: AnyCommand) -> None:
 def test_a_sum_may_take_the_place_of_an_operand() -> None:
     encode_program([Add(source=0, second=40, out=40, count=4)], CONFIG)
     encode_program([Add(source=8, second=8, out=8, count=4)], CONFIG)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"output": "int16", "first_half": 1}, "first_half is of output int8; with int16"),
+        ({"output": "residual", "zero_point": 3}, "zero_point is of output int8 and int16"),
+        ({"output": "int8", "first": True}, "first is of output accumulate and argmax"),
+        ({"output": "int32", "alpha_address": 9}, "alpha_address is of output accumulate"),
+        ({"output": "accumulate", "index_base": 9}, "index_base is of output argmax"),
+        ({"output": "argmax", "index_base": 65534}, "index 65536 of the last column"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_a_field_that_means_nothing_for_an_output(fields: dict[str, Any], message: str) -> None:
+    tile = {"activation_address": 0, "weight_address": 0, "depth": 2, "columns": 3, "out": 40}
+    with pytest.raises(ValueError, match=f"command 1, matmul: {message}"):
+        assemble([Matmul(**tile), Matmul(**(tile | fields))], CONFIG)
+    assemble([Matmul(**tile, output="argmax", index_base=65533)], CONFIG)
+
+
+def test_what_is_no_command_is_named() -> None:
+    with pytest.raises(ValueError, match=r"command 1 is none: 'halt'"):
+        assemble([Add(source=8, second=8, out=8, count=4), "halt"], CONFIG)  # type: ignore[list-item]
 
 
 def test_a_load_beyond_what_an_address_reaches_is_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hwlib.assembler import encode_program
 from hwlib.commands import (
     QUEUES,
     AnyCommand,
@@ -15,7 +16,6 @@ from hwlib.commands import (
     Matmul,
     Softmax,
     Waits,
-    encode_program,
     queue_of,
     reads,
     writes,
