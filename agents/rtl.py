@@ -102,6 +102,8 @@ def _details(context: Context, plan: Plan) -> Details:
 def apply(reply: RtlReply, parent: DesignPoint) -> DesignPoint:
     """`parent` with the edit; edits of other units are inherited.
 
+    But for elements under a new array, which brings its own, and an array above a new element.
+
     Raises:
         ValueError: the reply's fields do not fit its action, or the edit breaks a law of `RtlEdit`.
     """
@@ -110,7 +112,10 @@ def apply(reply: RtlReply, parent: DesignPoint) -> DesignPoint:
     if reply.unit is None:
         raise ValueError(f"unit: null does not go with the action `{reply.action}`; name the unit")
     tree: dict[str, Any] = parent.model_dump(mode="json")
-    edits = [edit for edit in tree["edits"] if edit["unit"] != reply.unit]
+    element = parent.hardware.element
+    displaced = {"array": element, element: "array"}.get(reply.unit)
+    gone = {reply.unit, displaced} if reply.action == "replace" else {reply.unit}
+    edits = [edit for edit in tree["edits"] if edit["unit"] not in gone]
     if reply.action == "replace":
         if reply.source is None or reply.latency is None:
             raise ValueError("source and latency: both are needed with the action `replace`")

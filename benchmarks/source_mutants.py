@@ -12,11 +12,11 @@ from dataclasses import dataclass
 OPERATORS: dict[type[ast.operator], tuple[str, str]] = {
     ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "+"), ast.BitAnd: ("&", "|"),
     ast.BitOr: ("|", "&"), ast.BitXor: ("^", "|"), ast.LShift: ("<<", ">>"),
-    ast.RShift: (">>", "<<"), ast.FloorDiv: ("//", "*"),
+    ast.RShift: (">>", "<<"), ast.FloorDiv: ("//", "*"), ast.Div: ("/", "*"), ast.Pow: ("**", "*"),
 }  # fmt: skip
 """Operator -> how it is written, and what it is exchanged for."""
 
-ORDERED = (ast.Sub, ast.LShift, ast.RShift, ast.FloorDiv)
+ORDERED = (ast.Sub, ast.LShift, ast.RShift, ast.FloorDiv, ast.Div, ast.Pow)
 """Operators whose operands are not free to change places."""
 
 COMPARISONS: dict[type[ast.cmpop], tuple[str, ...]] = {

@@ -41,6 +41,12 @@ class DesignPoint(Frozen):
                 f"an edit of `{other}` does not go with hardware.composable {composable}; "
                 "drop the edit, or change hardware.composable"
             )
+        units = {edit.unit for edit in self.edits}
+        if {"array", self.hardware.element} <= units:
+            raise ValueError(
+                f"an edit of `array` brings elements of its own and does not go with one of "
+                f"`{self.hardware.element}`; drop either"
+            )
         if self.compression.quantization.activation_bits == 4 and not self.hardware.composable:
             raise ValueError(
                 "compression.quantization.activation_bits 4 takes elements of 4-bit products; "

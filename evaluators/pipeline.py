@@ -528,7 +528,7 @@ class _Bench:
         }
         busy = on_core.traffic.element_cycles / (config.rows * config.columns)
         self.details |= {
-            "worst_path_unit": silicon.worst_path_module,
+            "worst_path_unit": unit_of(silicon.worst_path_module),
             "worst_path": silicon.worst_path,
             "netlist_clock_hz": 1 / silicon.worst_path_s,
             "latency_limited_by": "DRAM bandwidth" if dram_s > core_s else "core",
@@ -615,10 +615,27 @@ def _cycle_shares(on_core: "ModelOnCore") -> dict[str, float]:
     return {f"cycles_share_{kind}": n / whole for kind, n in on_core.operator_cycles.items() if n}
 
 
+def unit_of(module: str) -> str:
+    """The unit that a module of the netlist belongs to, or the module where it belongs to none."""
+    from hwlib.blocks.outer_product import ARRAY, GRID_ROW
+
+    head = module.partition(".")[0]
+    if head == GRID_ROW:
+        return ARRAY
+    return head if head in get_args(UnitName) else module
+
+
 def _unit_areas(silicon: "SiliconCost") -> dict[str, float]:
-    """Cell area of each unit that an edit may replace, all its instances together."""
-    areas = silicon.area_by_module_um2
-    return {f"area_um2_of_{unit}": areas[unit] for unit in get_args(UnitName) if unit in areas}
+    """Cell area of each unit that an edit may replace, all its instances together.
+
+    That of the array without its elements, where these are units of their own.
+    """
+    areas: dict[str, float] = {}
+    for module, area_um2 in silicon.area_by_module_um2.items():
+        unit = unit_of(module)
+        if unit in get_args(UnitName):
+            areas[f"area_um2_of_{unit}"] = areas.get(f"area_um2_of_{unit}", 0.0) + area_um2
+    return areas
 
 
 def _versions(*packages: str) -> dict[str, str]:

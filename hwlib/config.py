@@ -79,6 +79,11 @@ class CoreConfig(Frozen, strict=True):
     four where activations have 4 bits too."""
 
     @property
+    def element(self) -> UnitName:
+        """The unit that the shipped array is made of."""
+        return "composable_mac" if self.composable else "mac"
+
+    @property
     def absent_element(self) -> UnitName:
         """The array element that the core does not have, so that no edit may be of it."""
         return "mac" if self.composable else "composable_mac"

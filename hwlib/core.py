@@ -9,8 +9,9 @@ from hwlib.blocks.cells import Cells, sram_name
 from hwlib.blocks.dispatcher import Dispatcher
 from hwlib.blocks.dma import BEATS_BITS, DRAM_ADDRESS_BITS, LoadUnit, StoreUnit
 from hwlib.blocks.drain_unit import DrainUnit
+from hwlib.blocks.fields import field
 from hwlib.blocks.operand_fetch import OperandFetch
-from hwlib.blocks.outer_product import OuterProductArray
+from hwlib.blocks.outer_product import ARRAY, operand_bits
 from hwlib.blocks.vector_engine import VectorEngine
 from hwlib.commands import COMMAND_BITS, QUEUES
 from hwlib.config import ENTRY_BITS, LANE_BYTES, WEIGHT_BANKS, CoreConfig
@@ -56,7 +57,6 @@ class Core(wiring.Component):
         m.submodules.load = load = LoadUnit(config, widths["load"])
         m.submodules.store = store = StoreUnit(config, widths["store"])
         m.submodules.fetch = fetch = OperandFetch(config, widths["matmul"])
-        m.submodules.array = array = OuterProductArray(config, cells)
         m.submodules.drain = drain = DrainUnit(config, widths["matmul"], cells, self.latencies)
         m.submodules.vector = vector = VectorEngine(config, widths["vector"], cells, self.latencies)
 
@@ -75,19 +75,41 @@ class Core(wiring.Component):
             dispatcher.matmul_done.eq(drain.done),
             dispatcher.vector_done.eq(vector.done),
             dispatcher.store_done.eq(store.done),
-            array.activations.eq(fetch.activations),
-            array.weights.eq(fetch.weights),
-            array.capture.eq(drain.capture),
-            array.shift.eq(drain.shift),
-            drain.sums.eq(array.sums),
-            drain.start.eq(fetch.last),
+            drain.start.eq(fetch.start),
             drain.command.eq(fetch.tile),
             fetch.drain_free.eq(drain.free),
         ]
-        if config.composable:
-            m.d.comb += array.mode.eq(fetch.mode)
+        self._array(m, fetch, drain)
         self._memories(m, load, store, fetch, drain, vector)
         return m
+
+    def _array(self, m: Module, fetch: OperandFetch, drain: DrainUnit) -> None:
+        config = self.config
+        activation_bits, weight_bits = operand_bits(config.composable)
+        activations = [
+            fetch.activations.word_select(row, activation_bits) for row in range(config.rows)
+        ]
+        weights = [
+            fetch.weights.word_select(column, weight_bits) for column in range(config.columns)
+        ]
+        sums = [drain.sums.word_select(row, 32) for row in range(config.rows)]
+        m.submodules.array = self.cells(
+            ARRAY,
+            {
+                **{f"a_{row}": activation for row, activation in enumerate(activations)},
+                **{f"w_{column}": weight for column, weight in enumerate(weights)},
+                **({"mode": fetch.mode} if config.composable else {}),
+                "valid": fetch.valid,
+                "last": fetch.last,
+                "wanted": field(fetch.tile, "matmul", "columns"),
+                "sums_ready": drain.sums_ready,
+            },
+            {
+                "ready": fetch.ready,
+                **{f"sum_{row}": each for row, each in enumerate(sums)},
+                "sums_valid": drain.sums_valid,
+            },
+        )
 
     def _memories(
         self,

@@ -69,7 +69,7 @@ class CoreLatencies:
     """Latencies of units and depths of buffers, in cycles and entries; the core's by default.
 
     Attributes:
-        mac: From operands at the array to their sum.
+        array: From a tile's last operands to its first column of sums.
         rescaler: From a sum to its result.
         activation: From operands that are complete until an activation fires.
         inverse_sqrt, reciprocal: Of these units.
@@ -86,7 +86,7 @@ class CoreLatencies:
         tiles_ahead: Matmuls whose operands are read before their tile ends.
     """
 
-    mac: int = 2
+    array: int = 4
     rescaler: int = 4
     activation: int = 1
     inverse_sqrt: int = 2
@@ -113,7 +113,7 @@ class CoreLatencies:
         """
         extra = units.activation - 1
         return cls(
-            mac=units.mac,
+            array=units.array,
             rescaler=units.rescaler,
             inverse_sqrt=units.inverse_sqrt,
             reciprocal=units.reciprocal,
@@ -207,11 +207,16 @@ def drain_cycles(command: Matmul, config: CoreConfig, latencies: CoreLatencies) 
 
 
 def drain_overhead(command: Matmul, config: CoreConfig, latencies: CoreLatencies) -> int:
-    """From the last operands of a tile to the cycle before its first column is written."""
-    cycles = latencies.mac + DRAIN_ENTRY_CYCLES + latencies.rescaler + 1
+    """From the last operands of a tile to the cycle before its first column is written.
+
+    The drain makes ready while the array finishes its sums.
+    """
+    ready = DRAIN_ENTRY_CYCLES + 1
     if command.output == "accumulate":
-        return cycles if command.first else cycles + DRAIN_ALPHA_CYCLES
-    return cycles + config.rows if command.scale_by == "lane" else cycles
+        ready += 0 if command.first else DRAIN_ALPHA_CYCLES
+    elif command.scale_by == "lane":
+        ready += config.rows
+    return max(latencies.array, ready) + latencies.rescaler
 
 
 def drain_writes(command: Matmul) -> int:

@@ -7,6 +7,7 @@ from pydantic import Field
 from hwlib.frozen import Frozen
 
 UnitName = Literal[
+    "array",
     "mac",
     "composable_mac",
     "rescaler",
@@ -15,7 +16,8 @@ UnitName = Literal[
     "inverse_sqrt",
     "reciprocal",
 ]
-"""The units that an edit may replace: files of `hwlib/units/`. A core has one of the first two."""
+"""The units that an edit may replace: files of `hwlib/units/`. A core has one of the two elements,
+or an array that brings its own."""
 
 
 class UnitTiming(Frozen):

@@ -14,7 +14,7 @@ from hwlib.behaviour import Behaviour
 from hwlib.blocks.byte_sram import byte_sram
 from hwlib.blocks.cells import instance
 from hwlib.blocks.drain_lane import DRAIN_LANE, DrainLane
-from hwlib.blocks.outer_product import GRID_ROW, GridRow
+from hwlib.blocks.outer_product import ARRAY, GRID_ROW, GridRow, OuterProductArray
 from hwlib.blocks.vector_lane import LANE, VectorLane
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of, units_of
@@ -22,7 +22,7 @@ from hwlib.convert import convert
 from hwlib.core import Core
 from hwlib.edit import UnitName
 from hwlib.frozen import Frozen
-from hwlib.unit_latencies import UnitLatencies, shipped_latencies
+from hwlib.unit_latencies import UnitLatencies, of_shipped_array, shipped_latencies
 from hwlib.units.activation import ActivationFunction
 from hwlib.units.composable_mac import ComposableMac
 from hwlib.units.exponential import Exponential
@@ -52,6 +52,8 @@ def latencies_of(config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> U
     """Latencies of the units of a core, the shipped ones where `units` names no other."""
     shipped = shipped_latencies(config).model_dump()
     given = {UNIT_LATENCY.get(name, name): unit.latency for name, unit in units.items()}
+    if "mac" in given:
+        given = {"array": of_shipped_array(given["mac"])} | given
     return UnitLatencies.model_validate(shipped | given)
 
 
@@ -72,23 +74,25 @@ def elaborate_core(config: CoreConfig, units: Mapping[UnitName, UnitNetlist] | N
     units = units or {}
     for name in units:
         contract_of(name, config)
+    if "array" in units and config.element in units:
+        raise ValueError(f"an array brings elements of its own; leave out {config.element}")
     memories = (config.activation_memory, config.weight_memory, config.channel_tables)
     latencies = latencies_of(config, units)
     core = convert(Core(config, instance, latencies), TOP)
-    blocks = {
-        GRID_ROW: (config.columns, config.composable),
+    row = (config.columns, config.composable)
+    cells: dict[str, tuple[Any, ...]] = {
         DRAIN_LANE: (),
         LANE: (config.composable, latencies),
+        **{name: contract_of(name, config).class_arguments for name in units_of(config)},
+        ARRAY: (config.rows, *row, latencies.mac),
+        GRID_ROW: row,
     }
+    if "array" in units:  # brings elements of its own
+        del cells[GRID_ROW], cells[config.element]
     parts = [
         f"attribute \\top 1\n{core}",
-        *(_cell(name, *arguments) for name, arguments in blocks.items()),
-        *(
-            units[name].rtlil
-            if name in units
-            else _cell(name, *contract_of(name, config).class_arguments)
-            for name in units_of(config)
-        ),
+        *(_cell(name, *arguments) for name, arguments in cells.items() if name not in units),
+        *(unit.rtlil for unit in units.values()),
     ]
     srams = sorted({(memory.words, memory.bits) for memory in memories})
     return "\n".join([*parts, *(byte_sram(words, bits) for words, bits in srams)])
@@ -97,6 +101,9 @@ def elaborate_core(config: CoreConfig, units: Mapping[UnitName, UnitNetlist] | N
 @lru_cache(maxsize=64)
 def _cell(name: str, *arguments: Any) -> str:
     make: dict[str, Callable[..., Elaboratable]] = {
+        ARRAY: lambda rows, columns, composable, latency: OuterProductArray(
+            rows, columns, composable, latency, instance
+        ),
         GRID_ROW: lambda columns, composable: GridRow(columns, composable, instance),
         DRAIN_LANE: lambda: DrainLane(instance),
         LANE: lambda composable, latencies: VectorLane(composable, instance, latencies),

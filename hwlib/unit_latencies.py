@@ -18,7 +18,11 @@ class UnitLatencies(Frozen):
     """
 
     mac: UpTo4 = 2
-    """Of the array's element, composable or not: from operands to what `capture` takes."""
+    """Of the shipped array's element, composable or not: from operands to what `capture` takes."""
+
+    array: Annotated[int, Field(ge=1, le=8)] = 4
+    """Of the array: from a tile's last operands to its first column of sums. The shipped one takes
+    two cycles more than its elements."""
 
     rescaler: Annotated[int, Field(ge=1, le=8)] = 4
     """In enabled cycles."""
@@ -38,4 +42,9 @@ class UnitLatencies(Frozen):
 
 def shipped_latencies(config: CoreConfig) -> UnitLatencies:
     """Those of a core whose units are all shipped ones."""
-    return UnitLatencies(mac=config.mac_stages)
+    return UnitLatencies(mac=config.mac_stages, array=of_shipped_array(config.mac_stages))
+
+
+def of_shipped_array(element_latency: int) -> int:
+    """Latency of the shipped array with elements of some latency."""
+    return element_latency + 2

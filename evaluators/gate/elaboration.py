@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from evaluators.gate import sandbox
+from evaluators.gate.netlist import shares
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of
 from hwlib.edit import UnitName
@@ -12,7 +13,7 @@ DEADLINE_S = 30.0
 """Wall-clock limit of one elaboration."""
 
 OUTPUT_LIMIT_BYTES = 4 << 20
-"""Longest netlist that is read."""
+"""Longest netlist that is read; of an array for every 64 elements or fewer."""
 
 
 class ElaborationError(Exception):
@@ -44,7 +45,7 @@ def elaborate_alone(
             ["elaborate", unit, contract.class_name, arguments],
             source.encode(),
             deadline_s=DEADLINE_S,
-            answer_limit_bytes=OUTPUT_LIMIT_BYTES,
+            answer_limit_bytes=OUTPUT_LIMIT_BYTES * shares(unit, config),
             layers=layers,
         )
     except sandbox.SandboxError as error:

@@ -31,13 +31,13 @@ SHIFT_LIMIT_BITS = 16
 """Widest amount of a shift."""
 
 STATEMENT_LIMIT = 20_000
-"""Most cells, processes and connections of a unit."""
+"""Most cells, processes and connections of a unit; of an array for every 64 elements or fewer."""
 
 BITS_LIMIT = 200_000
-"""Most bits of all wires of a unit."""
+"""Most bits of all wires, counted alike."""
 
 EFFORT_LIMIT = 100_000
-"""Most bit operations of a unit, as `_effort` counts them: what tools must bear."""
+"""Most bit operations, counted alike, each as `_effort` has it: what tools must bear."""
 
 
 class _Kind(NamedTuple):
@@ -81,12 +81,22 @@ def check_netlist(unit: UnitName, config: CoreConfig, text: str) -> None:
     Raises:
         ValueError: Something does not belong; the message names the line where there is one.
     """
-    check_laws(unit, text)
+    check_laws(unit, text, shares(unit, config))
     check_interface(unit, config, text)
 
 
-def check_laws(unit: str, text: str) -> None:
+def shares(unit: UnitName, config: CoreConfig) -> int:
+    """How many times the size of another unit a unit may have."""
+    return max(1, config.rows * config.columns // 64) if unit == "array" else 1
+
+
+def check_laws(unit: str, text: str, times: int = 1) -> None:
     """Holds the text to Amaranth's grammar and to the laws of this file, whatever its ports.
+
+    Args:
+        unit: Its top module.
+        text: The netlist.
+        times: What the limits of size are multiplied with.
 
     Raises:
         ValueError: Something does not belong; the message names the line where there is one.
@@ -100,7 +110,7 @@ def check_laws(unit: str, text: str) -> None:
             _check_drivers(module, modules)
             _check_divisions(module)
             _check_initial_values(module)
-        _check_size(modules)
+        _check_size(modules, times)
     except NetlistError as error:
         raise ValueError(f"netlist of {unit}, {error}") from None
 
@@ -318,24 +328,26 @@ def _outputs(cell: Cell, modules: dict[str, Module]) -> list[str]:
     return [name for name, wire in modules[cell.kind].wires.items() if wire.way == "output"]
 
 
-def _check_size(modules: dict[str, Module]) -> None:
+def _check_size(modules: dict[str, Module], times: int) -> None:
     statements = sum(
         len(each.cells) + len(each.processes) + len(each.connections) for each in modules.values()
     )
-    if statements > STATEMENT_LIMIT:
+    if statements > STATEMENT_LIMIT * times:
         raise NetlistError(
-            f"{statements} cells and connections, at most {STATEMENT_LIMIT} are allowed"
+            f"{statements} cells and connections, at most {STATEMENT_LIMIT * times} are allowed"
         )
     bits = sum(wire.width for each in modules.values() for wire in each.wires.values())
-    if bits > BITS_LIMIT:
-        raise NetlistError(f"its wires have {bits} bits, at most {BITS_LIMIT} are allowed")
+    if bits > BITS_LIMIT * times:
+        raise NetlistError(f"its wires have {bits} bits, at most {BITS_LIMIT * times} are allowed")
     effort = sum(
         sum(_effort(cell) for cell in module.cells.values())
         + sum(_process_effort(process) for process in module.processes.values())
         for module in modules.values()
     )
-    if effort > EFFORT_LIMIT:
-        raise NetlistError(f"it has {effort} bit operations, at most {EFFORT_LIMIT} are allowed")
+    if effort > EFFORT_LIMIT * times:
+        raise NetlistError(
+            f"it has {effort} bit operations, at most {EFFORT_LIMIT * times} are allowed"
+        )
 
 
 def _effort(cell: Cell) -> int:

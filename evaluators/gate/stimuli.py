@@ -5,7 +5,7 @@ from the netlist, since no netlist can know the vectors of its own digest. The o
 pair of operands of an element, values that stay for long, and resets in any state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -60,13 +60,13 @@ def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> list[Stimu
         swept, dwelling = element_stimuli.sweep_and_dwell(contract, latency, rng)
         found.append(Stimulus(swept, " of the sweep over all operands"))
     else:
-        dwelling = _dwelling(drawn, rng)
+        dwelling = _dwelling(drawn, contract.together, rng)
     found.append(Stimulus(dwelling, " of the values that stay"))
     cuts = _cuts(dwelling, rng)
     return [*found, *(Stimulus(cut, " after one reset of many") for cut in cuts)]
 
 
-def _dwelling(source: Trace, rng: np.random.Generator) -> Trace:
+def _dwelling(source: Trace, together: Set[str], rng: np.random.Generator) -> Trace:
     """The values of a sequence, of which each port keeps each for a while.
 
     The same operands come again and again, gaps last for hundreds of cycles, and one port's value
@@ -78,7 +78,12 @@ def _dwelling(source: Trace, rng: np.random.Generator) -> Trace:
         moves: npt.NDArray[np.int64] = np.cumsum(rng.random(DWELL_CYCLES) < paces)
         return moves % rows
 
-    return {port: values[places(len(values))] for port, values in source.items()}
+    rows = len(next(iter(source.values())))
+    shared = places(rows) if together else None
+    return {
+        port: values[shared if port in together else places(rows)]
+        for port, values in source.items()
+    }
 
 
 def _cuts(source: Trace, rng: np.random.Generator) -> Iterator[Trace]:

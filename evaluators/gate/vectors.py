@@ -72,6 +72,10 @@ def first_difference(
     """
     allowed = contract.approximation.tolerance if contract.approximation else 0
     for (stimulus, where), output in zip(stimuli, outputs, strict=True):
+        if contract.handshake:
+            if found := contract.handshake(stimulus, output, latency):
+                return f"{found}{where}"
+            continue
         expected = contract.expected(stimulus, latency)
         for port in contract.outputs:
             far = abs(expected.values[port.name] - output[port.name]) > allowed

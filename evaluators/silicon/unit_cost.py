@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from evaluators.silicon.cost import MappedCore, map_core, silicon_cost
+from evaluators.silicon.flattening import flattened
 from evaluators.silicon.gates import Activity, evaluate, integer_bits, stimulus
+from evaluators.silicon.liberty import Library
 from evaluators.silicon.liberty_power import load_power
 from evaluators.silicon.power import PowerModel, cell_powers
+from evaluators.silicon.synthesis import MappedModule
 from evaluators.silicon.yosys import run_yosys
 from hwlib.contracts.contract import UnitContract
 from hwlib.frozen import Frozen
@@ -55,7 +58,8 @@ def unit_cost(rtlil: str, contract: UnitContract, latency: int, cache_dir: Path)
         evaluators.silicon.gates.GatesError: Its gates cannot be evaluated.
     Else as `evaluators.silicon.cost.map_core`.
     """
-    core = map_core(_flat(rtlil, contract.unit), cache_dir, top=contract.unit)
+    whole = contract.handshake is not None  # an array, which is mapped as it stands in a core
+    core = map_core(rtlil if whole else _flat(rtlil, contract.unit), cache_dir, top=contract.unit)
     cost = silicon_cost(core)
     return UnitCost(
         area_um2=cost.area_um2,
@@ -66,14 +70,13 @@ def unit_cost(rtlil: str, contract: UnitContract, latency: int, cache_dir: Path)
 
 def _energy_j(core: MappedCore, contract: UnitContract, latency: int, cache_dir: Path) -> float:
     """Mean energy of a cycle: cells, their loads and clock pins."""
-    module = core.synthesis.modules[contract.unit]
+    module, nets = flattened(core.synthesis, core.assembly)
     power = load_power(core.liberty, cache_dir)
     model = PowerModel(core.library, power, [group.type for group in module.groups])
-    nets = core.assembly.instance_nets[0]
     cells = cell_powers(
         module,
         model,
-        _activity(core, contract, latency),
+        _activity(module, core.library, contract, latency),
         core.transition_s[nets],
         core.assembly.load_f[nets],
     )
@@ -81,9 +84,10 @@ def _energy_j(core: MappedCore, contract: UnitContract, latency: int, cache_dir:
     return float(sum(part.sum() for part in parts))
 
 
-def _activity(core: MappedCore, contract: UnitContract, latency: int) -> Activity:
+def _activity(
+    module: MappedModule, library: Library, contract: UnitContract, latency: int
+) -> Activity:
     """What switches."""
-    module = core.synthesis.modules[contract.unit]
     driven = contract.stimulus(latency, SEED)
     ports = {
         port.name: integer_bits(driven[port.name][-CYCLES - RUN_IN :].tolist(), port.width)
@@ -94,7 +98,7 @@ def _activity(core: MappedCore, contract: UnitContract, latency: int) -> Activit
     there = {port.name for port in module.ports}
     given = {name: bits for name, bits in ports.items() if name in there}
     # Registers that only a command would set stay as they start; both starts then count half.
-    return evaluate(module, core.library, stimulus(module, given), RUN_IN, unsettled=cycles**2)
+    return evaluate(module, library, stimulus(module, given), RUN_IN, unsettled=cycles**2)
 
 
 def _flat(rtlil: str, unit: str) -> str:

@@ -20,14 +20,15 @@ class DrainUnit(wiring.Component):
     """Takes the sums of one tile after another, column by column.
 
     `start` in the cycle of a tile's last operands brings its command; the drain then is busy until
-    the last word is written, and `done` is high in that cycle. The whole path (bias adder,
-    rescalers) advances together or stands still while the memory port is not served.
+    the last word is written, and `done` is high in that cycle. It reads the first entry while the
+    array finishes its sums. The whole path (bias adder, rescalers) advances together or stands
+    still while the memory port is not served.
 
     Args:
         config: The core's knobs.
         command_bits: Bits of a matmul command.
         cells: Makes the lanes.
-        latencies: Of the element and of the rescaler.
+        latencies: Of the rescaler.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class DrainUnit(wiring.Component):
                 "command": In(command_bits),
                 "free": Out(1),
                 "done": Out(1),
-                "capture": Out(1),
-                "shift": Out(1),
                 "sums": In(32 * config.rows),
+                "sums_valid": In(1),
+                "sums_ready": Out(1),
                 "port": Out(MemoryPort(16 * config.rows)),
                 "entry_read": Out(1),
                 "entry_address": Out(ADDRESS_BITS),
@@ -57,9 +58,6 @@ class DrainUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         tile = Signal(self.command_bits)
-        waiting = Signal(self.latencies.mac)
-        m.d.sync += waiting.eq(Cat(self.start, waiting[:-1]))
-        m.d.comb += self.capture.eq(waiting[-1])
         with m.If(self.start):
             m.d.sync += tile.eq(self.command)
 
@@ -79,8 +77,8 @@ class DrainUnit(wiring.Component):
         advance, enters, taken, last = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             advance.eq(~valid[-1] | taken),
-            enters.eq(running & (entering != columns) & advance),
-            self.shift.eq(enters),
+            self.sums_ready.eq(running & (entering != columns) & advance),
+            enters.eq(self.sums_ready & self.sums_valid),
             last.eq(leaving + 1 == columns),
         ]
         with m.If(advance):
@@ -97,9 +95,9 @@ class DrainUnit(wiring.Component):
         # The entry of the column that enters is at the table's output; the next is asked for.
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.free.eq(~waiting.any())
+                m.d.comb += self.free.eq(1)
                 m.d.sync += [entering.eq(0), leaving.eq(0), lane_index.eq(0)]
-                with m.If(waiting[-1]):
+                with m.If(self.start):
                     m.next = "ENTRY"
             with m.State("ENTRY"):
                 m.d.comb += [self.entry_read.eq(1), self.entry_address.eq(of("channel"))]

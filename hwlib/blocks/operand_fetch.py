@@ -29,9 +29,9 @@ class OperandFetch(wiring.Component):
 
     At 8x8 a word feeds two cycles, its low bytes and then its high bytes. At 8x4 a word of the
     activations feeds one cycle and a word of the weights two; at 4x4 both feed one. Words are read
-    at that pace, of one tile after the other. Where an operand is late the array is fed zeros,
-    which leave every sum as it is. With the last pair of a tile `last` is high and the tile's
-    command is at `tile`; that pair waits until `drain_free`.
+    at that pace, of one tile after the other. A pair is `valid` where both words are there, and
+    stays until the array is `ready`. With the last pair of a tile `last` is high and the tile's
+    command is at `tile`; that pair waits until `drain_free`, and `start` is high when it is taken.
 
     Composable elements get their operands as `hwlib.units.composable_mac` takes them, with `mode`.
 
@@ -56,7 +56,10 @@ class OperandFetch(wiring.Component):
                 "activations": Out(self.activation_bits * config.rows),
                 "weights": Out(self.weight_bits * config.columns),
                 **({"mode": Out(MODE_BITS)} if config.composable else {}),
+                "valid": Out(1),
                 "last": Out(1),
+                "ready": In(1),
+                "start": Out(1),
                 "tile": Out(command_bits),
                 "drain_free": In(1),
             }
@@ -126,11 +129,13 @@ class OperandFetch(wiring.Component):
             a_ends.eq(half),
             w_ends.eq(half | ends),
             ends.eq(a_ends & (words_fed + 1 == field(tile, "matmul", "depth"))),
-            fed.eq(tiles.r_rdy & a_words.r_rdy & w_words.r_rdy & (~ends | self.drain_free)),
+            self.valid.eq(tiles.r_rdy & a_words.r_rdy & w_words.r_rdy & (~ends | self.drain_free)),
+            self.last.eq(ends),
+            fed.eq(self.valid & self.ready),
             a_words.r_en.eq(fed & a_ends),
             w_words.r_en.eq(fed & w_ends),
             tiles.r_en.eq(fed & ends),
-            self.last.eq(fed & ends),
+            self.start.eq(fed & ends),
         ]
         if self.composable:
             m.d.comb += [
@@ -142,19 +147,19 @@ class OperandFetch(wiring.Component):
             with m.If(a_ends):
                 m.d.sync += words_fed.eq(Mux(ends, 0, words_fed + 1))
         if self.composable:
-            self._composed(m, tile, a_words.r_data, w_words.r_data, half, fed)
+            self._composed(m, tile, a_words.r_data, w_words.r_data, half)
             return
         unsigned = field(tile, "matmul", "unsigned")
         for row in range(self.rows):
             byte = self._byte(a_words.r_data, row, half)
             extended = Cat(byte, byte[-1] & ~unsigned)
-            m.d.comb += self.activations.word_select(row, 9).eq(Mux(fed, extended, 0))
+            m.d.comb += self.activations.word_select(row, 9).eq(extended)
         for column in range(self.columns):
             byte = self._byte(w_words.r_data, column, half)
             m.d.comb += self.weights.word_select(column, 8).eq(byte)
 
     def _composed(
-        self, m: Module, tile: Value, a_words: Value, w_words: Value, half: Signal, fed: Signal
+        self, m: Module, tile: Value, a_words: Value, w_words: Value, half: Signal
     ) -> None:
         """Operands nibble by nibble, so that each brick of an element finds its own in place."""
         wide, narrow = self._is(tile, "8x8"), self._is(tile, "4x4")
@@ -162,7 +167,7 @@ class OperandFetch(wiring.Component):
         for row in range(self.rows):
             byte = self._byte(a_words, row, half)
             operand = Mux(wide, Cat(byte, byte), a_words.word_select(row, 16))
-            m.d.comb += self.activations.word_select(row, 16).eq(Mux(fed, operand, 0))
+            m.d.comb += self.activations.word_select(row, 16).eq(operand)
         for column in range(self.columns):
             byte = self._byte(w_words, column, half)
             twice = Cat(byte[:4], byte[:4], byte[4:], byte[4:])

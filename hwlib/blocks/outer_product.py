@@ -1,14 +1,19 @@
 """The array: every element takes one operand of its row and one of its column in each cycle."""
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwlib.blocks.cells import Cells
-from hwlib.config import CoreConfig
 
 MODE_BITS = 2
 """Width of a composable element's mode."""
+
+COUNT_BITS = 6
+"""Width of a number of columns."""
+
+ARRAY = "array"
+"""Module name of the array, which a unit of that name can replace as a whole."""
 
 GRID_ROW = "grid_row"
 """Module name of a row, which is elaborated once and instantiated for each row."""
@@ -27,45 +32,75 @@ class OuterProductArray(wiring.Component):
     and the next tile's products go on meanwhile. (A systolic array pays skew registers at its
     edges, de-skew at its end and a fill of rows + columns cycles for wires that are shorter.)
 
-    Composable elements (`hwlib.units.composable_mac`) take a `mode` with the operands.
-
-    With `capture` the sums of everything so far go to the drain registers; with `shift` these move
-    one column to the left. `sums` is column 0.
+    Ports and protocol are those of `hwlib.contracts.array`. A tile's last operands wait until the
+    columns of the tile before are taken. The sums then go to the drain registers, and a cycle
+    later, when an element must have them whole, the first column is there.
 
     Args:
-        config: The core's knobs.
+        rows: Rows of elements.
+        columns: Elements of a row.
+        composable: Whether they are `composable_mac`; else `mac`.
+        element_latency: Cycles from an element's operands to its sum.
         cells: Makes the rows.
     """
 
-    def __init__(self, config: CoreConfig, cells: Cells) -> None:
-        self.rows = config.rows
-        self.composable = config.composable
+    def __init__(
+        self, rows: int, columns: int, composable: bool, element_latency: int, cells: Cells
+    ) -> None:
+        self.rows = rows
+        self.columns = columns
+        self.composable = composable
         self.cells = cells
-        self.activation_bits, self.weight_bits = operand_bits(config.composable)
+        self.element_latency = element_latency
+        activation_bits, weight_bits = operand_bits(composable)
         super().__init__(
             {
-                "activations": In(self.activation_bits * config.rows),
-                "weights": In(self.weight_bits * config.columns),
-                **({"mode": In(MODE_BITS)} if config.composable else {}),
-                "capture": In(1),
-                "shift": In(1),
-                "sums": Out(32 * config.rows),
+                **{f"a_{row}": In(activation_bits) for row in range(rows)},
+                **{f"w_{column}": In(weight_bits) for column in range(columns)},
+                **({"mode": In(MODE_BITS)} if composable else {}),
+                "valid": In(1),
+                "last": In(1),
+                "wanted": In(COUNT_BITS),
+                "ready": Out(1),
+                **{f"sum_{row}": Out(signed(32)) for row in range(rows)},
+                "sums_valid": Out(1),
+                "sums_ready": In(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        taken, ends, capture, settled, shift = (Signal() for _ in range(5))
+        under_way = Signal(self.element_latency)
+        next_left, left = Signal(COUNT_BITS), Signal(COUNT_BITS)
+        m.d.comb += [
+            self.ready.eq(~self.last | ~(under_way.any() | settled | left.any())),
+            taken.eq(self.valid & self.ready),
+            ends.eq(taken & self.last),
+            capture.eq(under_way[-1]),
+            self.sums_valid.eq(left.any()),
+            shift.eq(self.sums_valid & self.sums_ready),
+        ]
+        m.d.sync += [under_way.eq(Cat(ends, under_way[:-1])), settled.eq(capture)]
+        with m.If(ends):
+            m.d.sync += next_left.eq(self.wanted)
+        with m.If(settled):
+            m.d.sync += left.eq(next_left)
+        with m.Elif(shift):
+            m.d.sync += left.eq(left - 1)
+        weights = Cat(*(getattr(self, f"w_{column}") for column in range(self.columns)))
         for row in range(self.rows):
             m.submodules[f"row_{row}"] = self.cells(
                 GRID_ROW,
                 {
-                    "activation": self.activations.word_select(row, self.activation_bits),
-                    "weights": self.weights,
+                    # Zeros leave every sum as it is.
+                    "activation": Mux(taken, getattr(self, f"a_{row}"), 0),
+                    "weights": weights,
                     **({"mode": self.mode} if self.composable else {}),
-                    "capture": self.capture,
-                    "shift": self.shift,
+                    "capture": capture,
+                    "shift": shift,
                 },
-                {"total": self.sums.word_select(row, 32)},
+                {"total": getattr(self, f"sum_{row}")},
             )
         return m
 

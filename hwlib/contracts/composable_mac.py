@@ -151,19 +151,33 @@ def expected(bits: int, inputs: Trace, latency: int) -> Expected:
     Returns:
         `drain_out`, compared while `shift` is high.
     """
-    a, w, mode = inputs["a"], inputs["w"], inputs["mode"]
-    low, high = _signed(a, 8), _signed(a >> 8, 8)
+    left, right = factors(inputs["a"], inputs["w"], inputs["mode"])
+    return drained((left * right).sum(1), inputs, bits, latency)
+
+
+def factors(a: Wide, w: Wide, mode: Wide) -> tuple[Wide, Wide]:
+    """What is multiplied in each cycle: four products, of which a wide mode has but one.
+
+    Args:
+        a: At the ports in each cycle, `[cycles, ...]`.
+        w: The same.
+        mode: Of each cycle, of a shape that fits both.
+
+    Returns:
+        The left and the right factors, int64 `[cycles, 4, ...]` each.
+    """
     weight = _signed(w & 15 | w >> 4 & 240, 8)  # nibbles 0 and 2
-    products = np.select(
-        [mode == 0, mode == 1, mode == 2],
-        [
-            low * weight,
-            (a & 255) * weight,
-            low * _signed(w, 4) + high * _signed(w >> 8, 4),
-        ],
-        sum(_signed(a >> at, 4) * _signed(w >> at, 4) for at in (0, 4, 8, 12)),
-    )
-    return drained(products, inputs, bits, latency)
+    left, right = [], []
+    for place in range(4):
+        nibble = 4 * place
+        byte = _signed(a >> 8 * place, 8) if place < 2 else 0 * a
+        wide = (_signed(a, 8), a & 255) if place == 0 else (0 * a, 0 * a)
+        narrow = _signed(a >> nibble, 4)
+        left.append(np.select([mode == 0, mode == 1, mode == 2], [*wide, byte], narrow))
+        own = _signed(w >> 8 * place, 4) if place < 2 else 0 * w
+        narrow = _signed(w >> nibble, 4)
+        right.append(np.select([mode < 2, mode == 2], [weight, own], narrow))
+    return np.stack(left, axis=1), np.stack(right, axis=1)
 
 
 def _signed(values: Wide, bits: int) -> Wide:

@@ -78,6 +78,13 @@ class UnitContract:
     class_arguments: tuple[int, ...] = ()
     """What the class is constructed with: the parameters that this contract stands for."""
 
+    together: frozenset[str] = frozenset()
+    """Inputs whose values of one cycle belong together; all others may meet as they like."""
+
+    handshake: Callable[[Trace, Trace, int], str] | None = None
+    """(inputs, outputs, latency) -> what a unit did wrong, in words, where what it must give in a
+    cycle hangs on what it gave before; None where `expected` says it all."""
+
     approximation: Approximation | None = None
     """None where a result must be the reference's. Units that have one have a single output, whose
     value hangs on the inputs `latency` cycles ago and on nothing else."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from hwlib.config import CoreConfig
-from hwlib.contracts import activation, composable_mac, exponential, mac, mantissa, rescaler
+from hwlib.contracts import activation, array, composable_mac, exponential, mac, mantissa, rescaler
 from hwlib.contracts.contract import UnitContract
 from hwlib.edit import UnitName
+from hwlib.unit_latencies import of_shipped_array
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _CONTRACTS: dict[UnitName, Callable[[CoreConfig], UnitContract]] = {
         config.accumulator_bits, config.mac_stages
     ),
     "rescaler": lambda config: rescaler.CONTRACT,
+    "array": array.contract,
     "activation": lambda config: activation.CONTRACT,
     "exponential": lambda config: exponential.contract(config.exponential_entries),
     "inverse_sqrt": lambda config: mantissa.INVERSE_SQRT,
@@ -62,6 +64,8 @@ def shipped_latency(unit: UnitName, config: CoreConfig) -> int:
     """Cycles of the shipped unit of a core."""
     if unit in ("mac", "composable_mac"):
         return config.mac_stages
+    if unit == "array":
+        return of_shipped_array(config.mac_stages)
     return CORE_UNITS.get(unit, CORE_UNITS[f"exponential_{EXPONENTIAL_ENTRIES[0]}"]).latency
 
 

@@ -107,7 +107,7 @@ def sweep(config: CoreConfig) -> list[AnyCommand]:
                     Matmul(
                         activation_address=apart, weight_source="activations", weight_address=7,
                         depth=depth, columns=1 + depth % config.columns, output=output, out=out,
-                        first=output == "argmax" or bool(apart % 2),
+                        first=output == "argmax" or (output == "accumulate" and bool(apart % 2)),
                         scale_by=("column", "uniform", "lane")[apart % 3],
                     )
                 )  # fmt: skip
@@ -145,7 +145,8 @@ def tiles(config: CoreConfig, seed: int) -> list[AnyCommand]:
                 "weight_source": "activations" if both else "weights",
                 "depth": rng.choice([1, 2, 3, 5, 8, 24, 60]), "precision": precision,
                 "columns": rng.integers(1, config.columns + 1), "output": output,
-                "first": output == "argmax" or rng.random() < 0.5,
+                "first": output == "argmax"
+                or (output == "accumulate" and bool(rng.random() < 0.5)),
                 "scale_by": rng.choice(get_args(ScaleBy)), "out": 300 + rng.integers(100),
                 "waits": Waits(load=1),
             })
