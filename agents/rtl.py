@@ -78,12 +78,16 @@ def worst_path_unit(details: Details) -> str | None:
 def unit_shown(details: Details, library: Library, parent: DesignPoint) -> str | None:
     """The unit that an edit should be of: on the worst path if it can, else of the largest area.
 
-    Units of which the playbook has a rewrite that the parent lacks come before all others.
+    Units of which the playbook has a rewrite that the parent lacks come before all others. An array
+    that was rewritten has no element to rewrite.
     """
+    absent = {parent.hardware.absent_element}
+    if any(edit.unit == "array" for edit in parent.edits):
+        absent.add(parent.hardware.element)
     areas = {
         unit.unit: float(details.get(f"{AREA_OF}{unit.unit}", 0.0))
         for unit in library.units
-        if unit.unit != parent.hardware.absent_element
+        if unit.unit not in absent
     }
     had = {edit.source for edit in parent.edits}
     open_units = {r.unit for r in library.rewrites if r.source not in had}

@@ -543,7 +543,7 @@ class _Bench:
         }
         self.details |= _energy_shares(energy)
         self.details |= _cycle_shares(on_core)
-        self.details |= _unit_areas(silicon)
+        self.details |= _unit_areas(silicon, self._design)
 
     def _energy(
         self, on_core: "ModelOnCore", silicon: "SiliconCost", clock_hz: float, latency_s: float
@@ -625,17 +625,18 @@ def unit_of(module: str) -> str:
     return head if head in get_args(UnitName) else module
 
 
-def _unit_areas(silicon: "SiliconCost") -> dict[str, float]:
+def _unit_areas(silicon: "SiliconCost", design: DesignPoint) -> dict[str, float]:
     """Cell area of each unit that an edit may replace, all its instances together.
 
-    That of the array without its elements, where these are units of their own.
+    That of the array with its elements, whether they are units of their own or not.
     """
-    areas: dict[str, float] = {}
+    areas = dict.fromkeys(get_args(UnitName), 0.0)
     for module, area_um2 in silicon.area_by_module_um2.items():
         unit = unit_of(module)
-        if unit in get_args(UnitName):
-            areas[f"area_um2_of_{unit}"] = areas.get(f"area_um2_of_{unit}", 0.0) + area_um2
-    return areas
+        for each in {unit, "array" if unit == design.hardware.element else unit}:
+            if each in areas:
+                areas[each] += area_um2
+    return {f"area_um2_of_{unit}": area_um2 for unit, area_um2 in areas.items() if area_um2}
 
 
 def _versions(*packages: str) -> dict[str, str]:
