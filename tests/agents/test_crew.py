@@ -282,6 +282,29 @@ def edited(*edits: RtlEdit, **hardware: object) -> DesignPoint:
     return space.design_of_tree({**tree, "edits": [e.model_dump() for e in edits]})
 
 
+ARRAY_EDIT = RtlEdit(unit="array", source="# whole\n", latency=4)
+
+
+@pytest.mark.parametrize(
+    ("had", "action", "unit", "has"),
+    [
+        (MAC_EDIT, "replace", "array", ["array"]),
+        (ARRAY_EDIT, "replace", "mac", ["mac"]),
+        (MAC_EDIT, "restore", "array", ["mac"]),
+        (ARRAY_EDIT, "restore", "mac", ["array"]),
+    ],
+)
+def test_an_array_and_an_element_take_each_others_place(
+    had: RtlEdit, action: str, unit: str, has: list[str]
+):
+    new = {"source": "# new\n", "latency": 2} if action == "replace" else {}
+    empty = {"source": None, "latency": None}
+    reply = rtl.RtlReply.model_validate({"action": action, "unit": unit, "why": "", **empty, **new})
+    slow = RtlEdit(unit="rescaler", source="# slow\n", latency=3)
+    design = rtl.apply(reply, edited(had, slow))
+    assert [edit.unit for edit in design.edits] == sorted([*has, "rescaler"])
+
+
 def test_other_elements_drop_the_parents_edit_of_the_old_ones_alone():
     parent = edited(MAC_EDIT, RtlEdit(unit="rescaler", source="# slow\n", latency=3))
     context = toy.context(1, SUGGESTION, [toy.judged(0, parent)])
@@ -326,6 +349,8 @@ def test_proposals_that_break_a_law_together_end_with_the_suggestion_where_the_c
         ({"area_um2_of_rescaler": 9.0, "area_um2_of_mac": 8.0}, {}, (), "rescaler"),
         # Nothing is left in the playbook for the unit on the worst path.
         ({"worst_path_unit": "mac"}, {}, (MAC_EDIT,), "rescaler"),
+        # A rewritten array has no element to rewrite.
+        ({"worst_path_unit": "mac", "area_um2_of_mac": 9.0}, {}, (ARRAY_EDIT,), "rescaler"),
         # The figures are of another trial's core, whose elements the parent does not have.
         ({"worst_path_unit": "mac", "area_um2_of_mac": 9.0}, {"composable": True}, (), "rescaler"),
     ],
