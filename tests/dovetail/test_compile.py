@@ -227,7 +227,7 @@ class TestRefuses:
                 '{"compression": {"attention": {"block": 7}}}',
                 "block: must be 16, 32, 64, 128 or 256",
             ),
-            ('{"hardware": {"queue_depth": true}}', "queue_depth: must be a number, not true"),
+            ('{"hardware": {"queue_depth": true}}', "queue_depth: must be a whole number"),
         ],
     )
     def test_what_is_no_design(

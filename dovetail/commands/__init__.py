@@ -1,0 +1,1 @@
+"""The commands of `dovetail`, room by room; `dovetail.cli` puts names to them."""
