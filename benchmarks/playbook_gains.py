@@ -153,12 +153,20 @@ def accepted(entry: Rewrite, cache_dir: Path) -> UnitNetlist:
     return judgement.netlist
 
 
+def fitted(entry: Rewrite, netlist: UnitNetlist, config: CoreConfig) -> UnitNetlist:
+    """An accepted entry for a core: an array has the core's sides and kind of elements."""
+    if entry.unit != "array":
+        return netlist
+    rtlil = source_to_rtlil(entry.unit, entry.source, config)
+    return netlist.model_copy(update={"rtlil": rtlil})
+
+
 def choices(
     entries: list[tuple[Rewrite, UnitNetlist]], config: CoreConfig
 ) -> list[tuple[str, dict[UnitName, UnitNetlist]]]:
-    """Each entry alone, and each element's together with the exact ones of all other units."""
-    elements = ("mac", "composable_mac")
-    own = [(e, n) for e, n in entries if e.unit not in elements or core_with(e.unit) == config]
+    """Each entry alone, and each element's or array's with the exact ones of all other units."""
+    elements = ("mac", "composable_mac", "array")
+    own = [(e, fitted(e, n, config)) for e, n in entries if e.unit != config.absent_element]
     others = [(e, n) for e, n in own if e.unit not in elements and n.behaviour is None]
     alone = [(f"`{e.name}`", {e.unit: n}) for e, n in own]
     together = [
@@ -211,8 +219,8 @@ def print_speed(entries: list[tuple[Rewrite, UnitNetlist]]) -> None:
         config = CoreConfig.model_validate(sizes | {"composable": composable})
         print(f"| {kind(config)}, shipped units | {speed(config, {})} |", flush=True)
         for entry, netlist in entries:
-            if core_with(entry.unit).composable == composable:
-                cells = speed(config, {entry.unit: netlist})
+            if entry.unit == "array" or core_with(entry.unit).composable == composable:
+                cells = speed(config, {entry.unit: fitted(entry, netlist, config)})
                 print(f"| with `{entry.name}` | {cells} |", flush=True)
 
 

@@ -59,7 +59,11 @@ def test_a_verdict_is_printed_with_how_far_it_was_shown(recorded: str, words: st
     [
         (["absent.py", "--unit", "mac"], ExitCode.BAD_INPUT, "absent.py cannot be read"),
         ([".", "--unit", "mac"], ExitCode.BAD_INPUT, ". is no file"),
-        ([ENTRY, "--unit", "adder"], ExitCode.BAD_INPUT, "the units are array, mac, composable_mac"),
+        (
+            [ENTRY, "--unit", "adder"],
+            ExitCode.BAD_INPUT,
+            "the units are array, mac, composable_mac",
+        ),
         ([ENTRY], ExitCode.USAGE, "--unit"),
         ([ENTRY, "--unit", "mac", "--latency", "9"], ExitCode.USAGE, "--latency"),
     ],
