@@ -5,12 +5,13 @@
 | `exponential` | distance from the maximum in 1/32 octave, 0..511 |
 | `activation` | x as 16 unsigned bits; and 65,536 more for SiLU |
 | `inverse_sqrt`, `reciprocal` | the mantissa, 0..65,535 |
+| `mac`: a product | 256 times the activation above -256, and the weight above -128 |
 """
 
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,28 @@ import numpy.typing as npt
 from hwlib.edit import UnitName
 from hwlib.frozen import Frozen
 
-FunctionUnit = Literal["exponential", "activation", "inverse_sqrt", "reciprocal"]
-"""Units whose result is a function of their inputs, small enough to be tabulated."""
+FunctionUnit = Literal["exponential", "activation", "inverse_sqrt", "reciprocal", "mac"]
+"""Units whose result, or whose product, is a function of few inputs, so that it is tabulated."""
 
 Table = npt.NDArray[np.int64]
 """Results by row, int64 `[rows]`."""
 
 Built = Mapping[FunctionUnit, Table]
 """What the units of a core give that do not give what the reference does."""
+
+Whole = TypeVar("Whole")
+
+
+def product_row(activation: Whole, weight: Whole) -> Whole:
+    """Row of the table of products, of arrays of any library: -256..255 and -128..127."""
+    return (activation + 256) * 256 + (weight + 128)  # type: ignore[operator, return-value]
+
+
+def exact_products() -> Table:
+    """The table of products of an element that makes no error, int64 `[131072]`."""
+    activation, weight = np.meshgrid(np.arange(-256, 256), np.arange(-128, 128), indexing="ij")
+    return (activation * weight).ravel()
+
 
 EXACT: Built = {}
 """All give what the reference does."""

@@ -17,10 +17,10 @@ from evaluators.gate.proof import Proof, Prover, no_proof, prove
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
 from evaluators.gate.stimuli import Stimulus
-from evaluators.gate.vectors import built_behaviour, first_mismatch
+from evaluators.gate.vectors import built_behaviour, built_products, first_mismatch
 from evaluators.metrics import Verdict
 from evaluators.silicon import verilator
-from hwlib.behaviour import Behaviour
+from hwlib.behaviour import Behaviour, exact_products
 from hwlib.config import CoreConfig
 from hwlib.contracts.contract import Trace, UnitContract
 from hwlib.contracts.table import contract_of
@@ -77,10 +77,12 @@ def judge(
     """
     try:
         contract = contract_of(edit.unit, config)
-        netlist = _judged(edit, contract, config, vetted, cache_dir)
+        netlist, contract = _judged(edit, contract, config, vetted, cache_dir)
         agreement = "equal to the reference"
         if contract.approximation:
             netlist, agreement = _tabulated(contract, netlist, cache_dir)
+        elif netlist.behaviour:
+            agreement = _products_in_words(netlist.behaviour)
         proof = _proven(edit, contract, config, netlist, cache_dir, prover)
     except (ElaborationError, ValueError, verilator.ToolFailed) as error:
         final = not isinstance(error, verilator.ToolTimeout)
@@ -110,6 +112,14 @@ def _tabulated(
         netlist.model_copy(update={"behaviour": Behaviour.of(given)}),
         f"off the reference by up to {off.max()} for {np.count_nonzero(off):,} of {len(off):,} "
         "inputs, which the model is scored with; otherwise equal to it",
+    )
+
+
+def _products_in_words(behaviour: Behaviour) -> str:
+    off = abs(behaviour.table - exact_products())
+    return (
+        f"products are off by up to {off.max()}, {off.mean():.3g} in the mean, which the model is "
+        "scored with; equal to the reference otherwise"
     )
 
 
@@ -151,8 +161,9 @@ def _judged(
     config: CoreConfig,
     vetted: frozenset[str],
     cache_dir: Path,
-) -> UnitNetlist:
-    """The netlist of an edit that passes; a ValueError says why it does not."""
+) -> tuple[UnitNetlist, UnitContract]:
+    """The netlist of an edit that passes, and the contract that it keeps, with its own products
+    where it is an element whose products are off; a ValueError says why it does not pass."""
     low, high = contract.latency_bounds
     if not low <= edit.latency <= high:
         raise ValueError(
@@ -163,23 +174,40 @@ def _judged(
     check_loops(edit.unit, text)
     simulated = without_start_values(text)
 
-    def mismatch_at(latency: int) -> str:
-        return first_mismatch(contract, simulated, latency, cache_dir)
-
-    if mismatch := mismatch_at(edit.latency):
+    kept, mismatch = _kept_at(contract, simulated, edit.latency, cache_dir)
+    if mismatch:
         for other in range(low, high + 1):
-            if other != edit.latency and not mismatch_at(other):
+            if other != edit.latency and not _kept_at(contract, simulated, other, cache_dir)[1]:
                 raise ValueError(
                     f"unit {edit.unit} has a latency of {other}, not the claimed {edit.latency}; "
                     f"claim {other}"
                 )
         raise ValueError(f"unit {edit.unit} differs from the reference: {mismatch}")
-    if edit.latency > low and not mismatch_at(edit.latency - 1):
+    contract, behaviour = kept
+    if edit.latency > low and not first_mismatch(contract, simulated, edit.latency - 1, cache_dir):
         raise ValueError(
             f"unit {edit.unit} is faster than the claimed latency of {edit.latency}; claim what "
             "it has"
         )
-    return UnitNetlist(rtlil=text, latency=edit.latency)
+    return UnitNetlist(rtlil=text, latency=edit.latency, behaviour=behaviour), contract
+
+
+def _kept_at(
+    contract: UnitContract, netlist: str, latency: int, cache_dir: Path
+) -> tuple[tuple[UnitContract, Behaviour | None], str]:
+    """The contract that a netlist keeps at some latency, and its products where they are its own;
+    and in words what it does not keep, empty where it keeps all."""
+    mismatch = first_mismatch(contract, netlist, latency, cache_dir)
+    if not mismatch or contract.products is None:
+        return (contract, None), mismatch
+    try:
+        products = built_products(contract, netlist, latency, cache_dir)
+    except ValueError as error:
+        words = f"{mismatch}; and as an element whose products may be off: {error}"
+        return (contract, None), words
+    own = contract.with_products(products)
+    mismatch = first_mismatch(own, netlist, latency, cache_dir)
+    return (own, Behaviour.of(products)), mismatch
 
 
 def _proven(
@@ -196,6 +224,8 @@ def _proven(
         latency=getattr(shipped_latencies(config), UNIT_LATENCY.get(edit.unit, edit.unit)),
     )
     simulated = without_start_values(netlist.rtlil)
+    if netlist.behaviour and not contract.approximation:
+        return Proof(shown="tested", note="proofs are against exact products")
 
     def simulate(traces: Sequence[Trace]) -> str:
         stimuli = [Stimulus(trace) for trace in traces]

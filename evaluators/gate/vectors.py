@@ -120,6 +120,36 @@ def built_behaviour(
     )
 
 
+def built_products(contract: UnitContract, rtlil_text: str, latency: int, cache_dir: Path) -> Table:
+    """What an element makes of every pair of operands, int64 `[rows]`.
+
+    Raises:
+        ValueError: A product is further off than its contract allows, or one with 0 is not 0.
+        verilator.ToolMissing: There is no compiler or no Verilator.
+        verilator.ToolFailed: A tool refused the netlist.
+    """
+    products = contract.products
+    if products is None:
+        raise ValueError(f"products of unit {contract.unit} may not be off")
+    inputs, rows = products.probe(latency)
+    expected = contract.expected(inputs, latency)
+    (port,) = contract.outputs
+    library = simulator(contract, rtlil_text, cache_dir)
+    (output,) = simulate(contract, library, [Stimulus(inputs)])
+    seen = expected.checked[port.name]
+    table, exact = np.zeros((2, products.rows), np.int64)
+    table[rows], exact[rows] = output[port.name][seen], expected.values[port.name][seen]
+    if (wrong := products.zeros[table[products.zeros] != 0]).size:
+        raise ValueError(f"product {wrong[0]} has an operand of 0 and is {table[wrong[0]]}, not 0")
+    off = abs(table - exact)
+    if off.max() > products.tolerance:
+        raise ValueError(
+            f"a product is {table[off.argmax()]}, not {exact[off.argmax()]} within "
+            f"{products.tolerance}"
+        )
+    return table
+
+
 def _results(
     contract: UnitContract,
     approximation: Approximation,

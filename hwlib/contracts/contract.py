@@ -5,6 +5,7 @@ Contracts are trusted and need numpy alone, so that judge and software read them
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -53,6 +54,34 @@ class Approximation:
 
 
 @dataclass(frozen=True)
+class Products:
+    """How far the products may be off that an element sums up; the sum itself must be exact.
+
+    What a product is may hang on its two operands alone. The model is scored with all of them.
+    """
+
+    tolerance: int
+    """Largest distance of a product from the exact one."""
+
+    rows: int
+    """Rows of a table of all products; row 0 and so on as `row` has it."""
+
+    row: Callable[[Trace], npt.NDArray[np.int64]]
+    """Row that the operands of each cycle stand for, int64 [cycles]."""
+
+    zeros: npt.NDArray[np.int64]
+    """Rows with an operand of 0, whose product must be 0: so is filled up where there is nothing
+    to add."""
+
+    probe: Callable[[int], tuple[Trace, npt.NDArray[np.int64]]]
+    """latency -> inputs that show every product as a sum of its own, and the row of each sum in the
+    order in which they are seen."""
+
+    expected: Callable[[npt.NDArray[np.int64], Trace, int], Expected]
+    """(products, inputs, latency) -> outputs of a right element with such products."""
+
+
+@dataclass(frozen=True)
 class UnitContract:
     """Everything the core relies on in one unit."""
 
@@ -85,6 +114,9 @@ class UnitContract:
     """(inputs, outputs, latency) -> what a unit did wrong, in words, where what it must give in a
     cycle hangs on what it gave before; None where `expected` says it all."""
 
+    products: Products | None = None
+    """Of an element whose products may be off; None where they may not, and of all other units."""
+
     approximation: Approximation | None = None
     """None where a result must be the reference's. Units that have one have a single output, whose
     value hangs on the inputs `latency` cycles ago and on nothing else."""
@@ -92,7 +124,14 @@ class UnitContract:
     @property
     def exact(self) -> "UnitContract":
         """The contract without a tolerance: what the shipped unit is held to."""
-        return replace(self, approximation=None)
+        return replace(self, approximation=None, products=None)
+
+    def with_products(self, table: npt.NDArray[np.int64]) -> "UnitContract":
+        """The contract of an element that has such products, and is exact in all else."""
+        if self.products is None:
+            raise ValueError(f"products of unit {self.unit} may not be off")
+        expected = partial(self.products.expected, table)
+        return replace(self, expected=expected, products=None)
 
     @property
     def inputs(self) -> tuple[Port, ...]:

@@ -7,6 +7,10 @@ after a `capture` at the earliest, never with one, and not before the first. `dr
 while `shift` is high, by the neighbour's `drain_in` or at the end of the chain; it holds while
 neither is high. After reset the sum is 0, and operands that stood at the ports are forgotten.
 
+A product may be off by up to `TOLERANCE`, but it must hang on its two operands alone, and be 0
+where one of them is 0; the sum of such products must be exact. The gate tabulates what an element
+gives for every pair, and the model is scored with that.
+
 The sum wraps at `bits`, and a chain moves sums of that width alone: `drain_in` and `drain_out` are
 sign-extended. The class is constructed with `bits` and `stages`, as the shipped one; what it makes
 of `stages` is its own affair, as the core takes the latency of the unit that stands in it.
@@ -18,7 +22,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.contracts.contract import Expected, Port, Trace, UnitContract
+from hwlib.behaviour import exact_products, product_row
+from hwlib.contracts.contract import Expected, Port, Products, Trace, UnitContract
 
 A_CORNERS = (-256, -255, -128, -1, 0, 1, 127, 254, 255)
 """Values of `a` that are tried with each of `W_CORNERS`."""
@@ -26,8 +31,18 @@ A_CORNERS = (-256, -255, -128, -1, 0, 1, 127, 254, 255)
 W_CORNERS = (-128, -127, -1, 0, 1, 126, 127)
 """Values of `w` that are tried with each of `A_CORNERS`."""
 
+TOLERANCE = 512
+"""Largest distance of a product from the exact one: 1/64 of the largest."""
+
+ACTIVATIONS, WEIGHTS = 512, 256
+"""Values of `a` and of `w`, each two's complement."""
+
 RANDOM_TILES = 400
 """Random tiles after the corners."""
+
+PROBE_CYCLES = 3
+"""Cycles from one pair of operands to the next where each is a tile: as short as one can be whose
+sum is seen."""
 
 DEEPEST = 24
 """Cycles of the longest random tile."""
@@ -55,7 +70,40 @@ def contract(bits: int, stages: int) -> UnitContract:
         latency_bounds=(1, 4),
         stimulus=partial(stimulus, bits),
         expected=partial(expected, bits),
+        products=Products(
+            tolerance=TOLERANCE,
+            rows=ACTIVATIONS * WEIGHTS,
+            row=_row,
+            zeros=np.flatnonzero(exact_products() == 0),
+            probe=partial(_probe, bits),
+            expected=partial(_expected_of, bits),
+        ),
     )
+
+
+def _row(inputs: Trace) -> npt.NDArray[np.int64]:
+    return product_row(inputs["a"], inputs["w"])
+
+
+def _probe(bits: int, latency: int) -> tuple[Trace, npt.NDArray[np.int64]]:
+    """Every pair of operands as a tile of its own, zeros after it, its sum shifted once."""
+    rows = np.random.default_rng(0).permutation(ACTIVATIONS * WEIGHTS)
+    cycles = PROBE_CYCLES * len(rows) + latency + PROBE_CYCLES
+    a, w = np.zeros(cycles, np.int64), np.zeros(cycles, np.int64)
+    at = PROBE_CYCLES * np.arange(len(rows))
+    a[at], w[at] = rows // WEIGHTS - ACTIVATIONS // 2, rows % WEIGHTS - WEIGHTS // 2
+    capture, shift = np.zeros(cycles, np.int64), np.zeros(cycles, np.int64)
+    capture[at + latency + PROBE_CYCLES - 1] = 1
+    shift[at + latency + PROBE_CYCLES + 1] = 1
+    rest = {"capture": capture, "shift": shift, "drain_in": np.zeros(cycles, np.int64)}
+    return {"a": a, "w": w, **rest}, rows
+
+
+def _expected_of(
+    bits: int, products: npt.NDArray[np.int64], inputs: Trace, latency: int
+) -> Expected:
+    """As `expected`, of an element with such products."""
+    return drained(products[_row(inputs)], inputs, bits, latency)
 
 
 def stimulus(bits: int, latency: int, seed: int) -> Trace:

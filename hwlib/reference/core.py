@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwlib.assembler import check, check_image
-from hwlib.behaviour import EXACT, Built
+from hwlib.behaviour import EXACT, Built, Table, product_row
 from hwlib.commands import (
     QUEUES,
     Activate,
@@ -154,6 +154,8 @@ class Core:
             lane = command.weight_lane
             lanes = self._bytes(command.weight_address, depth)[:, lane : lane + columns]
             w = np.pad(lanes, ((0, 0), (0, columns - lanes.shape[1]), (0, 0)))
+        if "mac" in self.built:
+            return _wrap(_looked_up(a, w, self.built["mac"]), self.config.accumulator_bits)
         # Exact in float64: at most 4 * 65535 products of at most 15 bits.
         rows_by_depth = a.transpose(1, 0, 2).reshape(self.config.rows, -1).astype(np.float64)
         depth_by_columns = w.transpose(0, 2, 1).reshape(-1, columns).astype(np.float64)
@@ -342,6 +344,20 @@ class Core:
         target = self._bytes(address, len(value) // 2)
         pairs = value.astype(np.int8).reshape(-1, 2, self.config.rows)
         target[:, rows] = pairs.transpose(0, 2, 1)[:, rows]
+
+
+def _looked_up(a: Integers, w: Integers, products: Table) -> Wide:
+    """Sums over products that are not exact, `[rows, columns]`.
+
+    Args:
+        a: `[depth, rows, 2]`.
+        w: `[depth, columns, 2]`.
+        products: By row of the table (`hwlib.behaviour.product_row`).
+    """
+    sums = np.zeros((a.shape[1], w.shape[1]), np.int64)
+    for left, right in zip(a.astype(np.int64), w.astype(np.int64), strict=True):
+        sums += products[product_row(left[:, None], right[None])].sum(-1)
+    return sums
 
 
 def _nibbles(raw: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

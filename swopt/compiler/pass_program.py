@@ -15,7 +15,7 @@ from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Emitter
 from swopt.compiler.kv_cache import KeyValueCache, Piece
 from swopt.compiler.linear_program import Logits
-from swopt.compiler.lowering import LoweringError, check_range, check_sums
+from swopt.compiler.lowering import LoweringError, check_range, check_sums, slack_of
 from swopt.compiler.memory_map import Layout, Placed, Tensor
 from swopt.compiler.network import read_by
 from swopt.compiler.passes import Pass, Step, groups_of, local, steps
@@ -191,7 +191,7 @@ class PassProgram:
         """
         for operator in self.network.operators[taken.first : taken.end]:
             if isinstance(operator, net.Linear):
-                _check_layer(operator, self.placed, self.e.config)
+                _check_layer(operator, self.placed, self.network, self.e.config)
             if isinstance(operator, net.Attention):
                 _check_attention(operator, self.placed, self.network, self.e.config)
         self.steps = steps(self.network, taken)
@@ -361,25 +361,32 @@ def _check_attention(
         LoweringError: Sums could wrap.
     """
     scores, bits = operator.head_dim << 14, config.accumulator_bits
+    slack = slack_of(network.built)
     keys = min(network.attention_block, operator.past + placed[operator.k].layout.tokens)
     weighted = keys * PROBABILITY_MAX
     try:
         remedy = "use wider accumulators"
-        check_range(-scores + (operator.head_dim << 7), scores, bits, remedy)
+        off = slack * operator.head_dim
+        check_range(-scores + (operator.head_dim << 7) - off, scores + off, bits, remedy)
         remedy = f"use an attention block under {keys} keys or wider accumulators"
-        check_range(-128 * weighted, 127 * weighted, bits, remedy)
+        off = slack * keys
+        check_range(-128 * weighted - off, 127 * weighted + off, bits, remedy)
     except LoweringError as error:
         raise LoweringError(f"{operator.y}: {error}") from None
 
 
-def _check_layer(layer: net.Linear, placed: Mapping[str, Placed], config: CoreConfig) -> None:
+def _check_layer(
+    layer: net.Linear, placed: Mapping[str, Placed], network: net.Network, config: CoreConfig
+) -> None:
     """Interval analysis, and the shape of the weights.
 
     Raises:
         LoweringError: Sums could wrap, or the layer takes another number of channels.
     """
     try:
-        check_sums(layer.weight, layer.bias, layer.activation_bits, config.accumulator_bits)
+        slack = slack_of(network.built)
+        bits = layer.activation_bits, config.accumulator_bits
+        check_sums(layer.weight, layer.bias, *bits, slack)
     except LoweringError as error:
         raise LoweringError(f"{layer.name}: {error}") from None
     channels = placed[layer.x].layout.channels

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hwlib.behaviour import EXACT, Built
+from hwlib.behaviour import EXACT, Built, product_row
 from hwlib.reference import tables
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import (
@@ -40,6 +40,9 @@ EMPTY = -(1 << 15)
 
 _EXACT = {torch.float32: 2**24, torch.float64: 2**53}
 """Largest magnitude up to which a float type holds every integer."""
+
+LOOKED_UP_AT_ONCE = 1 << 18
+"""Products that are looked up together; their rows stay in a processor's cache."""
 
 
 def logits(network: Network, inputs: Sequence[Inputs]) -> torch.Tensor:
@@ -122,7 +125,7 @@ def _result(
             x = made[operator.x]
             if operator.output == "logits":
                 x = x[torch.arange(len(x)), x.shape[1] - 1 - padding][:, None]
-            return linear(x, operator, made.get(operator.y))
+            return linear(x, operator, made.get(operator.y), network.built)
         case Activate():
             y = activate(made[operator.x], operator.function, network.built)
             return scale(y, operator.scale, operator.bits)
@@ -142,16 +145,19 @@ def _result(
             return squares.transpose(-3, -2).flatten(-2)  # [questions, tokens, squares * channels]
 
 
-def linear(x: torch.Tensor, op: Linear, stream: torch.Tensor | None) -> torch.Tensor:
+def linear(
+    x: torch.Tensor, op: Linear, stream: torch.Tensor | None, built: Built = EXACT
+) -> torch.Tensor:
     """A linear layer: int8 `[..., tokens, K]` -> int8, int16 or int32 `[..., tokens, N]`.
 
     Args:
         x: Its input.
         op: Weights and requantizers.
         stream: What a residual layer adds to.
+        built: Of the core's units.
     """
     weight = torch.from_numpy(op.weight)
-    product = _product(x, weight.t(), 128 * 128 * weight.shape[1])
+    product = _product(x, weight.t(), 128 * 128 * weight.shape[1], built, exchanged=op.across)
     sums = _wrap(product.long() + torch.from_numpy(op.bias))
     multiplier, shift = torch.from_numpy(op.multiplier), torch.from_numpy(op.shift)
     scaled = round_shift(sums * multiplier, shift)
@@ -163,10 +169,49 @@ def linear(x: torch.Tensor, op: Linear, stream: torch.Tensor | None) -> torch.Te
     return whole if stream is None else _to_int16(stream.int() + whole)
 
 
-def _product(a: torch.Tensor, b: torch.Tensor, largest: int) -> torch.Tensor:
-    """a @ b exactly, in the narrowest float type that holds sums up to `largest`."""
+def _product(
+    a: torch.Tensor, b: torch.Tensor, largest: int, built: Built, exchanged: bool = False
+) -> torch.Tensor:
+    """a @ b, exactly but for the products that elements make otherwise.
+
+    Args:
+        a: int8 `[..., M, K]`; what the array takes as activations, unless `exchanged`.
+        b: int8 `[..., K, N]`; what it takes as weights, unless `exchanged`.
+        largest: Magnitude that exact sums can reach.
+        built: Of the core's units.
+        exchanged: Whether the array has the operands the other way round.
+    """
+    if "mac" in built:
+        return _looked_up(a, b, torch.from_numpy(built["mac"]), exchanged)
     dtype = next(dtype for dtype, limit in _EXACT.items() if largest <= limit)
     return a.to(dtype) @ b.to(dtype)
+
+
+def _looked_up(
+    a: torch.Tensor, b: torch.Tensor, products: torch.Tensor, exchanged: bool
+) -> torch.Tensor:
+    """As `_product`, every product out of a table; int64 `[..., M, N]`.
+
+    A row of `a` at a time goes through all of `b`: some nanoseconds for each product.
+    """
+    table = products.int()
+    left, right = a.long(), b.long()
+    if exchanged:
+        left, right = right.mT, left.mT
+    # Rows of the table are those of the left operand, and places in a row the right one's.
+    rows, places = product_row(left, torch.tensor(-128)), right + 128
+    batch = np.broadcast_shapes(rows.shape[:-2], places.shape[:-2])
+    rows = rows.expand(*batch, *rows.shape[-2:]).reshape(-1, *rows.shape[-2:])
+    places = places.expand(*batch, *places.shape[-2:]).reshape(-1, *places.shape[-2:])
+    sums = torch.empty(len(rows), rows.shape[1], places.shape[2], dtype=torch.int64)
+    step = max(1, LOOKED_UP_AT_ONCE // (places.shape[1] * places.shape[2]))
+    for k in range(len(rows)):
+        for at in range(0, rows.shape[1], step):
+            index = rows[k, at : at + step, :, None] + places[k][None]
+            found = table.take(index)
+            sums[k, at : at + step] = found.sum(1)
+    result = sums.reshape(*batch, *sums.shape[1:])
+    return result.mT if exchanged else result
 
 
 def _wrap(value: torch.Tensor) -> torch.Tensor:
@@ -284,14 +329,15 @@ def attention(
     at = torch.arange(tokens)
     for start in range(0, tokens, network.attention_block):
         block = at[start : start + network.attention_block]
-        sums = _product(queries, keys[..., block, :].mT, 128 * 128 * op.head_dim).long()
+        largest = 128 * 128 * op.head_dim
+        sums = _product(queries, keys[..., block, :].mT, largest, network.built).long()
         scores = _to_int16(round_shift(sums * op.score.multiplier, op.score.shift))
         seen = (block <= at[:, None]) | (not op.causal)
         probabilities, maximum, total, alpha = softmax_block(
             scores, seen, maximum, total, network.exponential_entries, network.built
         )
         largest = 128 * tables.PROBABILITY_MAX * len(block)
-        partial = _product(probabilities, values[..., block, :], largest).long()
+        partial = _product(probabilities, values[..., block, :], largest, network.built).long()
         weighted = _wrap((weighted >> alpha[..., None]) + partial)
     heads = scale(divide(weighted, total[..., None], network.built), op.scale, op.bits)
     return heads.transpose(-3, -2).flatten(-2)

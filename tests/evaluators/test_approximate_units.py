@@ -1,5 +1,6 @@
 """A unit that is off its reference: the gate tabulates it, and the model is scored with it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hwlib.reference import tables, vector
 from hwlib.reference.core import execute
 from hwlib.unit_source import shipped_source
 from swopt.compiler import twin
+from swopt.compiler.lowering import LoweringError, check_sums, slack_of
 from swopt.compiler.program import lower, unpack
 from tests.swopt.plain_network import tiny_inputs, tiny_model
 
@@ -37,6 +39,8 @@ ROUGH: dict[FunctionUnit, tuple[int, str, str]] = {
     "activation": (1, "curve.eq(int(value))", "curve.eq(int(value) & 0x70)"),
     "inverse_sqrt": (2, "(fall * fraction) >> 10", "(fall * fraction[6:]) >> 4"),
     "reciprocal": (2, "(fall * fraction) >> 9", "(fall * fraction[6:]) >> 3"),
+    # Not the same with its operands exchanged.
+    "mac": (2, "product.eq(a * w)", "product.eq(((a >> 2) * w) << 2)"),
 }
 """Unit -> latency, what its shipped file says, and what a rougher one says."""
 
@@ -94,6 +98,47 @@ def test_a_unit_whose_result_hangs_on_more_than_its_inputs_is_refused(cache_dir:
         "        m.d.sync += [odd.eq(~odd), self.value.eq((less << 1) | odd)]",
     )
     assert "for equal inputs" in judged("exponential", source, cache_dir).reason
+
+
+def test_the_products_of_a_rough_element_are_tabulated(cache_dir: Path) -> None:
+    netlist = rough("mac", cache_dir)
+    assert netlist.behaviour is not None
+    a, w = np.meshgrid(np.arange(-256, 256), np.arange(-128, 128), indexing="ij")
+    assert np.array_equal(netlist.behaviour.table, ((a >> 2 << 2) * w).ravel())
+    assert slack_of(built_of({"mac": netlist})) == 3 * 128
+
+
+@pytest.mark.parametrize(
+    ("product", "why"),
+    [
+        ("((a >> 3) * w) << 3", "a product is .*, not .* within 512"),
+        ("a * w + (w == 5)", "product .* has an operand of 0 and is 1, not 0"),
+        # What is right alone, and in a sum is not.
+        ("a * w + (total[6] & (a != 0) & (w != 0))", "drain_out is"),
+        # Another product after a tile of another depth.
+        ("a * w + (~odd & (a == 99) & (w == 1))", "drain_out is"),
+    ],
+)
+def test_an_element_that_is_wrong_in_more_than_its_products_is_refused(
+    product: str, why: str, cache_dir: Path
+) -> None:
+    source = shipped_source("mac").replace("product.eq(a * w)", f"product.eq({product})")
+    source = source.replace(
+        "        m = Module()\n",
+        "        m = Module()\n        odd = Signal(2)\n        m.d.sync += odd.eq(odd + 1)\n",
+    )
+    judgement = judged("mac", source, cache_dir, latency=2)
+    assert not judgement.accepted
+    assert re.search(why, judgement.reason), judgement.reason
+
+
+def test_sums_of_rough_products_need_room(cache_dir: Path) -> None:
+    """A layer whose exact sums just fit the accumulators does not with products that are off."""
+    weight, bias = np.full((1, 64), 63, np.int8), np.zeros(1, np.int32)
+    check_sums(weight, bias, accumulator_bits=20)
+    check_sums(weight, bias, accumulator_bits=20, slack=1)
+    with pytest.raises(LoweringError, match="beyond the 20-bit accumulators"):
+        check_sums(weight, bias, accumulator_bits=20, slack=512)
 
 
 def test_core_reference_and_twin_agree_on_rough_units(cache_dir: Path) -> None:
