@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from dovetail import checks
 from dovetail.commands import designs, machine, runs
-from dovetail.desk import Desk, desk_of
+from dovetail.desk import Desk, Screen, desk_of
 from dovetail.errors import DovetailError, ExitCode
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def without_command(context: typer.Context) -> None:
 def main(arguments: Sequence[str] | None = None, workshop: "Workshop | None" = None) -> None:
     """Runs one command and exits with its code; no expected fault shows a traceback."""
     with _terminable():
-        desk = Desk(Console(highlight=False), Console(stderr=True, highlight=False), workshop)
+        desk = Desk(Screen(highlight=False), Screen(stderr=True, highlight=False), workshop)
         try:
             code = _exit_code(arguments, desk)
         except KeyboardInterrupt:  # a second one, while the first was being told

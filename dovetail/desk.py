@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from dovetail.workshop import Workshop
 
 
+class Screen(Console):
+    """A console whose reader may go (`| head`), which is for `main` to see."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1."""
+        raise BrokenPipeError
+
+
 @dataclass(frozen=True)
 class Desk:
     """What the commands work with; tests hand in fakes."""

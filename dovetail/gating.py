@@ -2,9 +2,9 @@
 
 from typing import get_args
 
-from dovetail.errors import BadInput
+from dovetail.errors import BadInput, EvaluatorBroken
 from evaluators.design import DesignPoint
-from evaluators.metrics import Shown
+from evaluators.metrics import NO_VERDICT, Shown
 from evaluators.pipeline import Pipeline
 from evaluators.silicon.unit_cost import UnitCost
 from hwlib.config import CoreConfig
@@ -69,6 +69,8 @@ def report(
     Raises:
         BadInput: The core has no such unit, or the edit is none.
     """
+    if not source.strip():
+        raise BadInput("the edit is empty; it must be a whole file that defines the unit's class")
     try:
         low, high = contract_of(unit, config).latency_bounds
         found = GateReport(unit=unit, accepted=False, reason="")
@@ -76,6 +78,8 @@ def report(
             edit = RtlEdit(unit=unit, source=source, latency=claimed)
             design = DesignPoint(hardware=config, edits=(edit,))
             (verdict,) = pipeline.gate(design)
+            if not verdict.accepted and verdict.reason.startswith(NO_VERDICT):
+                raise EvaluatorBroken(f"{verdict.reason}; run it again")
             if verdict.accepted:
                 netlist = pipeline.units(design)[unit]
                 cost, shipped = pipeline.unit_costs(edit, config, netlist)

@@ -139,6 +139,10 @@ class Evaluation(Frozen):
         return self.details.get(ENERGY_FIGURES) != MEASURED
 
 
+NO_VERDICT = "no verdict"
+"""What the reason of a verdict begins with where a tool failed, so that nothing is known."""
+
+
 class Verdict(Frozen):
     """The gate's verdict on one RTL edit."""
 

@@ -149,9 +149,14 @@ class Pipeline(Frozen):
 
         Raises:
             ValueError: The gate refuses one.
+            evaluators.silicon.verilator.ToolFailed: A tool failed, and nothing is known of one.
         """
+        from evaluators.silicon.verilator import ToolFailed
+
         units = {}
         for edit, verdict in zip(design.edits, self._judged(design), strict=True):
+            if not verdict.final:
+                raise ToolFailed(f"edit of {edit.unit}: {verdict.reason}")
             if verdict.netlist is None:
                 raise ValueError(f"edit of {edit.unit} refused: {verdict.reason}")
             units[edit.unit] = verdict.netlist
@@ -272,7 +277,7 @@ class Pipeline(Frozen):
 
 
 class _NotFinal(Exception):
-    """The judgement of a gate whose tools ran out of time."""
+    """The judgement of a gate whose tools failed or ran out of time."""
 
     def __init__(self, judgement: "Judgement") -> None:
         super().__init__(judgement.reason)
@@ -544,6 +549,8 @@ class _Bench:
         self.details |= _energy_shares(energy)
         self.details |= _cycle_shares(on_core)
         self.details |= _unit_areas(silicon, self._design)
+        for verdict in self._pipeline.gate(self._design):
+            self.details[f"shown_of_{verdict.unit}"] = verdict.shown or "refused"
 
     def _energy(
         self, on_core: "ModelOnCore", silicon: "SiliconCost", clock_hz: float, latency_s: float

@@ -18,8 +18,9 @@ from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
 from evaluators.gate.stimuli import Stimulus
 from evaluators.gate.vectors import built_behaviour, built_products, first_mismatch
-from evaluators.metrics import Verdict
+from evaluators.metrics import NO_VERDICT, Verdict
 from evaluators.silicon import verilator
+from evaluators.silicon.yosys import YosysError
 from hwlib.behaviour import Behaviour, exact_products
 from hwlib.config import CoreConfig
 from hwlib.contracts.contract import Trace, UnitContract
@@ -37,7 +38,7 @@ class Judgement(Verdict):
     """What `hwlib.elaborate.elaborate_core` takes; None unless accepted."""
 
     final: bool = True
-    """Whether it would be the same another time; not so where a tool ran out of time."""
+    """Whether it would be the same another time; not so where a tool failed or ran out of time."""
 
 
 def source_sha256(source: str) -> str:
@@ -84,9 +85,11 @@ def judge(
         elif netlist.behaviour:
             agreement = _products_in_words(netlist.behaviour)
         proof = _proven(edit, contract, config, netlist, cache_dir, prover)
-    except (ElaborationError, ValueError, verilator.ToolFailed) as error:
-        final = not isinstance(error, verilator.ToolTimeout)
-        return Judgement(unit=edit.unit, accepted=False, reason=str(error), final=final)
+    except (ElaborationError, ValueError) as error:
+        return Judgement(unit=edit.unit, accepted=False, reason=str(error))
+    except (verilator.ToolFailed, YosysError) as error:
+        reason = f"{NO_VERDICT}: {error}"
+        return Judgement(unit=edit.unit, accepted=False, reason=reason, final=False)
     return Judgement(
         unit=edit.unit,
         accepted=True,
@@ -151,7 +154,7 @@ def _layers(source: str, vetted: frozenset[str]) -> Sequence[Layer]:
         return ("limits",)
     raise SandboxMissing(
         f"there is no sandbox here ({missing}), and the source is not byte-equal to a file of the "
-        "playbook (agents/playbook), so it is not executed"
+        "playbook (agents/playbook), so it is not executed; `dovetail doctor` tells what to do"
     )
 
 

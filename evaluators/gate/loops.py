@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from evaluators.silicon.yosys import YosysError, run_yosys
+from evaluators.silicon.yosys import YosysDied, YosysError, YosysTimeout, run_yosys
 from hwlib.edit import UnitName
 
 DEADLINE_S = 60.0
@@ -19,6 +19,7 @@ def check_loops(unit: UnitName, text: str) -> None:
 
     Raises:
         ValueError: Yosys finds fault with it; the message has its words.
+        YosysDied, YosysTimeout: It came to no end.
     """
     # Unoptimised, since what is folded away would be out of sight.
     commands = ["read_rtlil dut.il", f"hierarchy -check -top {unit}", "proc -noopt", "flatten"]
@@ -27,6 +28,8 @@ def check_loops(unit: UnitName, text: str) -> None:
         (work / "dut.il").write_text(text, encoding="ascii")
         try:
             run_yosys([*commands, "check -assert"], work, work / "tmp", DEADLINE_S)
+        except (YosysDied, YosysTimeout):
+            raise
         except YosysError as error:
             raise ValueError(f"netlist of {unit}: {_in_one_line(str(error))}") from None
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.gate import element_stimuli
+from evaluators.gate import array_stimuli, element_stimuli
 from hwlib.contracts.contract import Trace, UnitContract
 
 PUBLIC_SEED = 11
@@ -32,6 +32,13 @@ CUT_CYCLES = (8, 300)
 """Shortest and longest of them."""
 
 
+POWER_ONS = 512
+"""Shorter sequences, each of which begins with a power-on of its own."""
+
+POWERED_CYCLES = (8, 40)
+"""Shortest and longest of them."""
+
+
 class Stimulus(NamedTuple):
     """One sequence, from a reset on."""
 
@@ -40,6 +47,9 @@ class Stimulus(NamedTuple):
 
     where: str = ""
     """What a reason says of it, behind the number of a cycle."""
+
+    powered: bool = False
+    """Whether a power-on comes before its reset, whatever comes before others."""
 
 
 def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> list[Stimulus]:
@@ -56,14 +66,18 @@ def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> list[Stimu
         Stimulus(contract.stimulus(latency, PUBLIC_SEED)),
         Stimulus(drawn, " of the vectors drawn for this netlist"),
     ]
+    if contract.handshake:
+        found.append(Stimulus(array_stimuli.depths(contract, rng), " of tiles of many depths"))
     if contract.unit in element_stimuli.OPERANDS:
         swept, dwelling = element_stimuli.sweep_and_dwell(contract, latency, rng)
         found.append(Stimulus(swept, " of the sweep over all operands"))
     else:
         dwelling = _dwelling(drawn, contract.together, rng)
     found.append(Stimulus(dwelling, " of the values that stay"))
-    cuts = _cuts(dwelling, rng)
-    return [*found, *(Stimulus(cut, " after one reset of many") for cut in cuts)]
+    cuts = _cuts(dwelling, rng, CUTS, CUT_CYCLES)
+    found += [Stimulus(cut, " after one reset of many") for cut in cuts]
+    short = _cuts(dwelling, rng, POWER_ONS, POWERED_CYCLES)
+    return [*found, *(Stimulus(cut, " after one power-on of many", powered=True) for cut in short)]
 
 
 def _dwelling(source: Trace, together: Set[str], rng: np.random.Generator) -> Trace:
@@ -86,10 +100,12 @@ def _dwelling(source: Trace, together: Set[str], rng: np.random.Generator) -> Tr
     }
 
 
-def _cuts(source: Trace, rng: np.random.Generator) -> Iterator[Trace]:
-    """Pieces of a sequence from anywhere in it."""
+def _cuts(
+    source: Trace, rng: np.random.Generator, count: int, bounds: tuple[int, int]
+) -> Iterator[Trace]:
+    """Pieces of a sequence from anywhere in it, of so many cycles."""
     length = len(next(iter(source.values())))
-    for cycles in rng.integers(*CUT_CYCLES, CUTS):
+    for cycles in rng.integers(*bounds, count):
         start = int(rng.integers(0, length - cycles))
         piece = {port: values[start : start + cycles].copy() for port, values in source.items()}
         if "capture" in piece:  # there is no `shift` before the first

@@ -1,6 +1,7 @@
 """A unit's netlist against its contract: simulates the vectors and finds the first difference."""
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from hwlib.contracts.contract import Approximation, Trace, UnitContract
 DEADLINE_S = 60.0
 """Wall-clock limit of one simulation of all vectors; it takes some hundredths of a second."""
 
-_RESET, _POWER = 1, 2
-"""Bits of the first column that the simulator reads."""
+_RESET, _POWER, _SEED_AT = 1, 2, 2
+"""Bits of the first column that the simulator reads, and the lowest bit of a power-on's seed."""
 
 
 def first_mismatch(
@@ -71,7 +72,7 @@ def first_difference(
         outputs: What each of them gave.
     """
     allowed = contract.approximation.tolerance if contract.approximation else 0
-    for (stimulus, where), output in zip(stimuli, outputs, strict=True):
+    for (stimulus, where, _), output in zip(stimuli, outputs, strict=True):
         if contract.handshake:
             if found := contract.handshake(stimulus, output, latency):
                 return f"{found}{where}"
@@ -160,7 +161,7 @@ def _results(
     """Rows of the inputs, what came of them and what the reference gives, where it counts."""
     (port,) = contract.outputs
     found = []
-    for (stimulus, _), output in zip(stimuli, outputs, strict=True):
+    for (stimulus, *_), output in zip(stimuli, outputs, strict=True):
         expected = contract.expected(stimulus, latency)
         checked = expected.checked[port.name][latency:]
         rows = approximation.row(stimulus)[: len(checked)]
@@ -194,20 +195,23 @@ def simulate(contract: UnitContract, library: Path, stimuli: Sequence[Stimulus])
     Raises:
         verilator.ToolFailed: The simulator came to no end.
     """
-    rng = np.random.default_rng(0)
+    # The library's name is a digest of the netlist, which cannot know it.
+    rng = np.random.default_rng(zlib.crc32(library.name.encode()))
     highest = [1 << port.width for port in contract.inputs]
     blocks = []
-    for at, (stimulus, _) in enumerate(stimuli):
-        block = np.stack([stimulus[port.name] for port in contract.inputs], axis=1)
-        # The reset comes with anything at the ports.
-        begin = np.array([[_RESET if at % 2 else _RESET | _POWER, *rng.integers(0, highest)]])
+    for at, stimulus in enumerate(stimuli):
+        block = np.stack([stimulus.trace[port.name] for port in contract.inputs], axis=1)
+        # The reset comes with anything at the ports, and a power-on with a seed of its own.
+        power = _POWER | int(rng.integers(1, 1 << 30)) << _SEED_AT
+        first = _RESET | (power if stimulus.powered or at % 2 == 0 else 0)
+        begin = np.array([[first, *rng.integers(0, highest)]])
         blocks += [begin, np.insert(block, 0, 0, axis=1)]
     inputs = np.ascontiguousarray(np.concatenate(blocks), dtype=np.int64)
     raw = _run(library, inputs, len(contract.outputs))
     traces: list[Trace] = []
     at = 0
-    for stimulus, _ in stimuli:
-        cycles = len(stimulus[contract.inputs[0].name])
+    for each in stimuli:
+        cycles = len(each.trace[contract.inputs[0].name])
         span = raw[at + 1 : at + 1 + cycles]
         traces.append(
             {
@@ -264,12 +268,11 @@ void dovetail_unit(const int64_t* in, int64_t* out, uint64_t cycles) {{
     VerilatedContext context;
     context.threads(1);
     context.randReset(2);
-    int powered = 0;
     std::unique_ptr<Vdut> dut;
     for (uint64_t t = 0; t < cycles; t++) {{
         int64_t begin = in[t * {len(contract.inputs) + 1}];
         if (begin & {_POWER}) {{
-            context.randSeed(++powered);
+            context.randSeed(static_cast<int>(begin >> {_SEED_AT}));
             dut = std::make_unique<Vdut>(&context);
         }}
         dut->rst = begin & {_RESET};

@@ -60,7 +60,10 @@ ASYNCHRONOUS: Recipe = tuple(
 
 RECIPES: dict[str, Recipe] = {"strong": ASYNCHRONOUS, "plain": PLAIN}
 
-_READ = ("hierarchy -check -top {top}", "proc", "flatten", "write_rtlil read.il")
+_READ = (
+    "hierarchy -check -top {top}", "proc", "flatten", "tribuf", "select -assert-none t:$tribuf",
+    "write_rtlil read.il",
+)  # fmt: skip
 """What every `synth -flatten` begins with."""
 
 
@@ -201,6 +204,10 @@ def read_verilog(path: Path, top: str, cache_dir: Path) -> str:
         except YosysTimeout as error:
             raise ForeignError(f"{path.name}: {error}") from None
         except (YosysError, OSError) as error:
+            if "t:$tribuf" in str(error):
+                raise ForeignError(
+                    f"{path.name} drives a net with 1'bz, as no gate here does; use a multiplexer"
+                ) from None
             raise ForeignError(f"{path.name} cannot be read by Yosys: {error}") from None
 
 

@@ -216,6 +216,8 @@ def _worst(assembly: Assembly, graph: _Graph, arrival: Floats, transition: Float
     period = arrival[ends] + margins
     if not len(period) or period.max() == -np.inf:
         raise TimingError("the netlist has no path that ends at a register, a macro or a port")
+    if period.max() <= 0:
+        raise TimingError("no path has a cell on it, so there is nothing to time")
     k = int(period.argmax())
     cycle_s = max((macro.cycle_time_s for macro in assembly.macros.values()), default=0.0)
     if cycle_s > period[k]:

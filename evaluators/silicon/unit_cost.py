@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluators.silicon.cost import MappedCore, map_core, silicon_cost
 from evaluators.silicon.flattening import flattened
-from evaluators.silicon.gates import Activity, evaluate, integer_bits, stimulus
+from evaluators.silicon.gates import Activity, evaluate, integer_bits, places, stimulus
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.liberty_power import load_power
 from evaluators.silicon.power import PowerModel, cell_powers
@@ -40,8 +40,8 @@ class UnitCost(Frozen):
     """The slowest path through it."""
 
     energy_j: float
-    """Of a cycle, in the mean over random operands: gates as they switch, without leakage; no
-    glitches, no clock tree."""
+    """Of a cycle, in the mean over random operands, of an array for each pair that it takes: gates
+    as they switch, without leakage; no glitches, no clock tree."""
 
 
 def unit_cost(rtlil: str, contract: UnitContract, latency: int, cache_dir: Path) -> UnitCost:
@@ -73,15 +73,20 @@ def _energy_j(core: MappedCore, contract: UnitContract, latency: int, cache_dir:
     module, nets = flattened(core.synthesis, core.assembly)
     power = load_power(core.liberty, cache_dir)
     model = PowerModel(core.library, power, [group.type for group in module.groups])
+    activity = _activity(module, core.library, contract, latency)
     cells = cell_powers(
         module,
         model,
-        _activity(module, core.library, contract, latency),
+        activity,
         core.transition_s[nets],
         core.assembly.load_f[nets],
     )
     parts = (cells.internal_j, cells.clock_internal_j, cells.clock_pins_j, cells.switching_j)
-    return float(sum(part.sum() for part in parts))
+    cycle_j = float(sum(part.sum() for part in parts))
+    if contract.handshake is None:
+        return cycle_j
+    (ready,) = [port.bits for port in module.ports if port.name == "ready"]
+    return cycle_j / float(activity.duty[places(ready)[0]])  # operands are there all the time
 
 
 def _activity(
@@ -89,6 +94,9 @@ def _activity(
 ) -> Activity:
     """What switches."""
     driven = contract.stimulus(latency, SEED)
+    if contract.handshake:
+        ones = np.ones_like(driven["valid"])
+        driven = {**driven, "valid": ones, "sums_ready": ones}
     ports = {
         port.name: integer_bits(driven[port.name][-CYCLES - RUN_IN :].tolist(), port.width)
         for port in contract.inputs

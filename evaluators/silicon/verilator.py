@@ -340,7 +340,7 @@ def _last_words(words: IO[bytes]) -> str:
     """The end of what a tool printed, without control characters."""
     words.seek(max(0, words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
     text = words.read().decode(errors="replace")
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip() or "(nothing)"
 
 
 @cache

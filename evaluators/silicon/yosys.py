@@ -29,6 +29,10 @@ class YosysTimeout(YosysError):
     """Yosys was stopped at its deadline."""
 
 
+class YosysDied(YosysError):
+    """Yosys was ended by a signal, which says nothing of the design."""
+
+
 def yosys_version() -> str:
     """Version of the installed `pyosys` wheel, which brings Yosys and abc.
 
@@ -83,7 +87,7 @@ def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s:
         ) from None
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
-        raise YosysError(f"Yosys died of {name}; its last words: {_last_words(output)}")
+        raise YosysDied(f"Yosys died of {name}; its last words: {_last_words(output)}")
     if process.returncode != 0:
         raise YosysError(_last_words(output))
     return output

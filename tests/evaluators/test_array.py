@@ -180,6 +180,42 @@ def test_a_broken_array_is_refused(name: str, cache_dir: Path) -> None:
     assert re.search(why, judgement.reason), judgement.reason
 
 
+RARE = {
+    "after one power-on in 32": """\
+        s, bad = Signal(5, reset_less=True), Signal()
+        m.d.sync += s.eq(Cat(s[-1], s[:-1]))
+        m.d.comb += bad.eq(s.all())
+""",
+    "in tiles of 192 pairs": """\
+        n, bad = Signal(16), Signal()
+        with m.If(self.valid & self.ready):
+            m.d.sync += n.eq(Mux(self.last, 0, n + 1))
+            with m.If(self.last):
+                m.d.sync += bad.eq(n == 191)
+""",
+    "when a column has waited for 1,000 cycles": """\
+        n, bad = Signal(16), Signal()
+        m.d.sync += n.eq(Mux(self.sums_valid & ~self.sums_ready, n + 1, 0))
+        m.d.comb += bad.eq(n >= 1000)
+""",
+}
+"""When the sums of the first row are wrong in one bit, as logic."""
+
+
+@pytest.mark.parametrize("when", RARE)
+def test_an_array_that_is_wrong_now_and_then_is_refused(when: str, cache_dir: Path) -> None:
+    controls = "        taken, capture, shift = self.control(m)\n"
+    sums = '            m.d.comb += getattr(self, f"sum_{row}").eq(right)\n'
+    source = shipped_source("array")
+    assert source.count(controls) == source.count(sums) == 1
+    source = source.replace(controls, controls + RARE[when])
+    source = source.replace(sums, sums.replace("right", "right ^ (bad & (row == 0))"))
+    edit = RtlEdit(unit="array", source=source, latency=4)
+    judgement = judge(edit, SMALL, frozenset(), cache_dir)
+    assert not judgement.accepted
+    assert re.search(r"sum_0 is -?\d+, not", judgement.reason), judgement.reason
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_core_gives_the_same_bytes_with_another_array(name: str, cache_dir: Path) -> None:
     """Random programs, and where columns come without a pause exactly the formulas' cycles."""

@@ -30,6 +30,8 @@ module gated (input clk, en, a, output reg q);
 endmodule
 module latch (input g, a, output reg q); always @* if (g) q = a; endmodule
 module loop (input a, output y); assign y = ~(y & a); endmodule
+module wire_alone (input a, output y); assign y = a; endmodule
+module tristate (input a, e, output y); assign y = e ? a : 1'bz; endmodule
 module hole (input a, output y); nothing n (.a(a), .y(y)); endmodule
 """
 
@@ -81,6 +83,8 @@ def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
         ("gated", "its clock is made inside"),
         ("latch", "(?i)latch"),
         ("loop", "(?i)loop"),
+        ("wire_alone", "no path has a cell on it"),
+        ("tristate", "drives a net with 1'bz"),
         ("hole", "nothing.* is not part of the design"),
         ("absent", "Module `absent' not found"),
         ("a; shell true", "is no name of a Verilog module"),

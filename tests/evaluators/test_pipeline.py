@@ -152,6 +152,32 @@ def test_a_verdict_for_want_of_time_is_not_remembered(
         (verdict,) = pipeline.gate(DesignPoint(edits=(edit,)))
         assert not verdict.accepted and "took longer" in verdict.reason
     assert len(asked) == (1 if final else 2)
+    # A design is not called wrong of whose edit nothing is known.
+    evaluation = pipeline.evaluate(DesignPoint(edits=(edit,)), Target(), lambda stage: None)
+    assert evaluation.status == ("invalid" if final else "failed")
+
+
+@compiled
+@pytest.mark.eda
+def test_a_tool_that_is_killed_gives_no_verdict(
+    synthetic: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluators.silicon import verilator
+
+    def killed(*arguments: object, **named: object) -> Path:
+        raise verilator.ToolFailed("g++ died of SIGKILL; its last words: (nothing)")
+
+    pipeline = synthetic.model_copy(update={"cache_dir": tmp_path})
+    design = DesignPoint(
+        edits=(RtlEdit(unit="mac", source=shipped_source("mac") + "# as it is\n", latency=2),)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(verilator, "build", killed)
+        (verdict,) = pipeline.gate(design)
+    assert not verdict.accepted
+    assert verdict.reason.startswith("no verdict: g++ died of SIGKILL")
+    (verdict,) = pipeline.gate(design)
+    assert verdict.accepted, verdict.reason
 
 
 @compiled
