@@ -1,13 +1,15 @@
 """The cycle model of the core beside its RTL in Verilator. Prints Markdown.
 
-    PYTHONPATH=. python benchmarks/core_cycles.py [--configurations 64]
+    PYTHONPATH=. python benchmarks/core_cycles.py [--configurations 64] [--write]
 
 Three tables: commands that run alone and whose formula is equal to the RTL; the error of the
 predicted cycles of whole programs, random ones and lowered models; and the rank correlation of
-predicted and RTL cycles over cores, DRAMs, mappings and precisions of one workload.
+predicted and RTL cycles over cores, DRAMs, mappings and precisions of one workload. `--write` puts
+them into docs/accelerator-measured.md.
 """
 
 import argparse
+import contextlib
 import platform
 import sys
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.written import written
 from evaluators import cache as store
 from evaluators.silicon.simulation import Dram, simulate_core
 from hwlib.commands import QUEUES, AnyCommand, queue_of
@@ -109,7 +112,14 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configurations", type=int, default=64, help="of each fixed workload")
+    parser.add_argument("--write", action="store_true", help="put the tables into the docs")
     chosen = parser.parse_args()
+    with written("core_cycles") if chosen.write else contextlib.nullcontext():
+        print_tables(chosen.configurations)
+
+
+def print_tables(configurations: int) -> None:
+    """All three, and how long they took."""
     torch.set_num_threads(1)
     begun = time.perf_counter()
     tools = {name: version(name) for name in ("torch", "amaranth", "verilator")}
@@ -125,7 +135,7 @@ def main() -> None:
         ("DeiT-tiny block, 64 tokens", deit_blocks()),
         ("SmolLM2 block, 8 tokens", smollm2_blocks()),
     ):
-        seen = measured(name, variants(nets, chosen.configurations))
+        seen = measured(name, variants(nets, configurations))
         families[name] = seen
         tau, pairs = kendall_tau_b(seen)
         cycles = [each.cycles for each in seen]
