@@ -373,6 +373,17 @@ def test_a_full_disk_is_no_defect() -> None:
     assert done.stderr.startswith("dovetail: no room to write (No space left on device)")
 
 
+def test_a_reader_that_goes_is_no_fault() -> None:
+    script = "from dovetail.cli import main; main(['knobs'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=120) == ExitCode.OK
+        assert process.stderr.read() == ""
+
+
 def test_a_folder_that_is_a_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "--out", str(run)) == ExitCode.FOLDER
     assert f"dovetail resume {run}" in capsys.readouterr().err

@@ -42,6 +42,29 @@ def test_its_latency_is_found_out_and_its_cost_stands_beside_the_shipped_units(
     assert "must define the class Reciprocal" in capsys.readouterr().out
 
 
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_where_a_tool_is_killed_there_is_no_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object, **named: object) -> Path:
+        raise verilator.ToolFailed("g++ died of SIGKILL; its last words: (nothing)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verilator, "build", killed)
+        assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.EVALUATOR
+    said = capsys.readouterr().err
+    assert "no verdict: g++ died of SIGKILL" in said and "; run it again\n" in said
+    assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.OK
+
+
+def test_an_empty_edit_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.py").write_text("\n")
+    assert call("gate", str(tmp_path / "empty.py"), "--unit", "array") == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "the edit is empty; it must be a whole file" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("recorded", "words"),
     [
