@@ -51,7 +51,7 @@ ALONE = {
         "one wrong pair of an int8 and an int8",
     },
     " of the values that stay": {"right for the first 1,100 cycles"},
-    " of many": {"a start value that no chip has"},
+    " of many": {"a start value that no chip has", "right until the third reset"},
 }
 """What each of the gate's own sequences finds that no other does; resets and power-ons together."""
 
