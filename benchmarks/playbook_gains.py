@@ -190,11 +190,12 @@ def print_head() -> None:
     )
     meaning = (
         "A unit alone has its ports in its paths, and its energy is that of a cycle of random "
-        "operands, without leakage. Cores are the default ones of 8 x 8, SRAM macros in their "
+        "operands, of an array for each pair that it takes, without leakage. Cores are the "
+        "default ones of 8 x 8, SRAM macros in their "
         "area; their energy is that of the first validation question of `tiny-vlm` at w8a8, "
         "measured as in [power.md](power.md), DRAM included, and the delay that of its cycles on "
         "the RTL at the fastest clock. Mapping answers small changes of a text with up to 5 % of "
-        "a unit's area, and a draw of windows moves an energy by 1 %, so smaller gains say "
+        "a unit's area, and a draw of windows moves an energy by 1 to 2 %, so smaller gains say "
         "nothing. What is not exact costs likelihood, which a run measures."
     )
     print("# The playbook's gains")
