@@ -19,6 +19,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 from agents.rewrites import PLAYBOOK, read_playbook
 from benchmarks.equivalence import equivalence
@@ -29,7 +30,7 @@ from evaluators.gate.proof import no_proof
 from evaluators.silicon.yosys import yosys_version
 from hwlib.behaviour import Behaviour
 from hwlib.config import CoreConfig
-from hwlib.contracts.table import CORE_UNITS, contract_of
+from hwlib.contracts.table import contract_of, shipped_latency
 from hwlib.edit import RtlEdit, UnitName
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
@@ -76,7 +77,7 @@ class Original:
     @property
     def config(self) -> CoreConfig:
         """The default core that has the unit."""
-        return CoreConfig(composable=self.unit == "composable_mac")
+        return core_with(self.unit)
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,18 @@ class Fate:
 
 def originals() -> tuple[Original, ...]:
     """The shipped units by name, then the playbook's files."""
-    units = sorted({unit.contract.unit: unit for unit in CORE_UNITS.values()}.items())
     return (
-        *(Original(name, name, unit.latency, shipped_source(name)) for name, unit in units),
+        *(
+            Original(unit, unit, shipped_latency(unit, core_with(unit)), shipped_source(unit))
+            for unit in sorted(get_args(UnitName))
+        ),
         *(Original(e.name, e.unit, e.latency, e.source) for e in read_playbook(PLAYBOOK)),
     )
+
+
+def core_with(unit: UnitName) -> CoreConfig:
+    """The default core that has a unit."""
+    return CoreConfig(composable=unit == "composable_mac")
 
 
 def chosen(original: Original, count: int, chance: random.Random) -> list[SourceMutant]:

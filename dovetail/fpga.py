@@ -12,7 +12,7 @@ from evaluators.design import DesignPoint
 from evaluators.fpga import nextpnr
 from evaluators.fpga.ecp5 import DoesNotFit, Ecp5Cost, NotOneClock, ecp5_cost
 from evaluators.silicon import verilator
-from evaluators.silicon.foreign import ForeignError, read_verilog
+from evaluators.silicon.foreign import ForeignError, rtlil_of
 from evaluators.silicon.yosys import YosysError, YosysTimeout
 from hwlib.elaborate import TOP, elaborate_core
 
@@ -65,7 +65,7 @@ def cost_of_file(path: Path, top: str, on_stage: Stage) -> Ecp5Cost:
         EvaluatorBroken: A tool failed, or was stopped.
     """
     try:
-        return _cost(read_verilog(path, top, cache.root() / "silicon"), top, on_stage)
+        return _cost(rtlil_of(path, top), top, on_stage)
     except ForeignError as error:
         raise BadInput(one_line(str(error), WORDS)) from None
     except YosysTimeout as error:

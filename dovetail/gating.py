@@ -1,5 +1,6 @@
 """`dovetail gate`: one RTL edit alone, judged and costed, for a person's own rewrite of a unit."""
 
+from pathlib import Path
 from typing import get_args
 
 from dovetail.errors import BadInput, EvaluatorBroken
@@ -9,7 +10,7 @@ from evaluators.pipeline import Pipeline
 from evaluators.silicon.unit_cost import UnitCost
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of
-from hwlib.edit import RtlEdit, UnitName
+from hwlib.edit import Language, RtlEdit, UnitName
 from hwlib.frozen import Frozen
 
 SOURCE_LIMIT_BYTES = 65_536
@@ -54,14 +55,28 @@ def unit_named(name: str) -> UnitName:
     raise BadInput(f"there is no unit {name[:40]!r}; the units are {', '.join(units)}")
 
 
+VERILOG_SUFFIXES = (".v", ".sv")
+
+
+def language_of(path: Path) -> Language:
+    """What a file is written in, by its name."""
+    return "verilog" if path.suffix.lower() in VERILOG_SUFFIXES else "amaranth"
+
+
 def report(
-    unit: UnitName, source: str, latency: int | None, config: CoreConfig, pipeline: Pipeline
+    unit: UnitName,
+    source: str,
+    language: Language,
+    latency: int | None,
+    config: CoreConfig,
+    pipeline: Pipeline,
 ) -> GateReport:
     """Takes an edit through the gate; where it passes, maps it beside the shipped unit.
 
     Args:
         unit: The unit that it replaces.
         source: The whole file.
+        language: What it is written in.
         latency: Its latency in cycles; None finds it out.
         config: The core that it is for.
         pipeline: Its gate and its store.
@@ -70,12 +85,12 @@ def report(
         BadInput: The core has no such unit, or the edit is none.
     """
     if not source.strip():
-        raise BadInput("the edit is empty; it must be a whole file that defines the unit's class")
+        raise BadInput("the edit is empty; it must be a whole file that defines the unit")
     try:
         low, high = contract_of(unit, config).latency_bounds
         found = GateReport(unit=unit, accepted=False, reason="")
         for claimed in [latency] if latency is not None else range(low, high + 1):
-            edit = RtlEdit(unit=unit, source=source, latency=claimed)
+            edit = RtlEdit(unit=unit, source=source, latency=claimed, language=language)
             design = DesignPoint(hardware=config, edits=(edit,))
             (verdict,) = pipeline.gate(design)
             if not verdict.accepted and verdict.reason.startswith(NO_VERDICT):

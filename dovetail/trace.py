@@ -145,7 +145,7 @@ def gate_lines(report: "GateReport") -> Iterator[Text]:
     for name in type(report.cost).model_fields:
         new, old = getattr(report.cost, name), getattr(report.shipped, name)
         change = f"{new / old - 1:+.1%} against the shipped {metric(name, old)}"
-        yield Text(f"    {name:13} {metric(name, new):10} {change}")
+        yield Text(f"    {name:17} {metric(name, new):10} {change}")
     about = "the unit alone, typical corner, before layout; energy of a cycle of random operands"
     yield Text(f"    {about}")
 

@@ -121,7 +121,10 @@ def evaluate(
 
 def gate(
     context: typer.Context,
-    edit: Annotated[Path, typer.Argument(metavar="EDIT.py", help="The unit's new file.")],
+    edit: Annotated[
+        Path,
+        typer.Argument(metavar="EDIT", help="The unit's new file: .py, or Verilog in .v or .sv."),
+    ],
     unit: Annotated[str, typer.Option(help="The unit that it replaces.")],
     latency: Annotated[
         int | None, typer.Option(min=1, max=8, help="Its cycles; found out where left out.")
@@ -146,7 +149,9 @@ def gate(
     if missing := verilator.available():
         raise Missing(f"{missing}; without it no RTL edit can be judged")
     checks.check_store()
-    found = gating.report(named, source, latency, config, shipped.pipeline())
+    found = gating.report(
+        named, source, gating.language_of(edit), latency, config, shipped.pipeline()
+    )
     if as_json:
         desk.print_json(found.model_dump(mode="json"))
     else:

@@ -172,7 +172,7 @@ def _judged(
         raise ValueError(
             f"unit {edit.unit} can have a latency of {low} to {high} cycles, not {edit.latency}"
         )
-    text = elaborate_alone(edit.unit, edit.source, config, _layers(edit.source, vetted))
+    text = elaborate_alone(edit, config, _layers(edit.source, vetted))
     check_netlist(edit.unit, config, text)
     check_loops(edit.unit, text)
     simulated = without_start_values(text)

@@ -1,13 +1,17 @@
-"""Elaborates the source of an edit in a confined process of its own; only text comes back."""
+"""Elaborates the source of an edit in a confined process of its own; only text comes back.
+
+Amaranth is executed there, Verilog read by Yosys.
+"""
 
 import json
 from collections.abc import Sequence
 
-from evaluators.gate import sandbox
+from evaluators.gate import sandbox, verilog_unit
 from evaluators.gate.netlist import shares
+from evaluators.gate.verilog import VerilogError, read_verilog
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of
-from hwlib.edit import UnitName
+from hwlib.edit import RtlEdit
 
 DEADLINE_S = 30.0
 """Wall-clock limit of one elaboration."""
@@ -20,17 +24,17 @@ class ElaborationError(Exception):
     """The source gave no netlist; the message says why in one line."""
 
 
+VERILOG_LIMIT_BYTES = 4 * OUTPUT_LIMIT_BYTES
+"""Longest netlist as Yosys writes it, whose nets are numbers."""
+
+
 def elaborate_alone(
-    unit: UnitName,
-    source: str,
-    config: CoreConfig,
-    layers: Sequence[sandbox.Layer] = sandbox.LAYERS,
+    edit: RtlEdit, config: CoreConfig, layers: Sequence[sandbox.Layer] = sandbox.LAYERS
 ) -> str:
     """The RTLIL text of an edit's source, which stays untrusted.
 
     Args:
-        unit: The unit that the source replaces.
-        source: Text of its file. It is executed, in the other process.
+        edit: Its source is executed, in the other process.
         config: The core whose unit it is: it chooses the arguments of the unit's class.
         layers: What the process is confined by.
 
@@ -38,14 +42,16 @@ def elaborate_alone(
         ElaborationError: It failed, took longer than `DEADLINE_S`, or said too much.
         ValueError: The core has no such unit.
     """
-    contract = contract_of(unit, config)
+    contract, times = contract_of(edit.unit, config), shares(edit.unit, config)
+    if edit.language == "verilog":
+        return _of_verilog(edit, times, layers)
     arguments = json.dumps(contract.class_arguments)
     try:
         answer = sandbox.run(
-            ["elaborate", unit, contract.class_name, arguments],
-            source.encode(),
+            ["elaborate", edit.unit, contract.class_name, arguments],
+            edit.source.encode(),
             deadline_s=DEADLINE_S,
-            answer_limit_bytes=OUTPUT_LIMIT_BYTES * shares(unit, config),
+            answer_limit_bytes=OUTPUT_LIMIT_BYTES * times,
             layers=layers,
         )
     except sandbox.SandboxError as error:
@@ -55,3 +61,18 @@ def elaborate_alone(
         reason = text if kind == "error" else "the process gave no answer that is one"
         raise ElaborationError(sandbox.one_line(f"elaboration failed: {reason}"))
     return text
+
+
+def _of_verilog(edit: RtlEdit, times: int, layers: Sequence[sandbox.Layer]) -> str:
+    try:
+        design = read_verilog(
+            edit.source.encode(),
+            [command.format(unit=edit.unit) for command in verilog_unit.READING],
+            "json",
+            deadline_s=DEADLINE_S,
+            answer_limit_bytes=VERILOG_LIMIT_BYTES * times,
+            layers=layers,
+        )
+        return verilog_unit.unit_netlist(edit.unit, design)
+    except (VerilogError, verilog_unit.NotAUnit) as error:
+        raise ElaborationError(f"the Verilog of unit {edit.unit}: {error}") from None

@@ -10,8 +10,9 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from evaluators.confinement import landlock, process, seccomp
 
@@ -24,6 +25,9 @@ LIMITS = {
     "RLIMIT_NOFILE": 64,
 }
 """Of a confined process: seconds, bytes, counts."""
+
+MARK = b"\0netlist\n"
+"""Stands before a netlist that Yosys writes; a file's own `$display` may print it, too."""
 
 ERROR_CHARACTERS = 2000
 """How much of an error's text goes back."""
@@ -66,6 +70,29 @@ def _elaborate(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> 
     _end(answer, text.encode(errors="replace"))
 
 
+def _read_verilog(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> None:
+    """Answers what Yosys prints of a file, a mark, and what the last command writes.
+
+    Yosys reads the file after the process is confined: a file may call any C function that the
+    process has (`import "DPI-C"`), and names other files.
+    """
+    (*commands, last), limits = json.loads(arguments[0]), json.loads(arguments[1])
+    os.environ["YOSYS_MAX_THREADS"] = "1"
+    from pyosys import libyosys
+
+    design = libyosys.Design()
+    os.dup2(1, 2)
+    _confine(parent, layers, limits, keep=(0, 1, 2))
+    libyosys.run_frontend("-", "verilog -sv", design, "")
+    for command in commands:
+        libyosys.run_pass(command, design)
+    libyosys.log_flush()
+    os.write(1, MARK)
+    libyosys.run_pass(last, design)
+    libyosys.log_flush()
+    os._exit(0)
+
+
 def _simulate(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> None:
     """Answers the outputs of a unit's simulator for the inputs that it reads, as raw int64."""
     library, cycles, size = arguments[0], int(arguments[1]), int(arguments[2])
@@ -93,25 +120,37 @@ def _attempt(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> No
 
 _JOBS: dict[str, Callable[[int, Sequence[str], Sequence[str]], None]] = {
     "elaborate": _elaborate,
+    "verilog": _read_verilog,
     "simulate": _simulate,
     "attempt": _attempt,
 }
 
 
-def _confine(parent: int, layers: Sequence[str]) -> int:
+def _confine(
+    parent: int,
+    layers: Sequence[str],
+    limits: Mapping[str, int] = MappingProxyType({}),
+    keep: Sequence[int] = (),
+) -> int:
     """Gives up everything that a computation does not need.
 
+    Args:
+        parent: With whose end this process ends.
+        layers: What it is confined by.
+        limits: Those that are other than `LIMITS`.
+        keep: Standard descriptors that stay.
+
     Returns:
-        The descriptor of the answer; the standard ones lead nowhere from here on.
+        The descriptor of the answer; the other standard ones lead nowhere from here on.
     """
     answer = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in {0, 1, 2}.difference(keep):
         os.dup2(nowhere, standard)
     os.close(nowhere)
     process.die_with(parent)
     if "limits" in layers:
-        process.limit(LIMITS)
+        process.limit(LIMITS | dict(limits))
     if "landlock" in layers or "seccomp" in layers:
         if len(list(_OWN_THREADS.iterdir())) != 1:
             raise RuntimeError("a process with several threads cannot confine itself")

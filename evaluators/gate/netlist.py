@@ -176,7 +176,11 @@ def _check_builtin(cell: Cell, kind: _Kind) -> None:
         raise _error(cell, f"a flag of a cell {cell.kind} is neither 0 nor 1")
     _check_signs(cell)
     if cell.kind in _SHIFTS and cell.parameters["B_WIDTH"] > SHIFT_LIMIT_BITS:
-        raise _error(cell, f"a shift by {cell.parameters['B_WIDTH']} bits of amount")
+        raise _error(
+            cell,
+            f"the amount of a shift has {cell.parameters['B_WIDTH']} bits, at most "
+            f"{SHIFT_LIMIT_BITS} are allowed",
+        )
 
 
 def _check_signs(cell: Cell) -> None:

@@ -42,6 +42,11 @@ NESTED_SWITCHES = 64
 """Deepest nesting of switches: what reads the text later calls itself for each."""
 
 
+def is_name(text: str) -> bool:
+    """Whether a text may stand as the name of a wire, a cell or a module."""
+    return re.fullmatch(_NAME, text) is not None
+
+
 class NetlistError(ValueError):
     """The text breaks the grammar or a law; the message names the line."""
 

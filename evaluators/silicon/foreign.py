@@ -6,10 +6,13 @@ paths through asynchronous sets and resets are not timed. Before layout.
 """
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Literal
 
+from evaluators.confinement.launch import MEMORY_BYTES
+from evaluators.gate import verilog
+from evaluators.gate.sandbox import LAYERS
+from evaluators.gate.self_test import sandbox_missing
 from evaluators.silicon.assembly import assemble
 from evaluators.silicon.cost import MappedCore
 from evaluators.silicon.gates import uniform_activity
@@ -28,7 +31,6 @@ from evaluators.silicon.synthesis import (
     synthesize,
 )
 from evaluators.silicon.technology import Technology, liberty_of, load_technology
-from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys
 from hwlib.frozen import Frozen
 
 DEADLINE_S = 600.0
@@ -39,6 +41,9 @@ TOGGLES, DUTY = 0.2, 0.5
 
 FILE_LIMIT_BYTES = 16 << 20
 """Longest file that is read."""
+
+NETLIST_LIMIT_BYTES = 256 << 20
+"""Longest netlist that Yosys writes of it."""
 
 PLAIN: Recipe = (
     "synth -flatten -top module",
@@ -62,7 +67,6 @@ RECIPES: dict[str, Recipe] = {"strong": ASYNCHRONOUS, "plain": PLAIN}
 
 _READ = (
     "hierarchy -check -top {top}", "proc", "flatten", "tribuf", "select -assert-none t:$tribuf",
-    "write_rtlil read.il",
 )  # fmt: skip
 """What every `synth -flatten` begins with."""
 
@@ -141,7 +145,7 @@ def cost_of_verilog(
     except ValueError as error:
         raise ForeignError(str(error)) from None
     try:
-        rtlil = read_verilog(path, top, cache_dir)
+        rtlil = rtlil_of(path, top)
         mapped = synthesize(rtlil, library, used, cache_dir, top, DEADLINE_S, RECIPES[recipe])
         _check_clock(mapped, library)
         assembly = assemble(mapped, library)
@@ -173,13 +177,15 @@ def cost_of_verilog(
     )
 
 
-def read_verilog(path: Path, top: str, cache_dir: Path) -> str:
+def rtlil_of(path: Path, top: str) -> str:
     """A Verilog file, flat, as RTLIL.
+
+    It is read in the sandbox, where no other file can be opened; where there is none, it may open
+    what the user may.
 
     Args:
         path: The file, in the part of SystemVerilog that Yosys reads.
         top: Its top module.
-        cache_dir: Where Yosys puts temporary files.
 
     Raises:
         ForeignError: It cannot be read.
@@ -194,21 +200,28 @@ def read_verilog(path: Path, top: str, cache_dir: Path) -> str:
         text = path.read_bytes()
     except OSError as error:
         raise ForeignError(f"{path} cannot be read ({error.strerror}); name another file") from None
-    with tempfile.TemporaryDirectory(prefix="dovetail-verilog-") as folder:
-        directory = Path(folder)
-        (directory / "design.sv").write_bytes(text)
-        commands = ["read_verilog -sv design.sv", *(c.format(top=top) for c in _READ)]
-        try:
-            run_yosys(commands, directory, cache_dir / "verilog", DEADLINE_S)
-            return (directory / "read.il").read_text()
-        except YosysTimeout as error:
-            raise ForeignError(f"{path.name}: {error}") from None
-        except (YosysError, OSError) as error:
-            if "t:$tribuf" in str(error):
-                raise ForeignError(
-                    f"{path.name} drives a net with 1'bz, as no gate here does; use a multiplexer"
-                ) from None
-            raise ForeignError(f"{path.name} cannot be read by Yosys: {error}") from None
+    commands = [command.format(top=top) for command in _READ]
+    try:
+        return verilog.read_verilog(
+            text,
+            commands,
+            "rtlil",
+            deadline_s=DEADLINE_S,
+            answer_limit_bytes=NETLIST_LIMIT_BYTES,
+            layers=LAYERS if not sandbox_missing() else ("limits",),
+            limits={"RLIMIT_CPU": int(DEADLINE_S), "RLIMIT_AS": MEMORY_BYTES},
+        )
+    except verilog.VerilogError as error:
+        raise ForeignError(_in_words(path, str(error))) from None
+
+
+def _in_words(path: Path, reason: str) -> str:
+    """What is wrong with a file, with the remedy where it is a known one."""
+    if "t:$tribuf" in reason:
+        return f"{path.name} drives a net with 1'bz, as no gate here does; use a multiplexer"
+    if re.search(r"can ?not open|can't open", reason, re.IGNORECASE):
+        return f"{path.name} needs another file; put all that it needs into one ({reason})"
+    return f"{path.name} cannot be read by Yosys: {reason}"
 
 
 def _power_w(core: MappedCore, cache_dir: Path) -> float:

@@ -43,6 +43,12 @@ class UnitCost(Frozen):
     """Of a cycle, in the mean over random operands, of an array for each pair that it takes: gates
     as they switch, without leakage; no glitches, no clock tree."""
 
+    logic_depth_cells: int
+    """Cells on that path, the flip-flop that it starts at and buffers included."""
+
+    power_w: float
+    """Of a cycle in every period of that path, with leakage."""
+
 
 def unit_cost(rtlil: str, contract: UnitContract, latency: int, cache_dir: Path) -> UnitCost:
     """Maps, assembles, times and drives the netlist of one unit.
@@ -61,10 +67,13 @@ def unit_cost(rtlil: str, contract: UnitContract, latency: int, cache_dir: Path)
     whole = contract.handshake is not None  # an array, which is mapped as it stands in a core
     core = map_core(rtlil if whole else _flat(rtlil, contract.unit), cache_dir, top=contract.unit)
     cost = silicon_cost(core)
+    energy_j = _energy_j(core, contract, latency, cache_dir)
     return UnitCost(
         area_um2=cost.area_um2,
         worst_path_s=cost.worst_path_s,
-        energy_j=_energy_j(core, contract, latency, cache_dir),
+        energy_j=energy_j,
+        logic_depth_cells=len(core.timing.path),
+        power_w=energy_j * core.timing.clock_hz + core.synthesis.leakage_w,
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from evaluators.fpga import ecp5, nextpnr
 from evaluators.fpga.ecp5 import DoesNotFit, Ecp5Cost, NotOneClock, device_for, ecp5_cost
 from evaluators.fpga.nextpnr import NextpnrError, NextpnrMissing, NextpnrTimeout
-from evaluators.silicon.foreign import read_verilog
+from evaluators.silicon.foreign import rtlil_of
 from evaluators.silicon.yosys import YosysError
 from hwlib.blocks.byte_sram import byte_sram
 from hwlib.blocks.cells import sram_name
@@ -78,7 +78,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cost(file: Path, top: str, store: Path) -> Ecp5Cost:
-    return ecp5_cost(read_verilog(file, top, store), top, store, lambda stage: None)
+    return ecp5_cost(rtlil_of(file, top), top, store, lambda stage: None)
 
 
 @needs_nextpnr
@@ -100,7 +100,7 @@ def test_equal_netlists_are_placed_equally_and_measured_once(
     file: Path, store: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    rtlil = read_verilog(file, "counter", store)
+    rtlil = rtlil_of(file, "counter")
     first = ecp5_cost(rtlil, "counter", store, told.append)
     told.clear()
     assert ecp5_cost(rtlil, "counter", store, told.append) == first and not told
@@ -162,7 +162,7 @@ def test_a_memory_of_somebody_else_keeps_what_it_gives_while_it_is_written(
           always @(posedge clk) begin if (we) m[w] <= d; q <= m[r]; end
         endmodule
     """)
-    rtlil = read_verilog(path, "sram_512x36", tmp_path)
+    rtlil = rtlil_of(path, "sram_512x36")
     netlist = ecp5.synthesize(rtlil, "sram_512x36", tmp_path)
     counts = Counter(cell["type"] for cell in netlist["cells"].values())
     assert counts["DP16KD"] == 1 and counts["TRELLIS_FF"] > 36

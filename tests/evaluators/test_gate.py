@@ -175,10 +175,11 @@ def test_an_endless_loop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_elaboration_has_no_environment_and_reports_in_one_line() -> None:
     source = "import os\nraise RuntimeError(f'{sorted(os.environ)}\\nsecond line')"
     with pytest.raises(ElaborationError) as caught:
-        elaborate_alone("mac", source, CORE)
+        elaborate_alone(RtlEdit(unit="mac", source=source, latency=2), CORE)
     assert "DOVETAIL" not in str(caught.value) and "HOME" not in str(caught.value)
     assert "RuntimeError" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_the_source_prints_is_not_the_netlist() -> None:
-    assert elaborate_alone("mac", "print('netlist')\n" + MAC, CORE).startswith("module \\mac")
+    edit = RtlEdit(unit="mac", source="print('netlist')\n" + MAC, latency=2)
+    assert elaborate_alone(edit, CORE).startswith("module \\mac")

@@ -331,7 +331,7 @@ NETLISTS = {
         "    m.d.sync += Signal(4096, name='q').eq(x)", "bit operations"),
     "shifts very far": (
         "m.d.sync += Signal(32, name='q').eq(self.drain_in >> self.drain_in.as_unsigned())",
-        "a shift by 32"),
+        "a shift has 32"),
     "shifts to a quarter million bits": (
         "m.d.sync += Signal(32, name='q').eq(self.drain_in << self.drain_in.as_unsigned()[:18])",
         "Error"),

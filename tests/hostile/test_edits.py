@@ -15,6 +15,7 @@ from evaluators.gate import elaboration, sandbox
 from evaluators.gate.elaboration import ElaborationError, elaborate_alone
 from evaluators.gate.netlist import check_netlist
 from hwlib.config import CoreConfig
+from hwlib.edit import RtlEdit
 from hwlib.unit_source import shipped_source, source_to_rtlil
 from tests.hostile.attacks import EVERYTHING, HARMLESS, NETLISTS, RAW_CALLS, SLOW, WRAPPED
 from tests.hostile.canaries import Canaries
@@ -35,7 +36,7 @@ def honest() -> str:
 def gated(source: str) -> str:
     """What becomes of a source up to the simulation: a reason, or `HARMLESS`."""
     try:
-        text = elaborate_alone("mac", source, CORE)
+        text = elaborate_alone(RtlEdit(unit="mac", source=source, latency=2), CORE)
         check_netlist("mac", CORE, text)
     except (ElaborationError, ValueError) as error:
         return str(error)

@@ -217,7 +217,7 @@ TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
             "    parameter \\B_SIGNED 0\n    parameter \\A_WIDTH 1\n"
             "    parameter \\B_WIDTH 32\n    parameter \\Y_WIDTH 32\n"
             "    connect \\A 1'1\n    connect \\B \\drain_in [31:0]\n    connect \\Y $900\n  end"),
-        "a shift by 32 bits"),
+        "a shift has 32 bits"),
     "unbalanced braces": (lambda text: text.replace(" }", "", 1), "is no"),
     "nested braces": (lambda text: text.replace("{ ", "{ { ", 1), "is no"),
 }  # fmt: skip

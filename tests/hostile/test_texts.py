@@ -83,5 +83,5 @@ def test_a_hostile_reply_is_refused(name: str) -> None:
 def test_a_source_that_is_no_unit_gives_a_reason(source: str) -> None:
     edit = RtlEdit(unit="mac", source=source, latency=2)
     with pytest.raises(ElaborationError) as refused:
-        elaborate_alone("mac", edit.source, CoreConfig())
+        elaborate_alone(edit, CoreConfig())
     assert str(refused.value).isprintable() and len(str(refused.value)) <= 300
