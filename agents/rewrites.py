@@ -11,19 +11,19 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 import hwlib
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.frozen import Frozen
 
 PLAYBOOK = Path(__file__).parent / "playbook"
 """The shipped rewrites."""
 
-UNITS: tuple[UnitName, ...] = get_args(UnitName)
+UNITS: tuple[CoreUnitName, ...] = get_args(CoreUnitName)
 """The units that an edit may replace."""
 
 SOURCE_LIMIT_BYTES = 16_384
 """Largest playbook file, since it travels in a prompt."""
 
-CONTRACT_FILES: dict[UnitName, str] = {"inverse_sqrt": "mantissa", "reciprocal": "mantissa"}
+CONTRACT_FILES: dict[CoreUnitName, str] = {"inverse_sqrt": "mantissa", "reciprocal": "mantissa"}
 """Files of `hwlib/contracts/` that have another name than their unit."""
 
 Gain = Literal["clock", "area", "energy", "cycles"]
@@ -32,7 +32,7 @@ Gain = Literal["clock", "area", "energy", "cycles"]
 class UnitText(Frozen):
     """A unit as text."""
 
-    unit: UnitName
+    unit: CoreUnitName
     """Its name."""
 
     contract: str
@@ -48,7 +48,7 @@ class Rewrite(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     """The file's name without `.py`."""
 
-    unit: UnitName
+    unit: CoreUnitName
     """The unit that it replaces."""
 
     latency: Annotated[int, Field(ge=1, le=8)]

@@ -12,7 +12,7 @@ from agents.text import one_line
 from agents.turn import reply_schema
 from evaluators.design import DesignPoint
 from evaluators.space import design_of_tree
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.frozen import Frozen
 
 WORST_PATH_UNIT = "worst_path_unit"
@@ -31,7 +31,7 @@ class RtlReply(Frozen):
     action: Literal["keep", "replace", "restore"]
     """`keep`: the parent's unit stands; `replace`: by `source`; `restore`: the shipped file."""
 
-    unit: UnitName | None
+    unit: CoreUnitName | None
     """The unit; null with `keep`."""
 
     source: str | None

@@ -30,7 +30,7 @@ from evaluators.traffic import Traffic, traffic
 from hwlib.behaviour import built_of
 from hwlib.config import CoreConfig
 from hwlib.cycles import CoreLatencies
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.elaborate import UnitNetlist, elaborate_core, latencies_of
 from hwlib.timeline import timeline
 from swopt.compiler.integer_model import integer_model
@@ -62,7 +62,7 @@ class Inference:
     moved: Traffic
 
     @classmethod
-    def of(cls, config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> "Inference":
+    def of(cls, config: CoreConfig, units: Mapping[CoreUnitName, UnitNetlist]) -> "Inference":
         """Maps a core, with some units replaced, and lowers w8a8 `tiny-vlm` onto it."""
         workload = load_workload(None)
         model = integer_model(

@@ -31,7 +31,7 @@ from evaluators.silicon.yosys import yosys_version
 from hwlib.commands import AnyCommand, Load
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of, shipped_latency
-from hwlib.edit import RtlEdit, UnitName
+from hwlib.edit import CoreUnitName, RtlEdit
 from hwlib.elaborate import UnitNetlist, elaborate_core
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
@@ -87,7 +87,7 @@ def print_units(entries: list[tuple[Rewrite, UnitNetlist]], cache_dir: Path) -> 
     print("\n| unit | latency | exact | area, um2 | | slowest path, ns | | energy, fJ a cycle | |")
     print("|---|---|---|---|---|---|---|---|---|")
 
-    def cost(rtlil: str, unit: UnitName, latency: int) -> Cost:
+    def cost(rtlil: str, unit: CoreUnitName, latency: int) -> Cost:
         found = unit_cost(rtlil, contract_of(unit, core_with(unit)), latency, cache_dir)
         return Cost(found.area_um2, found.worst_path_s, found.energy_j)
 
@@ -124,7 +124,7 @@ def print_cores(entries: list[tuple[Rewrite, UnitNetlist]]) -> None:
     print("\n".join(places))
 
 
-def core_cost(config: CoreConfig, units: dict[UnitName, UnitNetlist]) -> Cost:
+def core_cost(config: CoreConfig, units: dict[CoreUnitName, UnitNetlist]) -> Cost:
     """A core, with the first validation question of `tiny-vlm` at w8a8 on its RTL."""
     inference = Inference.of(config, units)
     run = inference.run(seed_of(inference.rtlil))
@@ -133,7 +133,7 @@ def core_cost(config: CoreConfig, units: dict[UnitName, UnitNetlist]) -> Cost:
     return Cost(cost.area_um2, cost.worst_path_s, run.energy.total_j, run.latency_s, place)
 
 
-def core_with(unit: UnitName) -> CoreConfig:
+def core_with(unit: CoreUnitName) -> CoreConfig:
     """The default core, composable where the unit is only there."""
     return CoreConfig(composable=unit == "composable_mac")
 
@@ -163,7 +163,7 @@ def fitted(entry: Rewrite, netlist: UnitNetlist, config: CoreConfig) -> UnitNetl
 
 def choices(
     entries: list[tuple[Rewrite, UnitNetlist]], config: CoreConfig
-) -> list[tuple[str, dict[UnitName, UnitNetlist]]]:
+) -> list[tuple[str, dict[CoreUnitName, UnitNetlist]]]:
     """Each entry alone, and each element's or array's with the exact ones of all other units."""
     elements = ("mac", "composable_mac", "array")
     own = [(e, fitted(e, n, config)) for e, n in entries if e.unit != config.absent_element]
@@ -225,7 +225,7 @@ def print_speed(entries: list[tuple[Rewrite, UnitNetlist]]) -> None:
                 print(f"| with `{entry.name}` | {cells} |", flush=True)
 
 
-def speed(config: CoreConfig, units: dict[UnitName, UnitNetlist]) -> str:
+def speed(config: CoreConfig, units: dict[CoreUnitName, UnitNetlist]) -> str:
     """Two cells: seconds to build the simulator, and cycles a second."""
     netlist = elaborate_core(config, units)
     idle: list[AnyCommand] = [Load(target="activations", address=0, words=1, dram_address=0)]

@@ -17,12 +17,12 @@ from evaluators.gate.proof import Asked, prove
 from hwlib.config import CoreConfig
 from hwlib.contracts.contract import Trace
 from hwlib.contracts.table import contract_of
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.elaborate import UNIT_LATENCY, UnitNetlist
 from hwlib.unit_latencies import shipped_latencies
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
-SHIPPED: tuple[UnitName, ...] = (
+SHIPPED: tuple[CoreUnitName, ...] = (
     "activation", "composable_mac", "exponential", "inverse_sqrt", "mac", "reciprocal", "rescaler",
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def main() -> None:
         row(f"`{entry.name}`", entry.unit, entry.source, entry.latency)
 
 
-def row(name: str, unit: UnitName, source: str, latency: int) -> None:
+def row(name: str, unit: CoreUnitName, source: str, latency: int) -> None:
     """Proves one edit afresh and prints what was shown."""
     config = CoreConfig(composable=unit == "composable_mac")
     shipped = UnitNetlist(

@@ -31,7 +31,7 @@ from evaluators.silicon.yosys import yosys_version
 from hwlib.behaviour import Behaviour
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of, shipped_latency
-from hwlib.edit import RtlEdit, UnitName
+from hwlib.edit import CoreUnitName, RtlEdit
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
 STAGES = {
@@ -65,7 +65,7 @@ class Original:
     name: str
     """Of the file, without `.py`."""
 
-    unit: UnitName
+    unit: CoreUnitName
     """The unit that it is, or replaces."""
 
     latency: int
@@ -102,13 +102,13 @@ def originals() -> tuple[Original, ...]:
     return (
         *(
             Original(unit, unit, shipped_latency(unit, core_with(unit)), shipped_source(unit))
-            for unit in sorted(get_args(UnitName))
+            for unit in sorted(get_args(CoreUnitName))
         ),
         *(Original(e.name, e.unit, e.latency, e.source) for e in read_playbook(PLAYBOOK)),
     )
 
 
-def core_with(unit: UnitName) -> CoreConfig:
+def core_with(unit: CoreUnitName) -> CoreConfig:
     """The default core that has a unit."""
     return CoreConfig(composable=unit == "composable_mac")
 

@@ -31,7 +31,7 @@ from evaluators.silicon.yosys import YosysError
 from hwlib.assembler import encode_program
 from hwlib.behaviour import built_of
 from hwlib.commands import COMMAND_BITS, queue_of
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
 from swopt.compiler import listing, twin
 from swopt.compiler.dram import Bytes
@@ -76,7 +76,7 @@ class Case:
     question: Mapping[str, str | int]
     network: Network
     inputs: Inputs
-    units: Mapping[UnitName, UnitNetlist]
+    units: Mapping[CoreUnitName, UnitNetlist]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import get_args
 
+from pydantic import TypeAdapter
+
 from dovetail.errors import BadInput, EvaluatorBroken
-from evaluators.design import DesignPoint
-from evaluators.metrics import NO_VERDICT, Shown
+from evaluators.metrics import Shown
 from evaluators.pipeline import Pipeline
 from evaluators.silicon.unit_cost import UnitCost
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of
-from hwlib.edit import Language, RtlEdit, UnitName
+from hwlib.edit import AnyEdit, Language, UnitName
 from hwlib.frozen import Frozen
+
+_EDIT: TypeAdapter[AnyEdit] = TypeAdapter(AnyEdit)
 
 SOURCE_LIMIT_BYTES = 65_536
 """Longest source, as `RtlEdit` has it."""
@@ -90,14 +93,13 @@ def report(
         low, high = contract_of(unit, config).latency_bounds
         found = GateReport(unit=unit, accepted=False, reason="")
         for claimed in [latency] if latency is not None else range(low, high + 1):
-            edit = RtlEdit(unit=unit, source=source, latency=claimed, language=language)
-            design = DesignPoint(hardware=config, edits=(edit,))
-            (verdict,) = pipeline.gate(design)
-            if not verdict.accepted and verdict.reason.startswith(NO_VERDICT):
+            given = {"unit": unit, "source": source, "latency": claimed, "language": language}
+            edit: AnyEdit = _EDIT.validate_python(given)
+            verdict = pipeline.judgement(edit, config)
+            if not verdict.final:
                 raise EvaluatorBroken(f"{verdict.reason}; run it again")
-            if verdict.accepted:
-                netlist = pipeline.units(design)[unit]
-                cost, shipped = pipeline.unit_costs(edit, config, netlist)
+            if verdict.netlist is not None:
+                cost, shipped = pipeline.unit_costs(edit, config, verdict.netlist)
                 return GateReport(
                     unit=unit,
                     accepted=True,

@@ -31,7 +31,7 @@ from evaluators.metrics import (
 from evaluators.target import Target
 from hwlib.behaviour import built_of
 from hwlib.config import CoreConfig
-from hwlib.edit import RtlEdit, UnitName
+from hwlib.edit import AnyEdit, CoreUnitName
 from hwlib.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Pipeline(Frozen):
             asked = pool.map(lambda model: answer(workload, model, "test"), [*models, None])
         return figures_by_set(*asked)
 
-    def units(self, design: DesignPoint) -> "dict[UnitName, UnitNetlist]":
+    def units(self, design: DesignPoint) -> "dict[CoreUnitName, UnitNetlist]":
         """Netlists of the design's edits, by unit.
 
         Raises:
@@ -171,15 +171,15 @@ class Pipeline(Frozen):
             return [
                 Judgement(unit=edit.unit, accepted=False, reason=reason) for edit in design.edits
             ]
-        return [self._judgement(edit, design.hardware) for edit in design.edits]
+        return [self.judgement(edit, design.hardware) for edit in design.edits]
 
-    def _judgement(self, edit: RtlEdit, config: CoreConfig) -> "Judgement":
+    def judgement(self, edit: AnyEdit, config: CoreConfig) -> "Judgement":
         from evaluators.gate.check import Judgement, judge
         from evaluators.gate.self_test import SandboxMissing
-        from hwlib.contracts.table import contract_of, units_of
+        from hwlib.contracts.table import contract_of
 
         # A verdict hangs on what the core gives to the unit's class, not on its other knobs.
-        there = edit.unit in units_of(config)
+        there = edit.unit != config.absent_element
         inputs = {
             "edit": edit.model_dump_json(),
             "arguments": str(contract_of(edit.unit, config).class_arguments) if there else "none",
@@ -202,7 +202,7 @@ class Pipeline(Frozen):
         except SandboxMissing as error:
             return Judgement(unit=edit.unit, accepted=False, reason=str(error))
 
-    def _physical(self, edit: RtlEdit, config: CoreConfig, judged: "Judgement") -> "Judgement":
+    def _physical(self, edit: AnyEdit, config: CoreConfig, judged: "Judgement") -> "Judgement":
         """The judgement, unfavourable where the unit is too good to be true."""
         from evaluators.gate.check import source_sha256
         from evaluators.gate.floor import too_good
@@ -225,7 +225,7 @@ class Pipeline(Frozen):
         return judged.model_copy(update={"accepted": False, "reason": reason, "netlist": None})
 
     def unit_costs(
-        self, edit: RtlEdit, config: CoreConfig, netlist: "UnitNetlist"
+        self, edit: AnyEdit, config: CoreConfig, netlist: "UnitNetlist"
     ) -> "tuple[UnitCost, UnitCost]":
         """What an edit's unit costs alone, and what the shipped one does; as `unit_cost` raises."""
         from evaluators.silicon.unit_cost import UnitCost, unit_cost
@@ -292,7 +292,7 @@ class _Bench:
         self.details: dict[str, str | float | int] = {}
         self.provenance: list[Provenance] = []
         self._pipeline, self._design, self._target = pipeline, design, target
-        self._units: dict[UnitName, UnitNetlist] = {}
+        self._units: dict[CoreUnitName, UnitNetlist] = {}
         self._integer: IntegerModel | None = None
         self._programs: Programs | None = None
         self._mapped: MappedCore | None = None
@@ -383,7 +383,7 @@ class _Bench:
         inputs = inputs | {"hardware": self._design.hardware.model_dump_json()}
         self._pipeline.kept("lowering", inputs, ("torch", "transformers"), Lowered, measure)
 
-    def _netlist(self, units: "Mapping[UnitName, UnitNetlist]") -> str:
+    def _netlist(self, units: "Mapping[CoreUnitName, UnitNetlist]") -> str:
         from hwlib.elaborate import elaborate_core
 
         inputs = {"hardware": self._design.hardware.model_dump_json()}
@@ -466,7 +466,7 @@ class _Bench:
         self,
         workload: "Workload",
         rtlil: str,
-        units: "Mapping[UnitName, UnitNetlist]",
+        units: "Mapping[CoreUnitName, UnitNetlist]",
         clock_hz: float,
         inputs: dict[str, str],
     ) -> "ModelOnCore":
@@ -629,7 +629,7 @@ def unit_of(module: str) -> str:
     head = module.partition(".")[0]
     if head == GRID_ROW:
         return ARRAY
-    return head if head in get_args(UnitName) else module
+    return head if head in get_args(CoreUnitName) else module
 
 
 def _unit_areas(silicon: "SiliconCost", design: DesignPoint) -> dict[str, float]:
@@ -637,7 +637,7 @@ def _unit_areas(silicon: "SiliconCost", design: DesignPoint) -> dict[str, float]
 
     That of the array with its elements, whether they are units of their own or not.
     """
-    areas = dict.fromkeys(get_args(UnitName), 0.0)
+    areas = dict.fromkeys(get_args(CoreUnitName), 0.0)
     for module, area_um2 in silicon.area_by_module_um2.items():
         unit = unit_of(module)
         for each in {unit, "array" if unit == design.hardware.element else unit}:

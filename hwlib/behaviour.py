@@ -16,7 +16,7 @@ from typing import Literal, Protocol, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.frozen import Frozen
 
 FunctionUnit = Literal["exponential", "activation", "inverse_sqrt", "reciprocal", "mac"]
@@ -74,7 +74,7 @@ class HasBehaviour(Protocol):
         """None where it gives what the reference does."""
 
 
-def built_of(units: Mapping[UnitName, HasBehaviour]) -> Built:
+def built_of(units: Mapping[CoreUnitName, HasBehaviour]) -> Built:
     """Tables of those of a core's units that do not give what the reference does."""
     behaviours = {name: units[name].behaviour for name in FUNCTION_UNITS if name in units}
     return {name: each.table for name, each in behaviours.items() if each is not None}

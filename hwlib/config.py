@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.frozen import Frozen
 
 LANE_BYTES = 2
@@ -79,12 +79,12 @@ class CoreConfig(Frozen, strict=True):
     four where activations have 4 bits too."""
 
     @property
-    def element(self) -> UnitName:
+    def element(self) -> CoreUnitName:
         """The unit that the shipped array is made of."""
         return "composable_mac" if self.composable else "mac"
 
     @property
-    def absent_element(self) -> UnitName:
+    def absent_element(self) -> CoreUnitName:
         """The array element that the core does not have, so that no edit may be of it."""
         return "mac" if self.composable else "composable_mac"
 

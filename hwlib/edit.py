@@ -6,7 +6,7 @@ from pydantic import Field
 
 from hwlib.frozen import Frozen
 
-UnitName = Literal[
+CoreUnitName = Literal[
     "array",
     "mac",
     "composable_mac",
@@ -16,8 +16,24 @@ UnitName = Literal[
     "inverse_sqrt",
     "reciprocal",
 ]
-"""The units that an edit may replace: files of `hwlib/units/`. A core has one of the two elements,
-or an array that brings its own."""
+"""The units that an edit of a design may replace. A core has one of the two elements, or an array
+that brings its own."""
+
+LooseUnitName = Literal[
+    "multiplier_4",
+    "multiplier_8",
+    "multiplier_16",
+    "dot_product_2",
+    "dot_product_4",
+    "dot_product_8",
+    "lif_8",
+    "lif_12",
+    "lif_16",
+]
+"""Units that no core has, each of three sizes: the gate judges rewrites of them alone."""
+
+UnitName = Literal[CoreUnitName, LooseUnitName]
+"""The units that have a contract; a file of `hwlib/units/` has all sizes of one."""
 
 
 class UnitTiming(Frozen):
@@ -30,11 +46,8 @@ class UnitTiming(Frozen):
 Language = Literal["amaranth", "verilog"]
 
 
-class RtlEdit(Frozen):
-    """A full replacement of one file of `hwlib/units/`."""
-
-    unit: UnitName
-    """The unit that is replaced."""
+class Edit(Frozen):
+    """A full replacement of some unit."""
 
     source: Annotated[str, Field(min_length=1, max_length=65536)]
     """The new file. In Amaranth a Python module that defines the class which the unit's contract
@@ -46,3 +59,20 @@ class RtlEdit(Frozen):
 
     language: Language = "amaranth"
     """What the file is written in."""
+
+
+class RtlEdit(Edit):
+    """A full replacement of one unit of a design's core."""
+
+    unit: CoreUnitName
+    """The unit that is replaced."""
+
+
+class LooseEdit(Edit):
+    """A full replacement of a unit that no core has."""
+
+    unit: LooseUnitName
+    """The unit that is replaced."""
+
+
+AnyEdit = RtlEdit | LooseEdit

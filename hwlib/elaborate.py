@@ -20,7 +20,7 @@ from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of, units_of
 from hwlib.convert import convert
 from hwlib.core import Core
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName
 from hwlib.frozen import Frozen
 from hwlib.unit_latencies import UnitLatencies, of_shipped_array, shipped_latencies
 from hwlib.units.activation import ActivationFunction
@@ -48,7 +48,7 @@ class UnitNetlist(Frozen):
     """What it gives where that is not the reference's."""
 
 
-def latencies_of(config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> UnitLatencies:
+def latencies_of(config: CoreConfig, units: Mapping[CoreUnitName, UnitNetlist]) -> UnitLatencies:
     """Latencies of the units of a core, the shipped ones where `units` names no other."""
     shipped = shipped_latencies(config).model_dump()
     given = {UNIT_LATENCY.get(name, name): unit.latency for name, unit in units.items()}
@@ -57,11 +57,13 @@ def latencies_of(config: CoreConfig, units: Mapping[UnitName, UnitNetlist]) -> U
     return UnitLatencies.model_validate(shipped | given)
 
 
-UNIT_LATENCY: dict[UnitName, str] = {"composable_mac": "mac"}
+UNIT_LATENCY: dict[CoreUnitName, str] = {"composable_mac": "mac"}
 """Units whose latency has another name than they."""
 
 
-def elaborate_core(config: CoreConfig, units: Mapping[UnitName, UnitNetlist] | None = None) -> str:
+def elaborate_core(
+    config: CoreConfig, units: Mapping[CoreUnitName, UnitNetlist] | None = None
+) -> str:
     """The core as linked RTLIL, top module `core`; equal arguments give equal text.
 
     Args:

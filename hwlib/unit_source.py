@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hwlib import rtlil
 from hwlib.config import CoreConfig
-from hwlib.contracts.table import contract_of
+from hwlib.contracts.table import LOOSE_UNITS, contract_of
 from hwlib.convert import convert_source
 from hwlib.edit import UnitName
 
@@ -17,7 +17,8 @@ _UNITS = Path(__file__).parent / "units"
 
 def shipped_source(unit: UnitName) -> str:
     """The source of a shipped unit: what an edit replaces."""
-    return (_UNITS / f"{unit}.py").read_text(encoding="utf-8")
+    family = unit.rpartition("_")[0] if unit in LOOSE_UNITS else unit
+    return (_UNITS / f"{family}.py").read_text(encoding="utf-8")
 
 
 def source_to_rtlil(unit: UnitName, source: str, config: CoreConfig) -> str:

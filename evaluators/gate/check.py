@@ -24,10 +24,9 @@ from evaluators.silicon.yosys import YosysError
 from hwlib.behaviour import Behaviour, exact_products
 from hwlib.config import CoreConfig
 from hwlib.contracts.contract import Trace, UnitContract
-from hwlib.contracts.table import contract_of
-from hwlib.edit import RtlEdit
-from hwlib.elaborate import UNIT_LATENCY, UnitNetlist
-from hwlib.unit_latencies import shipped_latencies
+from hwlib.contracts.table import contract_of, shipped_latency
+from hwlib.edit import AnyEdit
+from hwlib.elaborate import UnitNetlist
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
 
@@ -47,7 +46,7 @@ def source_sha256(source: str) -> str:
 
 
 def judge(
-    edit: RtlEdit,
+    edit: AnyEdit,
     config: CoreConfig,
     vetted: frozenset[str],
     cache_dir: Path,
@@ -159,7 +158,7 @@ def _layers(source: str, vetted: frozenset[str]) -> Sequence[Layer]:
 
 
 def _judged(
-    edit: RtlEdit,
+    edit: AnyEdit,
     contract: UnitContract,
     config: CoreConfig,
     vetted: frozenset[str],
@@ -214,7 +213,7 @@ def _kept_at(
 
 
 def _proven(
-    edit: RtlEdit,
+    edit: AnyEdit,
     contract: UnitContract,
     config: CoreConfig,
     netlist: UnitNetlist,
@@ -224,7 +223,7 @@ def _proven(
     """How far a tested edit was shown to be right; a ValueError says where it is not."""
     shipped = UnitNetlist(
         rtlil=source_to_rtlil(edit.unit, shipped_source(edit.unit), config),
-        latency=getattr(shipped_latencies(config), UNIT_LATENCY.get(edit.unit, edit.unit)),
+        latency=shipped_latency(edit.unit, config),
     )
     simulated = without_start_values(netlist.rtlil)
     if netlist.behaviour and not contract.approximation:

@@ -11,7 +11,7 @@ from evaluators.gate.netlist import shares
 from evaluators.gate.verilog import VerilogError, read_verilog
 from hwlib.config import CoreConfig
 from hwlib.contracts.table import contract_of
-from hwlib.edit import RtlEdit
+from hwlib.edit import AnyEdit
 
 DEADLINE_S = 30.0
 """Wall-clock limit of one elaboration."""
@@ -29,7 +29,7 @@ VERILOG_LIMIT_BYTES = 4 * OUTPUT_LIMIT_BYTES
 
 
 def elaborate_alone(
-    edit: RtlEdit, config: CoreConfig, layers: Sequence[sandbox.Layer] = sandbox.LAYERS
+    edit: AnyEdit, config: CoreConfig, layers: Sequence[sandbox.Layer] = sandbox.LAYERS
 ) -> str:
     """The RTLIL text of an edit's source, which stays untrusted.
 
@@ -63,7 +63,7 @@ def elaborate_alone(
     return text
 
 
-def _of_verilog(edit: RtlEdit, times: int, layers: Sequence[sandbox.Layer]) -> str:
+def _of_verilog(edit: AnyEdit, times: int, layers: Sequence[sandbox.Layer]) -> str:
     try:
         design = read_verilog(
             edit.source.encode(),

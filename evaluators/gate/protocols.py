@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hwlib.contracts.contract import UnitContract
+from hwlib.contracts.table import LOOSE_UNITS
 
 FALSE, TRUE = "1'b0", "1'b1"
 
@@ -241,6 +242,9 @@ def protocol_of(contract: UnitContract) -> Protocol:
             return Streaming(operands={"v": "16'd16384"}, plant=("v", 10), defined="{v} >= 16384")
         case "reciprocal":
             return Streaming(operands={"v": "16'd32768"}, plant=("v", 10), defined="{v} >= 32768")
+        case unit if unit in LOOSE_UNITS:
+            operands = {port.name: f"{port.width}'d0" for port in contract.inputs}
+            return Streaming(operands=operands, plant=(contract.inputs[0].name, 0))
     raise ValueError(f"there is no protocol of a unit {contract.unit}")
 
 

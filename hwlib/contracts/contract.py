@@ -64,10 +64,7 @@ class Products:
     """Largest distance of a product from the exact one."""
 
     rows: int
-    """Rows of a table of all products; row 0 and so on as `row` has it."""
-
-    row: Callable[[Trace], npt.NDArray[np.int64]]
-    """Row that the operands of each cycle stand for, int64 [cycles]."""
+    """Rows of a table of all products, as `hwlib.behaviour.product_row` has them."""
 
     zeros: npt.NDArray[np.int64]
     """Rows with an operand of 0, whose product must be 0: so is filled up where there is nothing

@@ -73,7 +73,6 @@ def contract(bits: int, stages: int) -> UnitContract:
         products=Products(
             tolerance=TOLERANCE,
             rows=ACTIVATIONS * WEIGHTS,
-            row=_row,
             zeros=np.flatnonzero(exact_products() == 0),
             probe=partial(_probe, bits),
             expected=partial(_expected_of, bits),

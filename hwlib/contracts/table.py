@@ -1,13 +1,24 @@
-"""The contracts of the core's units, with the latencies of the shipped ones."""
+"""The contracts of all units, with the latencies of the shipped ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
 from hwlib.config import CoreConfig
-from hwlib.contracts import activation, array, composable_mac, exponential, mac, mantissa, rescaler
+from hwlib.contracts import (
+    activation,
+    array,
+    composable_mac,
+    dot_product,
+    exponential,
+    lif,
+    mac,
+    mantissa,
+    multiplier,
+    rescaler,
+)
 from hwlib.contracts.contract import UnitContract
-from hwlib.edit import UnitName
+from hwlib.edit import CoreUnitName, LooseUnitName, UnitName
 from hwlib.unit_latencies import of_shipped_array
 
 
@@ -41,7 +52,20 @@ CORE_UNITS: dict[str, CoreUnit] = {
 }
 """One row a unit and parameter; elements with the default ones."""
 
-_CONTRACTS: dict[UnitName, Callable[[CoreConfig], UnitContract]] = {
+LOOSE_UNITS: dict[LooseUnitName, CoreUnit] = {
+    "multiplier_4": CoreUnit(multiplier.contract(4), latency=1),
+    "multiplier_8": CoreUnit(multiplier.contract(8), latency=1),
+    "multiplier_16": CoreUnit(multiplier.contract(16), latency=1),
+    "dot_product_2": CoreUnit(dot_product.contract(2), latency=2),
+    "dot_product_4": CoreUnit(dot_product.contract(4), latency=2),
+    "dot_product_8": CoreUnit(dot_product.contract(8), latency=2),
+    "lif_8": CoreUnit(lif.contract(8), latency=1),
+    "lif_12": CoreUnit(lif.contract(12), latency=1),
+    "lif_16": CoreUnit(lif.contract(16), latency=1),
+}
+"""One row a unit that no core has, and size."""
+
+_CONTRACTS: dict[CoreUnitName, Callable[[CoreConfig], UnitContract]] = {
     "mac": lambda config: mac.contract(config.accumulator_bits, config.mac_stages),
     "composable_mac": lambda config: composable_mac.contract(
         config.accumulator_bits, config.mac_stages
@@ -55,13 +79,15 @@ _CONTRACTS: dict[UnitName, Callable[[CoreConfig], UnitContract]] = {
 }
 
 
-def units_of(config: CoreConfig) -> tuple[UnitName, ...]:
+def units_of(config: CoreConfig) -> tuple[CoreUnitName, ...]:
     """Names of the units that a core has: elements first, either fixed or composable."""
     return tuple(unit for unit in _CONTRACTS if unit != config.absent_element)
 
 
 def shipped_latency(unit: UnitName, config: CoreConfig) -> int:
-    """Cycles of the shipped unit of a core."""
+    """Cycles of the shipped unit of a core, or of one that no core has."""
+    if unit in LOOSE_UNITS:
+        return LOOSE_UNITS[unit].latency
     if unit in ("mac", "composable_mac"):
         return config.mac_stages
     if unit == "array":
@@ -70,11 +96,14 @@ def shipped_latency(unit: UnitName, config: CoreConfig) -> int:
 
 
 def contract_of(unit: UnitName, config: CoreConfig) -> UnitContract:
-    """The contract of a core's unit, with the parameters that the core's knobs give it.
+    """The contract of a core's unit, with the parameters that the core's knobs give it; or that of
+    a unit that no core has.
 
     Raises:
         ValueError: The core has no such unit.
     """
+    if unit in LOOSE_UNITS:
+        return LOOSE_UNITS[unit].contract
     units = units_of(config)
     if unit not in units:
         raise ValueError(

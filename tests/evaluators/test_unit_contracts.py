@@ -13,7 +13,7 @@ from evaluators.gate.vectors import first_mismatch
 from evaluators.silicon import verilator
 from hwlib import rtlil
 from hwlib.contracts.contract import Port, UnitContract
-from hwlib.contracts.table import CORE_UNITS
+from hwlib.contracts.table import CORE_UNITS, LOOSE_UNITS, CoreUnit
 from hwlib.convert import convert
 from hwlib.reference import tables
 from hwlib.unit_latencies import UnitLatencies
@@ -22,7 +22,9 @@ from tests.hwlib.later_units import Later, component
 needs_tools = pytest.mark.skipif(
     bool(verilator.available()), reason=verilator.available() or "Verilator is here"
 )
-each_unit = pytest.mark.parametrize("name", CORE_UNITS)
+UNITS: dict[str, CoreUnit] = {**CORE_UNITS, **LOOSE_UNITS}
+
+each_unit = pytest.mark.parametrize("name", UNITS)
 
 RESETS = 80
 """Sequences that a reset cuts short; half of them lose all state before it."""
@@ -30,13 +32,13 @@ RESETS = 80
 
 @cache
 def netlist(name: str) -> str:
-    contract = CORE_UNITS[name].contract
+    contract = UNITS[name].contract
     return convert(component(contract), contract.unit)
 
 
 @each_unit
 def test_a_shipped_unit_has_the_ports_of_its_contract(name: str) -> None:
-    contract = CORE_UNITS[name].contract
+    contract = UNITS[name].contract
     ports = {port.name: (port.direction, port.width) for port in contract.ports}
     found = rtlil.ports(netlist(name), contract.unit)
     assert found == {**ports, "clk": ("input", 1), "rst": ("input", 1)}
@@ -62,10 +64,11 @@ def test_the_shipped_latencies_and_bounds_are_those_that_the_blocks_take() -> No
         ("activation", {(x, silu) for x in range(-(2**15), 2**15) for silu in (0, 1)}),
         ("inverse_sqrt", {(v,) for v in range(2**14, 2**16)}),
         ("reciprocal", {(v,) for v in range(2**15, 2**16)}),
+        ("multiplier_8", {(a, b) for a in range(-128, 128) for b in range(-128, 128)}),
     ],
 )
 def test_small_units_are_compared_on_every_input(name: str, every: set[tuple[int, ...]]) -> None:
-    contract = CORE_UNITS[name].contract
+    contract = UNITS[name].contract
     for latency in range(contract.latency_bounds[0], contract.latency_bounds[1] + 1):
         inputs = contract.stimulus(latency, PUBLIC_SEED)
         compared = contract.expected(inputs, latency).checked[contract.outputs[0].name]
@@ -77,7 +80,7 @@ def test_small_units_are_compared_on_every_input(name: str, every: set[tuple[int
 @pytest.mark.eda
 @each_unit
 def test_a_shipped_unit_meets_its_contract_at_its_latency_alone(name: str, cache_dir: Path) -> None:
-    contract, latency = CORE_UNITS[name].contract.exact, CORE_UNITS[name].latency
+    contract, latency = UNITS[name].contract.exact, UNITS[name].latency
     low, high = contract.latency_bounds
     for claimed in range(low, high + 1):
         mismatch = first_mismatch(contract, netlist(name), claimed, cache_dir)
@@ -88,7 +91,7 @@ def test_a_shipped_unit_meets_its_contract_at_its_latency_alone(name: str, cache
 @pytest.mark.eda
 @each_unit
 def test_a_reset_in_any_cycle_leaves_nothing_behind(name: str, cache_dir: Path) -> None:
-    contract, latency = CORE_UNITS[name].contract.exact, CORE_UNITS[name].latency
+    contract, latency = UNITS[name].contract.exact, UNITS[name].latency
     rng = np.random.default_rng(5)
     lengths = rng.integers(8, 500, RESETS)
     stimuli = [
@@ -113,10 +116,12 @@ def test_a_reset_in_any_cycle_leaves_nothing_behind(name: str, cache_dir: Path) 
         "activation",
         "inverse_sqrt",
         "reciprocal",
+        "multiplier_8",
+        "dot_product_4",
     ],
 )
 def test_a_unit_with_one_more_register_has_one_more_cycle(name: str, cache_dir: Path) -> None:
-    contract, latency = CORE_UNITS[name].contract.exact, CORE_UNITS[name].latency
+    contract, latency = UNITS[name].contract.exact, UNITS[name].latency
     later = convert(Later(contract), contract.unit)
     assert not first_mismatch(contract, later, latency + 1, cache_dir)
     assert first_mismatch(contract, later, latency, cache_dir)
@@ -475,7 +480,7 @@ MUTANTS: dict[str, Mutants] = {
 
 def test_every_unit_has_mutants() -> None:
     units = {unit.contract.unit for unit in CORE_UNITS.values()}
-    assert {CORE_UNITS[name].contract.unit for name in MUTANTS} == units
+    assert {UNITS[name].contract.unit for name in MUTANTS} == units
 
 
 @needs_tools
@@ -483,7 +488,7 @@ def test_every_unit_has_mutants() -> None:
 @pytest.mark.eda
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_contract_notices_every_mutant(name: str, cache_dir: Path) -> None:
-    contract, latency = CORE_UNITS[name].contract.exact, CORE_UNITS[name].latency
+    contract, latency = UNITS[name].contract.exact, UNITS[name].latency
     shipped = netlist(name)
     texts = [shipped]
     for claim, (old, new) in MUTANTS[name].items():

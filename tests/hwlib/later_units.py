@@ -7,7 +7,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from hwlib.contracts.contract import UnitContract
-from hwlib.contracts.table import CORE_UNITS
+from hwlib.contracts.table import CORE_UNITS, LOOSE_UNITS
 from hwlib.convert import convert
 from hwlib.elaborate import UnitNetlist
 
@@ -21,8 +21,10 @@ CONTROLS = {
 
 def component(contract: UnitContract) -> wiring.Component:
     """The shipped unit of a contract."""
-    module = importlib.import_module(f"hwlib.units.{contract.unit}")
-    return getattr(module, contract.class_name)(*contract.class_arguments)
+    family = contract.unit.rpartition("_")[0] if contract.unit in LOOSE_UNITS else contract.unit
+    module = importlib.import_module(f"hwlib.units.{family}")
+    component: wiring.Component = getattr(module, contract.class_name)(*contract.class_arguments)
+    return component
 
 
 class Later(wiring.Component):
