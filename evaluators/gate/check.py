@@ -93,7 +93,7 @@ def judge(
         unit=edit.unit,
         accepted=True,
         reason=(
-            f"{agreement} on all vectors, latency {edit.latency} as claimed{_extent(proof)}"
+            f"{agreement} on all vectors, latency {edit.latency}{_extent(proof)}"
             f"{_parameters(contract)}"
         ),
         shown=proof.shown,
