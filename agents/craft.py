@@ -20,6 +20,7 @@ from agents.estimates import (
     COLUMNS,
     COMPOSABLE,
     LINK,
+    MEAN_BITS,
     ROWS,
     STAGES,
     TOWERS,
@@ -275,6 +276,11 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
             suggested = _suggested(sections)
             if not _composable(sections):
                 suggested[ACTIVATION_BITS] = 8
+            for tower in TOWERS:
+                if len(suggested[f"{PRUNING}.{tower}_blocks"]) == len(
+                    _blocks(sections["layers"], tower)
+                ):  # no block would be left
+                    suggested[f"{PRUNING}.{tower}_blocks"] = values[f"{PRUNING}.{tower}_blocks"]
             return [_differences(suggested, values)]
         case "restore":
             whole = _differences(_defaults(sections), values)
@@ -290,9 +296,15 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
 def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
     """Stored sizes are 8, 4 and 2 bits; the model first, then a tower, a kind, all but a block.
 
+    Where elements have one width, bits save traffic alone, and sensitivity shares them out best.
+
     Composable elements multiply 4-bit activations by 4-bit weights at twice the speed again.
     """
     weights = [values[f"{BITS}.bits"], *(values[f"{BITS}.{t}.bits"] or 8 for t in TOWERS)]
+    weights.append(values[MEAN_BITS])
+    fewer = [mean for mean in MEANS if mean < values[MEAN_BITS]]
+    if fewer and not _composable(sections):
+        yield {MEAN_BITS: fewer[0]}
     if _composable(sections) and values[ACTIVATION_BITS] == 8 and min(weights) <= 4:
         yield {ACTIVATION_BITS: 4}
     if values[f"{BITS}.bits"] > 4:
@@ -311,6 +323,12 @@ def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
                 yield {f"{BITS}.{tower}.mlp_bits": 2, OVERRIDES: kept}
         elif values[f"{BITS}.{tower}.attention_bits"] is None:
             yield {f"{BITS}.{tower}.attention_bits": 2}
+    if fewer and _composable(sections):
+        yield {MEAN_BITS: fewer[0]}
+
+
+MEANS = (4.0, 3.0, 2.5)
+"""Mean bits that are tried one after the other: measured sensitivity says which layers get more."""
 
 
 def _composable(sections: Json) -> bool:

@@ -20,6 +20,7 @@ COMPOSABLE, STAGES = "hardware.composable", "hardware.mac_stages"
 
 BITS = "compression.quantization"
 ACTIVATION_BITS = f"{BITS}.activation_bits"
+MEAN_BITS = f"{BITS}.mean_bits"
 TOWERS = ("vision", "decoder")
 
 ELEMENT_UM2 = {False: 1500.0, True: 2300.0}
@@ -127,7 +128,7 @@ def _products(knobs: Json, parent: Json) -> float:
     """Mean products of an element in a cycle for the parent's model: more where bits are few."""
     if not knobs[COMPOSABLE]:
         return 1.0
-    bits = parent["knobs"].get(f"{BITS}.bits", 8)
+    bits = min(parent["knobs"].get(f"{BITS}.bits", 8), parent["knobs"].get(MEAN_BITS, 8))
     each = 4.0 if parent["knobs"].get(ACTIVATION_BITS, 8) == 4 else 2.0
     towers = [parent["knobs"].get(f"{BITS}.{tower}.bits", bits) for tower in TOWERS]
     return len(towers) / sum(1 / each if b <= 4 else 1.0 for b in towers)

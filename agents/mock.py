@@ -16,7 +16,7 @@ import httpx2
 
 from agents import craft
 from agents.craft import PENDING
-from agents.estimates import BITS, COMPOSABLE, Json
+from agents.estimates import BITS, COMPOSABLE, MEAN_BITS, Json
 
 MODEL_NAME = "dovetail-offline-2"
 """Its name in records; the number rises when its answers change."""
@@ -136,7 +136,7 @@ def _composable_untried(parent: Json, sections: Json) -> bool:
     """Whether the parent's weights have few bits, and composable elements have not met any such."""
 
     def narrow(row: Json) -> bool:
-        return bool(row["knobs"].get(f"{BITS}.bits", 8) <= 4)
+        return bool(min(row["knobs"].get(path, 8) for path in (f"{BITS}.bits", MEAN_BITS)) <= 4)
 
     return narrow(parent) and not any(
         narrow(row) and row["knobs"].get(COMPOSABLE)

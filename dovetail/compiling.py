@@ -10,6 +10,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,13 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
     try:
         units = pipeline.units(design)
         entries = design.hardware.exponential_entries
-        model = integer_model(workload, design.compression, entries, built_of(units))
+        model = integer_model(
+            workload,
+            design.compression,
+            entries,
+            built_of(units),
+            partial(pipeline.sensitivities, workload),
+        )
     except ValueError as error:
         raise BadInput(f"the design: {error}") from None
     question = questions.take([index])

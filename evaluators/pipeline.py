@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from hwlib.elaborate import UnitNetlist
     from swopt.compiler.host import Inputs
     from swopt.compiler.integer_model import IntegerModel
+    from swopt.techniques.sensitivity import Sensitivities
     from swopt.workloads.workload import Workload
 
 Value = TypeVar("Value", bound=Frozen)
@@ -136,6 +138,7 @@ class Pipeline(Frozen):
                 each.compression,
                 each.hardware.exponential_entries,
                 built_of(self.units(each)),
+                partial(self.sensitivities, workload),
             )
             for each in (design, DesignPoint())
         ]
@@ -266,6 +269,17 @@ class Pipeline(Frozen):
         key = cache.key(inputs | {"tools": versions, "code": cache.code_sha256()})
         return cache.remembered(self.cache_dir, room, key, kind, measure)
 
+    def sensitivities(self, workload: "Workload") -> "Sensitivities":
+        """What rounding each layer of the workload's model costs; measured once."""
+        from swopt.compiler.integer_model import measure_sensitivities
+        from swopt.techniques.sensitivity import Sensitivities
+
+        inputs = {"workload": str(sorted(workload.data_sha256.items()))}
+        tools = ("torch", "transformers")
+        return self.kept(
+            "sensitivity", inputs, tools, Sensitivities, lambda: measure_sensitivities(workload)
+        )
+
     def _workload(self) -> "Workload":
         import torch
 
@@ -357,6 +371,7 @@ class _Bench:
                 self._design.compression,
                 self._design.hardware.exponential_entries,
                 built_of(self._units),
+                partial(self._pipeline.sensitivities, workload),
             )
         return self._integer
 

@@ -1,6 +1,6 @@
 """A workload's model after a plan, wholly in integers: compressed, written down, ready to score."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -15,8 +15,9 @@ from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
 from swopt.compiler.network import Linear, Network
 from swopt.plan import CompressionPlan
-from swopt.techniques import pruning, quantization
-from swopt.techniques.quantization import QuantizedWeight
+from swopt.techniques import pruning, quantization, sensitivity
+from swopt.techniques.quantization import QuantizedWeight, WeightBits
+from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import tiny_vlm
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
@@ -62,6 +63,7 @@ def integer_model(
     plan: CompressionPlan,
     exponential_entries: int = CoreConfig().exponential_entries,
     built: Built = EXACT,
+    sensitivities: Callable[[], Sensitivities] | None = None,
 ) -> IntegerModel:
     """Applies `plan` to a copy of the workload's model and writes what is left in integers.
 
@@ -72,11 +74,13 @@ def integer_model(
         plan: What is done to it.
         exponential_entries: Entries of the core's table of the exponential: 4, 8, 16 or 32.
         built: What the core's units give that do not give what the reference does.
+        sensitivities: Gives those of the workload's model, asked only where the plan shares bits
+            out; None measures them.
 
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
     """
-    compressed = _compress(workload, plan)
+    compressed = _compress(workload, plan, sensitivities)
     network, host = integerize(
         compressed.model,
         compressed.layers,
@@ -98,7 +102,7 @@ def weight_only_model(workload: Workload, plan: CompressionPlan) -> torch.nn.Mod
     Raises:
         ValueError: The plan breaks a law of the model.
     """
-    compressed = _compress(workload, plan)
+    compressed = _compress(workload, plan, None)
     for name, layer in compressed.layers.items():
         weight = compressed.weights[name]
         rounded = torch.from_numpy(weight.values * weight.scale[:, None])
@@ -123,7 +127,27 @@ class _Compressed:
     seen: Seen
 
 
-def _compress(workload: Workload, plan: CompressionPlan) -> _Compressed:
+def measure_sensitivities(
+    workload: Workload, on_layer: Callable[[str], None] = lambda name: None
+) -> Sensitivities:
+    """What rounding each layer of the workload's model alone costs, on calibration questions."""
+    questions = workload.calibration()
+    model = deepcopy(workload.vlm.model)
+    layers = tiny_vlm.linear_layers(model)
+
+    def answers() -> torch.Tensor:
+        return workload.score(model, questions)
+
+    seen = observe(model, layers, answers)
+    power = {name: each.input_power for name, each in seen.layers.items()}
+    return sensitivity.measure(tiny_vlm.blocks(model), layers, power, answers, on_layer=on_layer)
+
+
+def _compress(
+    workload: Workload,
+    plan: CompressionPlan,
+    sensitivities: Callable[[], Sensitivities] | None,
+) -> _Compressed:
     plans.check(plan, workload.layers)
     questions = workload.calibration()
     model = deepcopy(workload.vlm.model)
@@ -140,5 +164,23 @@ def _compress(workload: Workload, plan: CompressionPlan) -> _Compressed:
         {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
         {name: each.input_power for name, each in seen.layers.items()},
         plan.quantization,
+        _shared(plan, layers, sensitivities or (lambda: measure_sensitivities(workload))),
     )
     return _Compressed(model, layers, weights, seen)
+
+
+def _shared(
+    plan: CompressionPlan,
+    layers: Mapping[str, torch.nn.Linear],
+    sensitivities: Callable[[], Sensitivities],
+) -> dict[str, WeightBits]:
+    """What `mean_bits` gives to the layers that no deeper level speaks for."""
+    knobs = plan.quantization
+    if knobs.mean_bits == quantization.QuantizationKnobs().mean_bits:
+        return {}
+    weights = {
+        name: layer.weight.numel()
+        for name, layer in layers.items()
+        if quantization.spoken_bits(knobs, name) is None
+    }
+    return sensitivities().shared_out(weights, knobs.mean_bits) if weights else {}

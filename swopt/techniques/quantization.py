@@ -51,6 +51,10 @@ class QuantizationKnobs(Frozen):
     head_bits: WeightBits | None = None
     """The language model's head; `None`: the model's `bits`."""
 
+    mean_bits: Annotated[float, Field(ge=2.0, le=8.0, multiple_of=0.125)] = 8.0
+    """Stored bits of a weight in the mean, shared out by measured sensitivity among the layers for
+    which nothing but `bits` speaks; 8: all of these have `bits`."""
+
     activation_bits: Literal[8, 4] = 8
     """Bits of what linear layers read whose weights have 4 bits or fewer."""
 
@@ -73,12 +77,28 @@ class QuantizedWeight:
     bits: int
 
 
-def bits_of(knobs: QuantizationKnobs, layer: str) -> int:
+def bits_of(
+    knobs: QuantizationKnobs, layer: str, shared: Mapping[str, WeightBits] | None = None
+) -> int:
     """Bits of the linear layer named `layer`: the deepest level that speaks wins.
 
     From deep to shallow: an override of the layer, an override of its block, its tower's bits for
-    its kind, its tower's bits (or the connector's, the head's), the model's bits.
+    its kind, its tower's bits (or the connector's, the head's), what it has of `mean_bits`, the
+    model's bits.
+
+    Args:
+        knobs: What speaks.
+        layer: Its name.
+        shared: What `mean_bits` gave to layers.
     """
+    bits = spoken_bits(knobs, layer)
+    if bits is not None:
+        return bits
+    return (shared or {}).get(layer, knobs.bits)
+
+
+def spoken_bits(knobs: QuantizationKnobs, layer: str) -> WeightBits | None:
+    """Bits that a level below the model gives to a layer; None where none speaks."""
     spoken: list[WeightBits | None] = [knobs.overrides.get(layer)]
     if layer == "connector":
         spoken.append(knobs.connector_bits)
@@ -89,7 +109,7 @@ def bits_of(knobs: QuantizationKnobs, layer: str) -> int:
         tower = knobs.vision if tower_name == "vision" else knobs.decoder
         of_kind = tower.attention_bits if kind == "attention" else tower.mlp_bits
         spoken += [knobs.overrides.get(f"{tower_name}.{index}"), of_kind, tower.bits]
-    return next((bits for bits in spoken if bits is not None), knobs.bits)
+    return next((bits for bits in spoken if bits is not None), None)
 
 
 def packed_bits(bits: int) -> Literal[2, 4, 8]:
@@ -103,6 +123,7 @@ def apply(
     weights: Mapping[str, NDArray[np.float64]],
     input_power: Mapping[str, NDArray[np.float64]],
     knobs: QuantizationKnobs,
+    shared: Mapping[str, WeightBits] | None = None,
 ) -> dict[str, QuantizedWeight]:
     """Quantizes every linear layer to the bits that `knobs` give it.
 
@@ -110,9 +131,10 @@ def apply(
         weights: By layer name, `[outputs, inputs]`.
         input_power: By layer name, mean square of each input on calibration data, `[inputs]`.
         knobs: Which bits where.
+        shared: What `mean_bits` gave to layers.
     """
     return {
-        name: quantize(weight, bits_of(knobs, name), input_power[name])
+        name: quantize(weight, bits_of(knobs, name, shared), input_power[name])
         for name, weight in weights.items()
     }
 

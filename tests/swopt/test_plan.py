@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from swopt.compiler.integer_model import integer_model
+from swopt.compiler.integer_model import integer_model, measure_sensitivities
 from swopt.compiler.network import Linear
 from swopt.plan import CompressionPlan, check
 from swopt.techniques.pruning import PruningKnobs
@@ -45,6 +45,26 @@ def test_equal_plans_give_equal_bits_and_leave_the_model_alone(workload: Workloa
     second = integer_model(workload, plan).score(questions)
     assert torch.equal(first, second)
     assert torch.equal(untouched, workload.score_uncompressed(questions))
+
+
+def test_shared_bits_lose_less_than_equal_ones_of_no_more_memory(workload: Workload) -> None:
+    questions = workload.validation()
+    uncompressed = workload.score_uncompressed(questions)
+    sensitivities = measure_sensitivities(workload)
+
+    def made(knobs: QuantizationKnobs) -> tuple[float, int]:
+        plan = CompressionPlan(quantization=knobs)
+        model = integer_model(workload, plan, sensitivities=lambda: sensitivities)
+        away = (uncompressed.exp() * (uncompressed - model.score(questions))).sum(1).mean()
+        return float(away), model.model_bytes
+
+    equal, equal_bytes = made(QuantizationKnobs(bits=4))
+    shared, shared_bytes = made(QuantizationKnobs(mean_bits=4.0))
+    assert shared_bytes <= equal_bytes and shared < 0.7 * equal
+    spoken, spoken_bytes = made(QuantizationKnobs(mean_bits=2.0, head_bits=8))
+    everywhere, _ = made(QuantizationKnobs(bits=2))
+    assert spoken < everywhere and spoken_bytes < equal_bytes
+    assert made(QuantizationKnobs(mean_bits=2.0))[0] == everywhere
 
 
 def test_bits_blocks_and_channels_show_in_the_bytes(workload: Workload) -> None:
