@@ -5,15 +5,18 @@ model and the w8a8 baseline see the test questions, as MedMNIST's published mode
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from evaluators.accuracy import Answered, answer, figures, validation_metrics
-from swopt.compiler.integer_model import integer_model
+from swopt.compiler.integer_model import integer_model, measure_sensitivities
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads.tiny_vlm import blocks
 from swopt.workloads.workload import Workload, load_workload
 
@@ -39,6 +42,45 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
     return table
 
 
+CONTROLS = 5
+"""Draws of shuffled sensitivities."""
+
+MEANS = (4.0, 3.0, 2.5, 2.25)
+"""Mean bits that are shared out."""
+
+
+def shared(mean_bits: float) -> CompressionPlan:
+    """Bits shared out by sensitivity."""
+    return CompressionPlan(quantization=QuantizationKnobs(mean_bits=mean_bits))
+
+
+def shuffled(found: Sensitivities, seed: int) -> Sensitivities:
+    """A control: each layer with the sensitivity of another one, drawn at random."""
+    names = list(found.kl_nats)
+    order = np.random.default_rng(seed).permutation(len(names))
+    drawn = {name: found.kl_nats[names[at]] for name, at in zip(names, order, strict=True)}
+    return Sensitivities(kl_nats=drawn)
+
+
+def sensitivity_rows(found: Sensitivities) -> list[str]:
+    """Sensitivities down the hierarchy: towers, blocks, kinds of layers."""
+    rows = ["| level | 2 bits, KL in nats | 4 bits |", "|---|---|---|"]
+    indices = {
+        t: sorted({n.split(".")[1] for n in found.kl_nats if n.startswith(f"{t}.")})
+        for t in ("vision", "decoder")
+    }
+    levels = ["vision", *(f"vision.{i}" for i in indices["vision"]), "connector"]
+    levels += ["decoder", *(f"decoder.{i}" for i in indices["decoder"]), "head"]
+    rows += [
+        f"| {level} | {found.of(level, 2):.5f} | {found.of(level, 4):.6f} |" for level in levels
+    ]
+    for kind in ("attention", "mlp"):
+        own = [each for name, each in found.kl_nats.items() if f".{kind}." in name]
+        sums = [sum(each[bits] for each in own) for bits in (2, 4)]
+        rows.append(f"| {kind} of all blocks | {sums[0]:.5f} | {sums[1]:.6f} |")
+    return rows
+
+
 def look_at_validation(workload: Workload) -> list[str]:
     """One row a plan, paired with the uncompressed model."""
     uncompressed = answer(workload, None, "val")
@@ -49,14 +91,23 @@ def look_at_validation(workload: Workload) -> list[str]:
         "| plan | weights, bytes | NLL increase, nats | accuracy |",
         "|---|---|---|---|",
     ]
-    for name, plan in plans(workload).items():
-        model = integer_model(workload, plan)
+    found = measure_sensitivities(workload)
+    named = [(name, plan, found) for name, plan in plans(workload).items()]
+    for mean in MEANS:
+        named.append((f"{mean:g} bits in the mean", shared(mean), found))
+    for seed in range(CONTROLS):
+        name = f"2.5 bits, sensitivities shuffled ({seed + 1})"
+        named.append((name, shared(2.5), shuffled(found, seed)))
+    for name, plan, sensitivities in named:
+        model = integer_model(
+            workload, plan, sensitivities=partial(lambda kept: kept, sensitivities)
+        )
         seen = validation_metrics(answer(workload, model, "val"), uncompressed)
         rows.append(
             f"| {name} | {model.model_bytes} | {seen['nll_increase_nats']:+.4f} ± "
             f"{seen['nll_increase_se_nats']:.4f} | {seen['accuracy']:.3f} |"
         )
-    return rows
+    return [*rows, "", *sensitivity_rows(found)]
 
 
 def look_at_test(workload: Workload) -> list[str]:
