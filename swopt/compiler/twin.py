@@ -2,11 +2,16 @@
 
 An implementation of its own of the arithmetic in `hwlib.reference`, tested equal to the bit; only
 the constant tables are shared, and those of units that an edit built otherwise. Tensors are
-`[..., tokens, channels]`. Products are taken in floats only where every partial sum is an integer
-that the float type holds exactly, so no rounding mode and no order of summation is in play.
+`[..., tokens, channels]`.
+
+Much is computed in floats, since processors shift and multiply 64-bit integers one by one: but
+only where every value on the way is one that the float type holds exactly, an integer or one over a
+power of two, so no rounding mode and no order of summation is in play. A shift of n bits with
+halves up is floor(x / 2^n + 1/2). Functions of one int16 are looked up.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -127,8 +132,7 @@ def _result(
                 x = x[torch.arange(len(x)), x.shape[1] - 1 - padding][:, None]
             return linear(x, operator, made.get(operator.y), network.built)
         case Activate():
-            y = activate(made[operator.x], operator.function, network.built)
-            return scale(y, operator.scale, operator.bits)
+            return _of_int16(made[operator.x], _scaled_activation(operator, network.built))
         case Gate():
             up = made[operator.up]
             product = gate(made[operator.x], up, operator.gate_shift, network.built)
@@ -156,17 +160,18 @@ def linear(
         stream: What a residual layer adds to.
         built: Of the core's units.
     """
-    weight = torch.from_numpy(op.weight)
-    product = _product(x, weight.t(), 128 * 128 * weight.shape[1], built, exchanged=op.across)
-    sums = _wrap(product.long() + torch.from_numpy(op.bias))
-    multiplier, shift = torch.from_numpy(op.multiplier), torch.from_numpy(op.shift)
-    scaled = round_shift(sums * multiplier, shift)
+    weight, inputs = torch.from_numpy(op.weight), op.weight.shape[1]
+    product = _product(x, weight.t(), 128 * 128 * inputs, built, exchanged=op.across)
+    sums = product.double() + torch.from_numpy(op.bias)
+    if 128 * 128 * inputs + int(np.abs(op.bias.astype(np.int64)).max(initial=0)) >= 1 << 31:
+        sums = _wrap(sums.long()).double()
+    scaled = _rescaled(sums, torch.from_numpy(np.ldexp(op.multiplier.astype(float), -op.shift)))
     if op.output == "int8":
-        return _to_int8(scaled + op.zero)
+        return _to_int8(scaled.add_(op.zero))
     if op.output == "logits":
         return scaled.clamp(-(1 << 31), (1 << 31) - 1).int()
-    whole = _to_int16(scaled)
-    return whole if stream is None else _to_int16(stream.int() + whole)
+    whole = scaled.clamp_(-(1 << 15), (1 << 15) - 1)
+    return _to_int16(whole if stream is None else whole.add_(stream))
 
 
 def _product(
@@ -224,18 +229,27 @@ def round_shift(value: torch.Tensor, shift: torch.Tensor | int) -> torch.Tensor:
     return (value + (torch.as_tensor(1) << (shift - 1))) >> shift
 
 
+def _rescaled(value: torch.Tensor, factor: torch.Tensor | float) -> torch.Tensor:
+    """float64 integers times a factor, halves up: float64 integers.
+
+    Exact where the factor is an integer over a power of two and the product takes 52 bits or fewer.
+    """
+    return (value * factor).add_(0.5).floor_()
+
+
 def scale(value: torch.Tensor, by: Scale, bits: ActivationBits = 8) -> torch.Tensor:
     """The lanes' requantizer: int16 -> int8 or 4 bits."""
-    return _to_int8(round_shift(value.long() * by.multiplier, by.shift) + by.zero, bits)
+    return _to_int8(_rescaled(value.double(), by.multiplier * 2.0**-by.shift).add_(by.zero), bits)
 
 
 def _to_int8(value: torch.Tensor, bits: ActivationBits = 8) -> torch.Tensor:
-    """Saturates to `bits` bits, held in int8."""
-    return value.clamp(-(1 << (bits - 1)), (1 << (bits - 1)) - 1).to(torch.int8)
+    """Saturates to `bits` bits, held in int8; what it is given is not left as it was."""
+    return value.clamp_(-(1 << (bits - 1)), (1 << (bits - 1)) - 1).to(torch.int8)
 
 
 def _to_int16(value: torch.Tensor) -> torch.Tensor:
-    return value.clamp(-(1 << 15), (1 << 15) - 1).to(torch.int16)
+    """Saturates; what it is given is not left as it was."""
+    return value.clamp_(-(1 << 15), (1 << 15) - 1).to(torch.int16)
 
 
 def bit_length(value: torch.Tensor) -> torch.Tensor:
@@ -250,16 +264,18 @@ def _shift_by(value: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
 
 def norm(x: torch.Tensor, op: Norm, built: Built = EXACT) -> torch.Tensor:
     """LayerNorm or RMSNorm: int16 `[..., channels]` -> int8 or 4 bits."""
-    wide = x.long()
-    squares = (wide * wide).sum(-1, keepdim=True)
-    total = wide.sum(-1, keepdim=True) if op.centred else torch.zeros_like(squares)
+    wide = x.double()
+    squares = (wide * wide).sum(-1, keepdim=True).long()
+    total = wide.sum(-1, keepdim=True).long() if op.centred else torch.zeros_like(squares)
     mean = round_shift(total * op.multiplier, op.mean_shift)
     variance = x.shape[-1] * squares - total * total + op.epsilon
     half = (bit_length(variance) + 1) >> 1
     r = inverse_sqrt(_shift_by(variance, 2 * half - 16), built)
-    z = _to_int16(round_shift((16 * wide - mean) * r, (op.base + half).clamp(min=1)))
-    product = z.long() * torch.from_numpy(op.gamma) + torch.from_numpy(op.beta)
-    return _to_int8(round_shift(product, torch.from_numpy(op.shift)) + op.zero, op.bits)
+    factor = torch.ldexp(r.double(), -(op.base + half).clamp(min=1))
+    z = _rescaled(wide.mul_(16).sub_(mean), factor).clamp_(-(1 << 15), (1 << 15) - 1)
+    product = z.mul_(torch.from_numpy(op.gamma)).add_(torch.from_numpy(op.beta))
+    down = torch.from_numpy(np.ldexp(1.0, -op.shift))
+    return _to_int8(_rescaled(product, down).add_(op.zero), op.bits)
 
 
 def inverse_sqrt(v: torch.Tensor, built: Built = EXACT) -> torch.Tensor:
@@ -282,28 +298,58 @@ def reciprocal(v: torch.Tensor, built: Built = EXACT) -> torch.Tensor:
 
 def activate(x: torch.Tensor, name: tables.Activation, built: Built = EXACT) -> torch.Tensor:
     """GELU or SiLU: int16 in 1/64 -> int16 in 1/256."""
+    return _of_int16(x, _activation(name, built))
+
+
+def _of_int16(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """What a function has for int16 `x`, out of its table for all of int16, the least one first."""
+    return table.index_select(0, (x.int() + (1 << 15)).flatten()).reshape(x.shape)
+
+
+def _scaled_activation(op: Activate, built: Built) -> torch.Tensor:
+    """The table of an activation with its requantizer, int8 `[65536]`."""
     if "activation" in built:
-        rows = (x.long() & 0xFFFF) + (name == "silu") * (1 << 16)
-        return torch.from_numpy(built["activation"])[rows].to(torch.int16)
+        return scale(_activation(op.function, built), op.scale, op.bits)
+    return _shipped_scaled_activation(op.function, op.scale, op.bits)
+
+
+@lru_cache(maxsize=64)
+def _shipped_scaled_activation(
+    name: tables.Activation, by: Scale, bits: ActivationBits
+) -> torch.Tensor:
+    return scale(_shipped_activation(name), by, bits)
+
+
+def _activation(name: tables.Activation, built: Built) -> torch.Tensor:
+    """The table of an activation, int16 `[65536]`."""
+    if "activation" not in built:
+        return _shipped_activation(name)
+    rows = np.arange(-(1 << 15), 1 << 15) & 0xFFFF
+    results = built["activation"][rows + (name == "silu") * (1 << 16)]
+    return torch.from_numpy(results.astype(np.int16))
+
+
+@lru_cache(maxsize=2)
+def _shipped_activation(name: tables.Activation) -> torch.Tensor:
     # Beyond the table the function is relu: one entry of 0 stands for all of it.
     table = torch.from_numpy(np.append(tables.activation(name), 0)).int()
-    wide = x.int()
+    wide = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32)
     return _to_int16(4 * wide.clamp(min=0) - table[wide.abs().clamp(max=len(table) - 1)])
 
 
 def gate(x: torch.Tensor, up: torch.Tensor, shift: int, built: Built = EXACT) -> torch.Tensor:
     """silu(x) * up: int16 in 1/64 and int16 -> int16."""
-    return _to_int16(round_shift(activate(x, "silu", built).long() * up, shift))
+    return _to_int16(_rescaled(activate(x, "silu", built).double() * up, 2.0**-shift))
 
 
 def rotate(x: torch.Tensor, op: Rotate) -> torch.Tensor:
     """Rotary embedding of every head: int16 `[..., tokens, heads * head_dim]` -> int8."""
     tokens = x.shape[-2]
-    halves = x.long().reshape(*x.shape[:-1], op.heads, 2, -1)
+    halves = x.double().reshape(*x.shape[:-1], op.heads, 2, -1)
     low, high = halves.unbind(-2)  # [..., tokens, heads, half]
-    cosine, sine = (torch.from_numpy(t[:tokens]).long()[:, None] for t in (op.cosine, op.sine))
+    cosine, sine = (torch.from_numpy(t[:tokens]).double()[:, None] for t in (op.cosine, op.sine))
     turned = torch.stack((low * cosine - high * sine, high * cosine + low * sine), -2)
-    return scale(_to_int16(round_shift(turned, 14)), op.scale).flatten(-3)
+    return scale(_to_int16(_rescaled(turned, 2.0**-14)), op.scale).flatten(-3)
 
 
 def attention(
@@ -330,8 +376,9 @@ def attention(
     for start in range(0, tokens, network.attention_block):
         block = at[start : start + network.attention_block]
         largest = 128 * 128 * op.head_dim
-        sums = _product(queries, keys[..., block, :].mT, largest, network.built).long()
-        scores = _to_int16(round_shift(sums * op.score.multiplier, op.score.shift))
+        sums = _product(queries, keys[..., block, :].mT, largest, network.built).double()
+        scores = _rescaled(sums, op.score.multiplier * 2.0**-op.score.shift)
+        scores.clamp_(-(1 << 15), (1 << 15) - 1)
         seen = (block <= at[:, None]) | (not op.causal)
         probabilities, maximum, total, alpha = softmax_block(
             scores, seen, maximum, total, network.exponential_entries, network.built
@@ -354,7 +401,7 @@ def softmax_block(
     """One block of keys of the online softmax.
 
     Args:
-        scores: int16 in 1/32 octave, `[..., rows, keys]`.
+        scores: Integers of 16 bits in 1/32 octave, of any type, `[..., rows, keys]`.
         seen: Whether a row looks at a key, `[rows, keys]`.
         maximum: Running maximum in octaves or `EMPTY`, int64 `[..., rows]`.
         total: Running sum, int64 `[..., rows]`.
@@ -362,25 +409,40 @@ def softmax_block(
         built: Of the core's units.
 
     Returns:
-        Unnormalised probabilities `[..., rows, keys]`, the new maximum and total, and by how many
+        Unnormalised probabilities, float32 `[..., rows, keys]`, the new maximum and total, and by how many
         bits what was summed before is shifted, `[..., rows]`.
     """
-    octaves = (scores.masked_fill(~seen, EMPTY).amax(-1).long() + tables.OCTAVE - 1) >> 5
+    all_seen = bool(seen.all())
+    shown = scores if all_seen else scores.masked_fill(~seen, EMPTY)
+    octaves = (shown.amax(-1).long() + tables.OCTAVE - 1) >> 5
     best = torch.where(seen.any(-1), torch.maximum(octaves, maximum), maximum)
     alpha = (best - maximum).clamp(max=31).masked_fill(maximum == EMPTY, 0)
     # An unseen key may lie above the maximum; its probability is taken away below.
-    distance = ((best[..., None] << 5) - scores).clamp(min=0)
-    values = exponential(distance, entries, built).masked_fill(~seen, 0)
-    return values, best, (total >> alpha) + values.sum(-1), alpha
+    distance = ((best[..., None] << 5) - scores).clamp_(min=0)
+    values = exponential(distance, entries, built)
+    if not all_seen:
+        values = values.masked_fill(~seen, 0)
+    return values, best, (total >> alpha) + values.sum(-1).long(), alpha
 
 
 def exponential(distance: torch.Tensor, entries: int, built: Built = EXACT) -> torch.Tensor:
-    """127 * 2^(-distance / 32), rounded, by a table of `entries` over one octave."""
-    fraction, octave = distance & (tables.OCTAVE - 1), (distance >> 5).clamp(max=15)
+    """127 * 2^(-distance / 32), rounded, by a table of `entries` over one octave; float32."""
+    table, rows = _shipped_exponential(entries), distance.clamp(max=16 * tables.OCTAVE - 1).int()
     if "exponential" in built:
-        return torch.from_numpy(built["exponential"])[octave * tables.OCTAVE + fraction]
+        table = torch.from_numpy(built["exponential"]).float()
+        wide = distance.long()
+        fraction, octave = wide & (tables.OCTAVE - 1), (wide >> 5).clamp(max=15)
+        rows = (octave * tables.OCTAVE + fraction).int()
+    return table.index_select(0, rows.flatten()).reshape(distance.shape)
+
+
+@lru_cache(maxsize=4)
+def _shipped_exponential(entries: int) -> torch.Tensor:
+    """By distance up to 16 octaves, where it is 0, float32 `[512]`."""
+    distance = torch.arange(16 * tables.OCTAVE)
+    fraction, octave = distance & (tables.OCTAVE - 1), distance >> 5
     entry = torch.from_numpy(tables.exponential(entries))[fraction // (tables.OCTAVE // entries)]
-    return (entry + ((torch.as_tensor(1) << octave) >> 1)) >> octave
+    return ((entry + ((torch.as_tensor(1) << octave) >> 1)) >> octave).float()
 
 
 def divide(weighted: torch.Tensor, total: torch.Tensor, built: Built = EXACT) -> torch.Tensor:
