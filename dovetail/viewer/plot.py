@@ -134,7 +134,8 @@ def _log_marks(a: float, b: float) -> list[float]:
 def _even_marks(a: float, b: float) -> list[float]:
     rough = (b - a) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough)
+    # No 2.5: a mark would have a digit more than its label.
+    step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough)
     first = math.ceil(a / step)
     return [round(i * step, 12 - math.floor(math.log10(step))) for i in
             range(first, math.floor(b / step) + 1)]  # fmt: skip

@@ -9,12 +9,13 @@ from rich.console import Console
 
 from dovetail import formatting, scores
 from dovetail.events import ModelCalled, Proposed, RunEvent, Told
+from dovetail.formatting import plain_number
 from dovetail.history import TrialRecord, fold
 from dovetail.progress import front_table
 from dovetail.saved import Run
 from dovetail.settings import Settings
 from dovetail.trace import lines
-from dovetail.viewer.plot import panel
+from dovetail.viewer.plot import _even_marks, panel
 from dovetail.viewer.report import page
 from hwlib.edit import RtlEdit
 from tests.dovetail.runs import Memory, finish
@@ -169,3 +170,9 @@ def test_the_terminal_gets_no_control_character(events: list[RunEvent]) -> None:
 )
 def test_quantities_have_three_digits_and_a_prefix(value: float, unit: str, shown: str) -> None:
     assert formatting.quantity(value, unit) == shown
+
+
+def test_marks_of_an_axis_have_no_more_digits_than_their_labels() -> None:
+    for low, high in ((0.7692, 0.7808), (0.1, 0.3), (1.0, 7.3), (412.0, 988.0)):
+        for mark in _even_marks(low, high):
+            assert float(plain_number(mark).replace("\N{NARROW NO-BREAK SPACE}", "")) == mark
