@@ -409,8 +409,8 @@ def softmax_block(
         built: Of the core's units.
 
     Returns:
-        Unnormalised probabilities, float32 `[..., rows, keys]`, the new maximum and total, and by how many
-        bits what was summed before is shifted, `[..., rows]`.
+        Unnormalised probabilities, float32 `[..., rows, keys]`, the new maximum and total, and by
+        how many bits what was summed before is shifted, `[..., rows]`.
     """
     all_seen = bool(seen.all())
     shown = scores if all_seen else scores.masked_fill(~seen, EMPTY)
