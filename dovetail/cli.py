@@ -38,6 +38,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "gate": designs.gate,
     "compile": designs.compile_command,
     "knobs": designs.knobs,
+    "check-model": machine.check_model,
     "doctor": machine.doctor,
 }
 """In the order in which `--help` lists them."""

@@ -1,4 +1,4 @@
-"""Commands of the machine: what it has and lacks, and data to fetch."""
+"""Commands of the machine: what it has and lacks, models to check, and data to fetch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +44,31 @@ def smollm2(
     from dovetail import fetching
 
     fetching.fetch_smollm2(data_dir, deadline_s, desk_of(context).err)
+
+
+def check_model(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH_OR_NAME",
+            help="A folder or config.json, smollm2-135m, or owner/name on the hub.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say layer by layer what is supported of a model, from its configuration alone."""
+    from dovetail import model_check
+
+    desk = desk_of(context)
+    support = model_check.check(model)
+    if as_json:
+        desk.print_json(support.model_dump(mode="json") | {"supported": support.supported})
+    else:
+        for line in model_check.lines(model, support):
+            desk.out.print(line, soft_wrap=True)
+    if not support.supported:
+        raise typer.Exit(ExitCode.BAD_INPUT)
 
 
 def doctor(

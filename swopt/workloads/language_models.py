@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from swopt.workloads import hub, model_store, smollm2
@@ -140,6 +141,39 @@ def locate(name: str, models: Path) -> tuple[Path, str]:
     return folder, _fetch(name, folder).statement
 
 
+def configuration(name: str, models: Path | None = None) -> dict[str, Any]:
+    """The configuration of a model of any family; no weight is fetched or looked at.
+
+    Args:
+        name: As for `load`, or a `config.json` itself.
+        models: As for `load`.
+
+    Raises:
+        ModelError: There is no such model, or what it has is no configuration.
+    """
+    store = model_store.models_dir(models)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".json":
+        return _parsed(path)
+    if path.is_dir():
+        return read_config(path)
+    kept = store / (name if name == smollm2.NAME else name.replace("/", "--"))
+    if not hub.is_name(name) or (kept / CONFIG).is_file():
+        return read_config(locate(name, store)[0])
+    end = time.monotonic() + hub.ANSWER_S * 2
+    with TemporaryDirectory() as made:
+        try:
+            listing = hub.look_up(name, end)
+            if CONFIG not in listing.files:
+                raise ModelError(f"{name} on the hub has no {CONFIG}; name another model")
+            hub.download(listing, CONFIG, Path(made), end, lambda *_: None)
+        except (ConnectionError, ValueError) as error:
+            raise ModelError(
+                f"{name} is no folder here and did not come from the hub: {error}; name a folder"
+            ) from None
+        return read_config(Path(made))
+
+
 def look(folder: Path) -> ModelFiles:
     """What a folder holds of a model, without reading its weights.
 
@@ -163,7 +197,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: It is missing or is none.
     """
-    path = folder / CONFIG
+    return _parsed(folder / CONFIG)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except OSError as error:
