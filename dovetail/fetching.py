@@ -89,8 +89,11 @@ def fetch_smollm2(data_dir: str | None, deadline_s: float, console: Console) -> 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             bars: dict[str, TaskID] = {}
+            stop = threading.Event()
 
             def on_progress(name: str, done: int, total: int) -> None:
+                if stop.is_set():
+                    raise ConnectionError("interrupted")
                 if name not in bars:
                     bars[name] = progress.add_task(name, total=total)
                 progress.update(bars[name], completed=done)
@@ -103,6 +106,7 @@ def fetch_smollm2(data_dir: str | None, deadline_s: float, console: Console) -> 
                     deadline_s + _GRACE_S,  # the fetch keeps its time itself, and tidies up
                     partial(smollm2.fetch, models, deadline_s, on_progress, say),
                     f"or copy the folder {folder} from another machine",
+                    stop,
                 )
             except (ConnectionError, ValueError) as error:
                 raise Missing(str(error)) from None
@@ -123,25 +127,43 @@ def _check_options(data_dir: str | None, deadline_s: float) -> None:
         raise BadInput("--data-dir: is empty; name a folder, or leave it out")
 
 
-def _within(deadline_s: float, work: Callable[[], T], otherwise: str) -> T:
+def _within(
+    deadline_s: float,
+    work: Callable[[], T],
+    otherwise: str,
+    stop: threading.Event | None = None,
+) -> T:
     """Does `work` and raises what it raises, or ConnectionError once the time is over.
 
     In a thread, since nothing else bounds how long a name server may keep a caller waiting.
-    `otherwise` is what a person may do instead of waiting longer.
+
+    Args:
+        deadline_s: When to give up.
+        work: What is done.
+        otherwise: What a person may do instead of waiting longer.
+        stop: Set at Ctrl-C, for a work that looks at it: it then has a few seconds to tidy up.
     """
     done: list[T] = []
     failed: list[Exception] = []
+    ended = threading.Event()  # an interrupted join would take a living thread for a dead one
 
     def guarded() -> None:
         try:
             done.append(work())
         except Exception as error:  # handed to the caller's thread, which raises it
             failed.append(error)
+        finally:
+            ended.set()
 
-    worker = threading.Thread(target=guarded, daemon=True)
-    worker.start()
-    worker.join(deadline_s)
-    if worker.is_alive():
+    threading.Thread(target=guarded, daemon=True).start()
+    try:
+        in_time = ended.wait(deadline_s)
+    except KeyboardInterrupt:
+        if stop is not None:
+            stop.set()
+            ended.wait(_GRACE_S)
+        raise
+    if not in_time:
         raise ConnectionError(
             f"nothing was fetched within {deadline_s:g} s; give it longer (--deadline-s), "
             f"{otherwise}"

