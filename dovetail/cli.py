@@ -38,6 +38,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "gate": designs.gate,
     "compile": designs.compile_command,
     "knobs": designs.knobs,
+    "check-model": machine.check_model,
     "doctor": machine.doctor,
 }
 """In the order in which `--help` lists them."""
@@ -45,6 +46,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
 for _name, _command in _COMMANDS.items():
     app.command(name=_name)(_command)
 fetch_app.command(name="medmnist")(machine.medmnist)
+fetch_app.command(name="smollm2-135m")(machine.smollm2)
 app.add_typer(fetch_app, name="fetch")
 
 
@@ -52,7 +54,7 @@ app.add_typer(fetch_app, name="fetch")
     invoke_without_command=True,
     help="Agents co-design an accelerator and a multimodal model; every number can be traced.",
 )
-@fetch_app.callback(invoke_without_command=True, help="Fetch public data.")
+@fetch_app.callback(invoke_without_command=True, help="Fetch public data and models.")
 def without_command(context: typer.Context) -> None:
     """Shows the help where no command is named."""
     if context.invoked_subcommand is None:

