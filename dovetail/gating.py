@@ -90,27 +90,26 @@ def report(
     if not source.strip():
         raise BadInput("the edit is empty; it must be a whole file that defines the unit")
     try:
-        low, high = contract_of(unit, config).latency_bounds
-        found = GateReport(unit=unit, accepted=False, reason="")
-        for claimed in [latency] if latency is not None else range(low, high + 1):
-            given = {"unit": unit, "source": source, "latency": claimed, "language": language}
-            edit: AnyEdit = _EDIT.validate_python(given)
+        claimed = latency or contract_of(unit, config).latency_bounds[0]
+        given = {"unit": unit, "source": source, "latency": claimed, "language": language}
+        edit: AnyEdit = _EDIT.validate_python(given)
+        verdict = pipeline.judgement(edit, config)
+        if latency is None and verdict.latency is not None:
+            edit = edit.model_copy(update={"latency": verdict.latency})
             verdict = pipeline.judgement(edit, config)
-            if not verdict.final:
-                raise EvaluatorBroken(f"{verdict.reason}; run it again")
-            if verdict.netlist is not None:
-                cost, shipped = pipeline.unit_costs(edit, config, verdict.netlist)
-                return GateReport(
-                    unit=unit,
-                    accepted=True,
-                    reason=verdict.reason,
-                    shown=verdict.shown,
-                    latency=claimed,
-                    cost=cost,
-                    shipped=shipped,
-                )
-            if not found.reason:
-                found = GateReport(unit=unit, accepted=False, reason=verdict.reason)
+        if not verdict.final:
+            raise EvaluatorBroken(f"{verdict.reason}; run it again")
+        if verdict.netlist is None:
+            return GateReport(unit=unit, accepted=False, reason=verdict.reason)
+        cost, shipped = pipeline.unit_costs(edit, config, verdict.netlist)
     except ValueError as error:
         raise BadInput(f"the edit: {error}") from None
-    return found
+    return GateReport(
+        unit=unit,
+        accepted=True,
+        reason=verdict.reason,
+        shown=verdict.shown,
+        latency=edit.latency,
+        cost=cost,
+        shipped=shipped,
+    )

@@ -23,6 +23,7 @@ from evaluators.energy import Energy, measured_energy, modelled_energy
 from evaluators.metrics import (
     ENERGY_FIGURES,
     MEASURED,
+    NO_VERDICT,
     Evaluation,
     Provenance,
     Stage,
@@ -207,8 +208,9 @@ class Pipeline(Frozen):
 
     def _physical(self, edit: AnyEdit, config: CoreConfig, judged: "Judgement") -> "Judgement":
         """The judgement, unfavourable where the unit is too good to be true."""
-        from evaluators.gate.check import source_sha256
+        from evaluators.gate.check import Judgement, source_sha256
         from evaluators.gate.floor import too_good
+        from evaluators.silicon.yosys import YosysDied
 
         sha256 = source_sha256(edit.source)
         if judged.netlist is None or sha256 in self.cleared:
@@ -216,6 +218,9 @@ class Pipeline(Frozen):
         try:
             found, shipped = self.unit_costs(edit, config, judged.netlist)
         except _tool_faults() as error:
+            if isinstance(error, YosysDied) or isinstance(error.__cause__, YosysDied):
+                reason = f"{NO_VERDICT}: {error}"
+                return Judgement(unit=edit.unit, accepted=False, reason=reason, final=False)
             reason = f"it passes its vectors, but cannot be mapped: {error}"
         else:
             few = too_good(found, shipped, exact=judged.netlist.behaviour is None)

@@ -16,6 +16,7 @@ from evaluators.gate.netlist import check_netlist, without_start_values
 from evaluators.gate.proof import Proof, Prover, no_proof, prove
 from evaluators.gate.sandbox import LAYERS, Layer
 from evaluators.gate.self_test import SandboxMissing, sandbox_missing
+from evaluators.gate.solvers import SolverKilled
 from evaluators.gate.stimuli import Stimulus
 from evaluators.gate.vectors import built_behaviour, built_products, first_mismatch
 from evaluators.metrics import NO_VERDICT, Verdict
@@ -30,11 +31,22 @@ from hwlib.elaborate import UnitNetlist
 from hwlib.unit_source import shipped_source, source_to_rtlil
 
 
+class WrongLatency(ValueError):
+    """An edit keeps its contract at another latency than the claimed one."""
+
+    def __init__(self, message: str, latency: int) -> None:
+        super().__init__(message)
+        self.latency = latency
+
+
 class Judgement(Verdict):
     """A verdict, with the netlist where it is favourable."""
 
     netlist: UnitNetlist | None = None
     """What `hwlib.elaborate.elaborate_core` takes; None unless accepted."""
+
+    latency: int | None = None
+    """The latency that it has, where it is refused for nothing but its claim of another."""
 
     final: bool = True
     """Whether it would be the same another time; not so where a tool failed or ran out of time."""
@@ -84,9 +96,12 @@ def judge(
         elif netlist.behaviour:
             agreement = _products_in_words(netlist.behaviour)
         proof = _proven(edit, contract, config, netlist, cache_dir, prover)
+    except WrongLatency as error:
+        reason, latency = str(error), error.latency
+        return Judgement(unit=edit.unit, accepted=False, reason=reason, latency=latency)
     except (ElaborationError, ValueError) as error:
         return Judgement(unit=edit.unit, accepted=False, reason=str(error))
-    except (verilator.ToolFailed, YosysError) as error:
+    except (verilator.ToolFailed, YosysError, SolverKilled) as error:
         reason = f"{NO_VERDICT}: {error}"
         return Judgement(unit=edit.unit, accepted=False, reason=reason, final=False)
     return Judgement(
@@ -180,9 +195,10 @@ def _judged(
     if mismatch:
         for other in range(low, high + 1):
             if other != edit.latency and not _kept_at(contract, simulated, other, cache_dir)[1]:
-                raise ValueError(
+                raise WrongLatency(
                     f"unit {edit.unit} has a latency of {other}, not the claimed {edit.latency}; "
-                    f"claim {other}"
+                    f"claim {other}",
+                    other,
                 )
         raise ValueError(f"unit {edit.unit} differs from the reference: {mismatch}")
     contract, behaviour = kept

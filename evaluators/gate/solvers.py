@@ -15,14 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import evaluators
 from evaluators.confinement.launch import confined
 from evaluators.gate.questions import EDIT, SHIPPED, Pair, Question
-from evaluators.silicon.yosys import ENVIRONMENT, run_yosys
+from evaluators.silicon.yosys import ENVIRONMENT, YosysError, run_yosys
 
 PROCESSOR_S = 40
 """Processor time that one solver may take for one question, planted or real."""
@@ -34,6 +34,9 @@ ANSWER_BYTES = 1 << 20
 """How much of a solver's output is read."""
 
 _OPTIMISED = ("proc", "flatten -noscopeinfo", "opt_expr", "opt_merge", "opt_clean")
+_BIT_BY_BIT = "simplemap t:$not t:$and t:$or t:$xor t:$mux"
+"""A word whose bits hang on one another, such as carries, is a loop to who writes words."""
+
 _TO_GATES = ("techmap", "aigmap")
 
 _POLL_S = 0.02
@@ -66,6 +69,10 @@ class Unanswered(Exception):
     """No solver gave an answer; the message says how each one ended."""
 
 
+class SolverKilled(Exception):
+    """Nobody answered, and a solver was ended from outside, which says nothing of the question."""
+
+
 Tool = Literal["bitwuzla", "abc", "abc, Booth"]
 
 
@@ -91,6 +98,7 @@ def answer(pair: Pair, question: Question, deadline_s: float = DEADLINE_S) -> An
 
     Raises:
         Unanswered: No solver found out in its time.
+        SolverKilled: Nor could they: somebody ended one.
         YosysError: The question could not be written.
     """
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
@@ -105,21 +113,33 @@ def _write(work: Path, pair: Pair, question: Question, deadline_s: float) -> tup
     multiplies = pair.shipped.multiplies or pair.edit.multiplies
     edits = {"real": pair.edit.module, "planted": pair.edit.planted(*question.plant)}
     (work / "question.v").write_text(question.verilog)
-    commands = []
     for name, edit in edits.items():
         (work / name).mkdir()
         modules = {SHIPPED: pair.shipped.module, EDIT: edit}
         (work / f"{name}.json").write_text(json.dumps({"modules": modules}))
+    try:
+        run_yosys(_commands(multiplies, _OPTIMISED), work, work / "tmp", deadline_s)
+    except YosysError as error:
+        if "logic loop" not in str(error):
+            raise
+        bit_by_bit = _commands(multiplies, (*_OPTIMISED, _BIT_BY_BIT))
+        run_yosys(bit_by_bit, work, work / "tmp", deadline_s)
+    return ("bitwuzla", "abc", "abc, Booth") if multiplies else ("bitwuzla", "abc")
+
+
+def _commands(multiplies: bool, optimised: Sequence[str]) -> list[str]:
+    """What makes of `NAME.json` and `question.v` what solvers read, for both questions."""
+    commands = []
+    for name in ("real", "planted"):
         commands += [
             "design -reset", f"read_json {name}.json", "read_verilog question.v",
-            "hierarchy -check -top question", *_OPTIMISED, f"write_smt2 {name}/question.smt2",
+            "hierarchy -check -top question", *optimised, f"write_smt2 {name}/question.smt2",
             "design -save words", *_TO_GATES, f"write_aiger -map {name}/abc.map {name}/abc.aig",
         ]  # fmt: skip
         if multiplies:
             commands += ["design -load words", "booth", *_TO_GATES]
             commands += [f"write_aiger -map {name}/booth.map {name}/booth.aig"]
-    run_yosys(commands, work, work / "tmp", deadline_s)
-    return ("bitwuzla", "abc", "abc, Booth") if multiplies else ("bitwuzla", "abc")
+    return commands
 
 
 class _Racer:
@@ -130,6 +150,8 @@ class _Racer:
         self.answer: Answer | None = None
         self.ended = ""
         """How it ended, in words; empty while it runs."""
+        self.killed = False
+        """Whether it was ended from outside, as by a lack of memory, before its time was over."""
         self._work = work
         self._spent_s = 0.0
         self._begin("planted")
@@ -141,6 +163,8 @@ class _Racer:
             return
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self._spent_s += usage.ru_utime + usage.ru_stime
+        spent_s = usage.ru_utime + usage.ru_stime
+        self.killed = self._process.returncode == -signal.SIGKILL and spent_s < PROCESSOR_S - 1
         found = self._read() if self._process.returncode == 0 else None
         if found is None:
             self.ended = f"{self.tool} gave no answer to the {self._asked} question"
@@ -200,6 +224,8 @@ def _raced(racers: list[_Racer], end_s: float) -> Answer:
                 if racer.answer is not None:
                     return racer.answer
             if all(racer.ended for racer in racers):
+                if killed := [racer.tool for racer in racers if racer.killed]:
+                    raise SolverKilled(f"{killed[0]} was killed, and no other solver answered")
                 raise Unanswered("; ".join(racer.ended for racer in racers))
             time.sleep(_POLL_S)
         raise Unanswered("the solvers took too long")

@@ -22,6 +22,10 @@ _RESET, _POWER, _SEED_AT = 1, 2, 2
 """Bits of the first column that the simulator reads, and the lowest bit of a power-on's seed."""
 
 
+_CONTROLS = frozenset({"enable", "capture"})
+"""Inputs that act at once, whatever the latency; units that have one hold more than a pipeline."""
+
+
 def first_mismatch(
     contract: UnitContract,
     rtlil_text: str,
@@ -82,7 +86,10 @@ def first_difference(
             wrong = expected.checked[port.name] & far
             if wrong.any():
                 t = int(wrong.argmax())
-                driven = ", ".join(f"{p.name}={stimulus[p.name][t]}" for p in contract.inputs)
+                # Of a unit without controls those that the result belongs to.
+                at = t if _CONTROLS & stimulus.keys() else max(0, t - latency)
+                driven = ", ".join(f"{p.name}={stimulus[p.name][at]}" for p in contract.inputs)
+                driven = f"{driven} in cycle {at}" if at != t else driven
                 within = f" within {allowed}" if allowed else ""
                 return (
                     f"{port.name} is {output[port.name][t]}, not {expected.values[port.name][t]}"

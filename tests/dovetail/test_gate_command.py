@@ -2,15 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.rewrites import PLAYBOOK
 from dovetail.cli import main
 from dovetail.errors import ExitCode
+from dovetail.gating import report
 from dovetail.trace import verdict_words
+from evaluators.gate import solvers
+from evaluators.gate.check import Judgement
 from evaluators.metrics import Verdict
-from evaluators.silicon import verilator
+from evaluators.silicon import unit_cost, verilator
+from evaluators.silicon.synthesis import SynthesisError
+from evaluators.silicon.yosys import YosysDied
+from hwlib.config import CoreConfig
+from hwlib.edit import AnyEdit
 
 ENTRY = str(PLAYBOOK / "inverse_sqrt_one_cycle.py")
 
@@ -56,6 +64,51 @@ def test_where_a_tool_is_killed_there_is_no_verdict(
     said = capsys.readouterr().err
     assert "no verdict: g++ died of SIGKILL" in said and "; run it again\n" in said
     assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.OK
+
+
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_where_every_solver_is_killed_there_is_no_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(solvers, "_command", lambda tool: ["sh", "-c", "kill -9 $$"])
+        assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.EVALUATOR
+    assert "bitwuzla was killed, and no other solver answered" in capsys.readouterr().err
+    assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.OK
+    assert "accepted, exhaustive" in capsys.readouterr().out
+
+
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_where_mapping_is_killed_there_is_no_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object) -> None:
+        raise SynthesisError("mapping failed") from YosysDied("Yosys died of SIGKILL")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unit_cost, "unit_cost", killed)
+        assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.EVALUATOR
+    assert "no verdict: mapping failed; run it again" in capsys.readouterr().err
+    assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.OK
+
+
+class Judges:
+    """A gate that knows one edit of latency 2, which a later step refuses."""
+
+    def judgement(self, edit: AnyEdit, config: CoreConfig) -> Judgement:
+        if edit.latency == 2:
+            return Judgement(unit=edit.unit, accepted=False, reason="a sum is wrong")
+        return Judgement(unit=edit.unit, accepted=False, reason="claim 2", latency=2)
+
+
+def test_a_refusal_without_a_claimed_latency_has_the_reason_at_its_own() -> None:
+    def reason(latency: int | None) -> str:
+        pipeline: Any = Judges()
+        return report("mac", "edit", "amaranth", latency, CoreConfig(), pipeline).reason
+
+    assert (reason(None), reason(2), reason(1)) == ("a sum is wrong", "a sum is wrong", "claim 2")
 
 
 def test_an_empty_edit_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

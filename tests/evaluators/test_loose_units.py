@@ -38,6 +38,18 @@ module dot_product_2(input clk, rst, input signed [7:0] a_0, a_1, b_0, b_1,
 endmodule
 """
 
+CARRIES = """
+module multiplier_4(input clk, rst, input signed [3:0] a, b, output reg signed [7:0] y);
+  wire [7:0] e = {{4{a[3]}}, a};
+  wire [7:0] low = (b[0] ? e : 8'd0) + (b[1] ? e << 1 : 8'd0) + (b[2] ? e << 2 : 8'd0);
+  wire [7:0] high = b[3] ? ~(e << 3) + 8'd1 : 8'd0;
+  wire [8:0] carry;
+  wire [7:0] half = low ^ high;
+  assign carry = {(low & high) | (half & carry[7:0]), 1'b0};
+  always @(posedge clk) y <= half ^ carry[7:0];
+endmodule
+"""
+
 
 def judged(
     unit: LooseUnitName,
@@ -98,6 +110,14 @@ def test_one_in_verilog_is_proved(cache_dir: Path) -> None:
     assert judgement.accepted and judgement.shown in ("proved", "tested"), judgement.reason
     wrong = DOT_PRODUCT.replace("- ((b_1[7]", "+ ((b_1[7]")
     assert not judged("dot_product_2", wrong, 1, cache_dir, "verilog").accepted
+
+
+@needs_tools
+@needs_sandbox
+@pytest.mark.eda
+def test_carries_in_one_word_are_no_loop_to_a_proof(cache_dir: Path) -> None:
+    judgement = judged("multiplier_4", CARRIES, 1, cache_dir, "verilog", proven=True)
+    assert judgement.shown == "exhaustive", judgement.reason
 
 
 def test_no_design_has_one() -> None:
