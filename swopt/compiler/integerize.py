@@ -113,10 +113,7 @@ def integerize(
     for name, block in _named_blocks(text.layers, layers):
         _decoder_block(writer, name, block, rotary_table(text))
 
-    x = writer.norm(text.norm, "decoder", "decoder.norm", "head")
-    logit = _logit_steps(seen, writer.steps[x].size * weights["head"].scale)
-    x = writer.linear("head", x, "logits", logit)
-    network = Network(tuple(writer.operators), attention_block, exponential_entries, x, logit.size)
+    network = _with_head(writer, text, weights, attention_block, exponential_entries)
     return network, host.build(model, image.size, language.size, tokenizer)
 
 
@@ -158,6 +155,52 @@ def integerize_block(
     else:
         _decoder_block(writer, name, block, rotary)
     return Network(tuple(writer.operators), attention_block, exponential_entries), steps.size
+
+
+def integerize_decoder(
+    model: Any,
+    layers: Mapping[str, torch.nn.Linear],
+    weights: Mapping[str, QuantizedWeight],
+    seen: Seen,
+    attention_block: int,
+    exponential_entries: int,
+    activation_bits: ActivationBits = 8,
+) -> tuple[Network, float]:
+    """A causal language model without images: its words' embeddings come in as `words`.
+
+    Args:
+        model: `LlamaForCausalLM` or a like one; it is not changed.
+        layers, weights, seen, attention_block, exponential_entries, activation_bits: As for
+            `integerize`.
+
+    Returns:
+        The network, and what one step of the stream is worth.
+
+    Raises:
+        ValueError: A constant does not fit the core's fields.
+    """
+    text = model.model
+    language = _int16_steps(seen.streams["decoder"])
+    writer = _Writer(layers, weights, seen, activation_bits)
+    writer.put(Input("decoder", "words", text.config.hidden_size), language)
+    for name, block in _named_blocks(text.layers, layers):
+        _decoder_block(writer, name, block, rotary_table(text))
+    network = _with_head(writer, text, weights, attention_block, exponential_entries)
+    return network, language.size
+
+
+def _with_head(
+    writer: "_Writer",
+    text: Any,
+    weights: Mapping[str, QuantizedWeight],
+    attention_block: int,
+    exponential_entries: int,
+) -> Network:
+    """The whole network: what is written so far, the last norm and the head."""
+    x = writer.norm(text.norm, "decoder", "decoder.norm", "head")
+    logit = _logit_steps(writer.seen, writer.steps[x].size * weights["head"].scale)
+    x = writer.linear("head", x, "logits", logit)
+    return Network(tuple(writer.operators), attention_block, exponential_entries, x, logit.size)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,22 @@ def logits(network: Network, inputs: Sequence[Inputs]) -> torch.Tensor:
     return torch.cat(rows)
 
 
+def token_logits(network: Network, inputs: Inputs) -> torch.Tensor:
+    """The logits of every token of one text, int32 `[tokens, outputs]`.
+
+    Raises:
+        ValueError: The network has no head.
+    """
+    head = network.operators[-1]
+    if network.logits is None or not isinstance(head, Linear):
+        raise ValueError("the network ends without a head, so it has no logits; use twin.tensors")
+    batch = Inputs(inputs.patches[None], inputs.positions[None], inputs.words[None])
+    made: dict[str, torch.Tensor] = {}
+    for operator in network.operators[:-1]:
+        made[operator.y] = _result(operator, made, batch, torch.tensor([0]), network)
+    return linear(made[head.x], head, None, network.built)[0]
+
+
 def results(network: Network, inputs: Inputs) -> list[NDArray[np.generic]]:
     """What each operator of one inference leaves in its tensor y, in the order of the operators.
 

@@ -13,9 +13,10 @@ import ast
 import hashlib
 import math
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,11 @@ _SEED = 7
 
 class CodeError(ValueError):
     """A source that is not here or too short, or a tokenizer that does not give code back."""
+
+
+Scored = Callable[..., Any]
+"""A causal language model: called with `input_ids` `[1, T]` and `use_cache`, it gives something
+that has `logits` `[1, T, vocabulary]`, as transformers' models and those in integers do."""
 
 
 @dataclass(frozen=True)
@@ -184,13 +190,13 @@ def windows(tokenizer: "Tokenizer", split: Split, count: int = WINDOWS) -> Windo
     return Windows(np.array(ids), np.array(byte_counts), tuple(modules), digests)
 
 
-def score(model: "torch.nn.Module", asked: Windows) -> CodeScore:
+def score(model: Scored, asked: Windows) -> CodeScore:
     """Scores a causal language model; one window at a time, so that none hangs on the others.
 
     Deterministic on one machine with one torch thread, which the caller sets.
 
     Args:
-        model: Called as transformers' `LlamaForCausalLM` is.
+        model: In float or in integers.
         asked: Tokens of its own tokenizer.
     """
     import torch
