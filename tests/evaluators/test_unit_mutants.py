@@ -20,7 +20,12 @@ needs_tools = pytest.mark.skipif(
     bool(verilator.available()), reason=verilator.available() or "Verilator is here"
 )
 
-UNITS = {original.name: original for original in originals() if original.name == original.unit}
+UNITS = {
+    original.name: original
+    for original in originals()
+    # Most mutants of the whole array are of its composable elements, which this core has not.
+    if original.name == original.unit and original.unit != "array"
+}
 
 SEED = 323
 """Draws two mutants of every unit, none of which is equivalent to its unit, of nine kinds."""
