@@ -13,7 +13,7 @@ from swopt.compiler import twin
 from swopt.compiler.calibration import Seen, observe
 from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
-from swopt.compiler.network import Linear, Network
+from swopt.compiler.network import Network
 from swopt.plan import CompressionPlan
 from swopt.techniques import pruning, quantization, sensitivity
 from swopt.techniques.quantization import QuantizedWeight, WeightBits
@@ -40,11 +40,7 @@ class IntegerModel:
     @property
     def model_bytes(self) -> int:
         """Bytes of the packed weights of the linear layers."""
-        return sum(
-            layer.weight.size * quantization.packed_bits(layer.weight_bits) // 8
-            for layer in self.network.operators
-            if isinstance(layer, Linear)
-        )
+        return self.network.weight_bytes
 
     def logits(self, questions: Questions) -> torch.Tensor:
         """Logits of the answer's token in steps of `network.logit_scale`, int32 `[n, words]`."""

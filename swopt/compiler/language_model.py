@@ -4,9 +4,9 @@ The same operators as the decoder of an image-and-text model, with words alone b
 (`swopt.compiler.integerize`). What the host looks up are the embeddings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,10 @@ from hwlib.config import CoreConfig
 from swopt.compiler import calibration, host, integerize, twin
 from swopt.compiler.calibration import Seen, Stream
 from swopt.compiler.host import Inputs
-from swopt.compiler.network import ActivationBits, Int16s, Linear, Network
+from swopt.compiler.network import ActivationBits, Int16s, Network
 from swopt.techniques import quantization
 from swopt.techniques.attention import AttentionKnobs
 from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ATTENTION_BLOCK = AttentionKnobs().block
 
@@ -49,11 +46,7 @@ class IntegerLanguageModel:
     @property
     def model_bytes(self) -> int:
         """Bytes of the packed weights of the linear layers, the head among them."""
-        return sum(
-            layer.weight.size * quantization.packed_bits(layer.weight_bits) // 8
-            for layer in self.network.operators
-            if isinstance(layer, Linear)
-        )
+        return self.network.weight_bytes
 
     def __call__(self, input_ids: torch.Tensor, use_cache: bool = False) -> Answer:
         """The logits of every token of one text, for `swopt.workloads.code.score`.
@@ -69,7 +62,7 @@ class IntegerLanguageModel:
         return Answer((steps.double() * self.network.logit_scale).float()[None])
 
 
-def linear_layers(model: Any) -> "Mapping[str, torch.nn.Linear]":
+def linear_layers(model: Any) -> Mapping[str, torch.nn.Linear]:
     """The linear layers of a causal language model by name, in order of execution.
 
     Args:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwlib.behaviour import Built
+from swopt.techniques.quantization import packed_bits
 
 Int8s = NDArray[np.int8]
 Int16s = NDArray[np.int16]
@@ -302,6 +303,15 @@ class Network:
                 "the exponential's table has 4, 8, 16 or 32 entries, not "
                 f"{self.exponential_entries}"
             )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the packed weights of the linear layers."""
+        return sum(
+            layer.weight.size * packed_bits(layer.weight_bits) // 8
+            for layer in self.operators
+            if isinstance(layer, Linear)
+        )
 
     @cached_property
     def touches(self) -> Mapping[str, tuple[int, ...]]:
