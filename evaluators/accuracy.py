@@ -117,8 +117,36 @@ def figures_by_set(
             "nll_difference_nats": nll.mean,
             "nll_difference_se_nats": nll.standard_error,
         }
+        if "design_balanced_accuracy" in row:
+            balanced = balanced_difference(ours, base)
+            row["balanced_accuracy_difference"] = balanced.mean
+            row["balanced_accuracy_difference_se"] = balanced.standard_error
+        if "design_auc" in row:
+            area = auc_difference(ours, base)
+            row["auc_difference"], row["auc_difference_se"] = area.mean, area.standard_error
         table[name] = row
     return table
+
+
+def balanced_difference(ours: Answered, theirs: Answered) -> Paired:
+    """Of balanced accuracy, on the same questions: the mean of the paired means of each answer."""
+    difference, truth = ours.right() - theirs.right(), ours.labels.answers
+    by_answer = [paired(difference[truth == a], 0 * difference[truth == a]) for a in set(truth)]
+    count = len(by_answer)
+    return Paired(
+        sum(each.mean for each in by_answer) / count,
+        math.sqrt(sum(each.standard_error**2 for each in by_answer)) / count,
+    )
+
+
+def auc_difference(ours: Answered, theirs: Answered) -> Paired:
+    """Of the AUC, on the same questions.
+
+    The variance is that of the sum of what each question adds to the areas (DeLong et al.,
+    Biometrics 1988, over all answers at once).
+    """
+    influence = _influence(ours) - _influence(theirs)
+    return Paired(auc(ours) - auc(theirs), math.sqrt(float((influence**2).sum())))
 
 
 def figures(part: Answered) -> dict[str, float]:
@@ -150,18 +178,36 @@ def auc(part: Answered) -> float:
     Scores are the probabilities among the answers that the question allows. With two answers both
     areas are the same.
     """
-    choices = part.labels.choices[0]
+    return float(np.mean([_above(*each).mean() for each in _against_the_rest(part)]))
+
+
+def _against_the_rest(part: Answered) -> list[tuple[Array, NDArray[np.bool_]]]:
+    """The probability of each answer that is true somewhere but not everywhere, and where it is."""
+    choices, truth = part.labels.choices[0], part.labels.answers
     among = np.exp(part.log_probabilities[:, choices])
     among /= among.sum(1, keepdims=True)
-    areas = [
-        _area(among[:, column], part.labels.answers == choice)
+    return [
+        (among[:, column], truth == choice)
         for column, choice in enumerate(choices)
-        if 0 < np.sum(part.labels.answers == choice) < len(part.labels.answers)
+        if 0 < np.sum(truth == choice) < len(truth)
     ]
-    return float(np.mean(areas))
 
 
-def _area(scores: Array, positive: NDArray[np.bool_]) -> float:
-    """Chance that a positive scores above a negative, ties counting half (Mann-Whitney)."""
-    above = scores[positive][:, None] - scores[~positive][None, :]
-    return float(np.mean((above > 0) + 0.5 * (above == 0)))
+def _above(scores: Array, positive: NDArray[np.bool_]) -> Array:
+    """1 where a positive scores above a negative, ties a half, `[positives, negatives]`.
+
+    Its mean is the area (Mann-Whitney).
+    """
+    difference = scores[positive][:, None] - scores[~positive][None, :]
+    return np.asarray((difference > 0) + 0.5 * (difference == 0), np.float64)
+
+
+def _influence(part: Answered) -> Array:
+    """What each question adds to the AUC's difference from its expectation, `[n]`."""
+    areas = _against_the_rest(part)
+    influence = np.zeros(len(part.labels.answers))
+    for scores, positive in areas:
+        above = _above(scores, positive)
+        influence[positive] += (above.mean(1) - above.mean()) / above.shape[0] / len(areas)
+        influence[~positive] += (above.mean(0) - above.mean()) / above.shape[1] / len(areas)
+    return influence

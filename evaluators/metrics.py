@@ -63,6 +63,11 @@ METRICS: tuple[Metric, ...] = (
         least_tolerance=0.02,
     ),
     Metric(name="model_bytes", direction="none", doc="bytes of the packed linear weights"),
+    Metric(
+        name="memory_bytes",
+        direction="none",
+        doc="bytes of all that is kept of the model: weights, scales, norms, embeddings",
+    ),
     Metric(name="cycles", direction="none", doc="cycles of one question's whole inference"),
     Metric(
         name="clock_hz",

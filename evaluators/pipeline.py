@@ -358,7 +358,8 @@ class _Bench:
             kept = self._pipeline.kept("uncompressed", data, tools, Scores, uncompressed)
             theirs = Answered(np.array(kept.log_probabilities), ours.labels, ours.sets)
             return ModelScore(
-                metrics=validation_metrics(ours, theirs) | {"model_bytes": model.model_bytes}
+                metrics=validation_metrics(ours, theirs)
+                | {"model_bytes": model.model_bytes, "memory_bytes": model.memory_bytes}
             )
 
         check(self._design.compression, workload.layers)

@@ -236,7 +236,7 @@ def _tokens(operator: net.Operator, tokens: Mapping[str, int]) -> int:
         case net.Concatenate():
             return tokens[operator.first] + tokens[operator.second]
         case net.Shuffle():
-            return tokens[operator.x] // operator.factor**2
+            return tokens[operator.x] // operator.joined
         case net.Linear() if operator.output == "logits":
             return 1
         case _:

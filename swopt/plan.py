@@ -5,13 +5,17 @@ from swopt.techniques import pruning
 from swopt.techniques.attention import AttentionKnobs
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.resolution import ResolutionKnobs
 
 
 class CompressionPlan(Frozen):
     """What is done to the model before it is lowered; the default is the w8a8 baseline."""
 
+    resolution: ResolutionKnobs = ResolutionKnobs()
+    """First, how much of a question is read."""
+
     pruning: PruningKnobs = PruningKnobs()
-    """First, what is removed."""
+    """Next, what is removed."""
 
     quantization: QuantizationKnobs = QuantizationKnobs()
     """Then, how many bits the rest is stored and read in."""

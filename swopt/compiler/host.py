@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from swopt.compiler.network import Int16s
+from swopt.techniques.resolution import ResolutionKnobs, worded
+from swopt.workloads.image_grid import Grid, grid_of, positions_of, resized
 from swopt.workloads.vqa import Questions
 
 if TYPE_CHECKING:
@@ -51,24 +53,32 @@ class Host:
         patch_weight: Patch convolution, float64 `[channels, 3, side, side]`.
         patch_bias: float64 `[channels]`.
         patch_step: What one step of the vision stream is worth.
-        side: Pixels along a side of what the encoder sees; images are mirrored outwards to fit.
-        order: Index of the patch, row by row, that each token holds, `[patches]`.
+        grid: Patches that the encoder sees.
         positions: int16 `[patches, channels]`, in the order of tokens.
         words: int16 `[vocabulary, channels]`.
         tokenizer: Words to their indices.
+        resolution: Of which the wording of questions counts here.
     """
 
     patch_weight: NDArray[np.float64]
     patch_bias: NDArray[np.float64]
     patch_step: float
-    side: int
-    order: NDArray[np.int64]
+    grid: Grid
     positions: Int16s
     words: Int16s
     tokenizer: "Tokenizer"
+    resolution: ResolutionKnobs = ResolutionKnobs()
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the embeddings as they are kept, and of the patch convolution in float16."""
+        half = np.dtype(np.float16).itemsize
+        convolution = (self.patch_weight.size + self.patch_bias.size) * half
+        return convolution + self.positions.nbytes + self.words.nbytes
 
     def inputs(self, questions: Questions) -> list[Inputs]:
         """The tensors of each question; equal questions give equal integers, alone or together."""
+        questions = worded(questions, self.resolution)
         return [
             Inputs(patches, self.positions, self.words[self.tokenizer.encode(text).ids])
             for patches, text in zip(self._patches(questions.images), questions.texts, strict=True)
@@ -77,9 +87,8 @@ class Host:
     def _patches(self, images: NDArray[np.uint8]) -> Int16s:
         """uint8 `[n, 28, 28, 3]` -> int16 `[n, patches, channels]`."""
         patch = self.patch_weight.shape[-1]
-        border = (self.side - images.shape[1]) // 2
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).double()
-        pixels = functional.pad(pixels, (border,) * 4, mode="reflect")
+        seen = resized(images, self.grid.rows * patch, self.grid.columns * patch)
+        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).double()
         columns = functional.unfold(pixels, patch, stride=patch).transpose(1, 2)  # [n, patches, K]
         weight = torch.from_numpy(self.patch_weight).flatten(1)
         # A sum of bytes times fp16 weights is exact in float64, so neither the batch nor the
@@ -87,7 +96,7 @@ class Host:
         sums = columns @ weight.t()
         offset = torch.from_numpy(self.patch_bias) - weight.sum(1)
         steps = (sums / 127.5 + offset) / self.patch_step
-        return to_int16(steps[:, torch.from_numpy(self.order)].numpy())
+        return to_int16(steps[:, torch.from_numpy(self.grid.order())].numpy())
 
 
 def build(model: Any, vision_step: float, decoder_step: float, tokenizer: "Tokenizer") -> Host:
@@ -101,40 +110,18 @@ def build(model: Any, vision_step: float, decoder_step: float, tokenizer: "Token
     """
     embeddings = model.model.vision_model.embeddings
     convolution = embeddings.patch_embedding
-    side = embeddings.num_patches_per_side
-    order = token_order(side, model.config.scale_factor)
-    table = embeddings.position_embedding.weight.detach().double().numpy()
+    grid = grid_of(model)
+    positions = positions_of(model).numpy()[grid.order()]
     words = model.model.text_model.embed_tokens.weight.detach().double().numpy()
     return Host(
         convolution.weight.detach().double().numpy(),
         convolution.bias.detach().double().numpy(),
         vision_step,
-        model.config.vision_config.image_size,
-        order,
-        to_int16(table[_position_ids(side)[order]] / vision_step),
+        grid,
+        to_int16(positions / vision_step),
         to_int16(words / decoder_step),
         tokenizer,
     )
-
-
-def token_order(side: int, factor: int) -> NDArray[np.int64]:
-    """Patch, counted row by row, that each token holds so that pixel shuffle is free.
-
-    Args:
-        side: Patches along a side of the image.
-        factor: Side of the squares that pixel shuffle joins.
-    """
-    grid = np.arange(side * side).reshape(side // factor, factor, side // factor, factor)
-    return grid.transpose(1, 3, 0, 2).reshape(-1)
-
-
-def _position_ids(side: int) -> NDArray[np.int64]:
-    """Idefics3's bucketed position of each patch of a whole image, row by row."""
-    boundaries = torch.arange(1 / side, 1.0, 1 / side)
-    places = torch.clamp(torch.arange(side, dtype=torch.float32) * (1.0 / side), max=1.0 - 1e-6)
-    bucket = torch.bucketize(places, boundaries, right=True)
-    ids: NDArray[np.int64] = (bucket[:, None] * side + bucket[None, :]).flatten().numpy()
-    return ids
 
 
 def to_int16(steps: NDArray[np.float64]) -> Int16s:

@@ -15,7 +15,7 @@ from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
 from swopt.compiler.network import Network
 from swopt.plan import CompressionPlan
-from swopt.techniques import pruning, quantization, sensitivity
+from swopt.techniques import pruning, quantization, resolution, sensitivity
 from swopt.techniques.quantization import QuantizedWeight, WeightBits
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import tiny_vlm
@@ -41,6 +41,12 @@ class IntegerModel:
     def model_bytes(self) -> int:
         """Bytes of the packed weights of the linear layers."""
         return self.network.weight_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of all that is kept of the model: `model_bytes`, scales, biases, norms, rotary
+        tables, embeddings and the patch convolution."""
+        return self.network.constant_bytes + self.host.constant_bytes
 
     def logits(self, questions: Questions) -> torch.Tensor:
         """Logits of the answer's token in steps of `network.logit_scale`, int32 `[n, words]`."""
@@ -87,6 +93,7 @@ def integer_model(
         exponential_entries,
         plan.quantization.activation_bits,
     )
+    host = replace(host, resolution=plan.resolution)
     return IntegerModel(workload, replace(network, built=built), host)
 
 
@@ -145,8 +152,9 @@ def _compress(
     sensitivities: Callable[[], Sensitivities] | None,
 ) -> _Compressed:
     plans.check(plan, workload.layers)
-    questions = workload.calibration()
+    questions = resolution.worded(workload.calibration(), plan.resolution)
     model = deepcopy(workload.vlm.model)
+    resolution.apply(model, plan.resolution)
     named = tiny_vlm.linear_layers(model)
 
     def calibrate() -> None:

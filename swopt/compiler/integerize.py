@@ -42,6 +42,7 @@ from swopt.compiler.network import (
 )
 from swopt.compiler.ranges import Range
 from swopt.techniques.quantization import QuantizedWeight
+from swopt.workloads.image_grid import grid_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -106,7 +107,7 @@ def integerize(
         _vision_block(writer, name, block)
 
     x = writer.norm(vision.post_layernorm, "vision", "vision.norm", "connector")
-    x = writer.put(Shuffle(x, "shuffled", model.config.scale_factor), writer.steps[x])
+    x = writer.put(Shuffle(x, "shuffled", grid_of(model).joined), writer.steps[x])
     x = writer.linear("connector", x, "int16", language)
     writer.put(Input("words", "words", text.config.hidden_size), language)
     writer.put(Concatenate(x, "words", "decoder"), language)

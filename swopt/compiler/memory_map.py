@@ -363,7 +363,7 @@ def _result(
                 )
             return replace(first, tokens=first.tokens + second.tokens)
         case net.Shuffle():
-            x, squares = placed[operator.x].layout, operator.factor**2
+            x, squares = placed[operator.x].layout, operator.joined
             if x.channels % x.word_channels or x.tokens % (squares * rows):
                 raise LoweringError(
                     f"pixel shuffle of {operator.x} makes {x.tokens / squares:g} tokens of "
@@ -414,7 +414,7 @@ def _shuffled(operator: net.Shuffle, x: Placed, y: Layout) -> Placed:
     """x with its groups interleaved so that y's groups are each in one piece."""
     if x.region != operator.x or x.layout.order is not None:
         raise LoweringError(f"{operator.x} shares its words already and cannot be shuffled")
-    squares = operator.factor**2
+    squares = operator.joined
     order = tuple(
         group * squares + square for square in range(squares) for group in range(y.groups)
     )

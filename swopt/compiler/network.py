@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwlib.behaviour import Built
+from hwlib.config import ENTRY_BITS
 from swopt.techniques.quantization import packed_bits
 
 Int8s = NDArray[np.int8]
@@ -229,20 +230,20 @@ class Attention:
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Pixel shuffle: y[t] = the channels of x[b * tokens + t] for b = 0 .. factor^2 - 1, in turn.
+    """Pixel shuffle: y[t] = the channels of x[b * tokens + t] for b = 0 .. joined - 1, in turn.
 
     Image tokens are ordered so that this is all there is to it: patch (row, column) of the grid is
-    token b * tokens + t with b = (row % factor) * factor + column % factor and t its place among
-    the factor x factor squares, row by row. Attention over all image tokens does not mind.
+    token b * tokens + t with b its place in its rectangle of patches and t that of the rectangle
+    among all of them, both row by row. Attention over all image tokens does not mind.
 
     Attributes:
         x, y: Tensors of int8 or of 4 bits, y of as many as x.
-        factor: Side of the squares.
+        joined: Patches of a rectangle.
     """
 
     x: str
     y: str
-    factor: int
+    joined: int
 
 
 Operator = (
@@ -312,6 +313,22 @@ class Network:
             for layer in self.operators
             if isinstance(layer, Linear)
         )
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of all that the core reads of the model: packed weights, an entry of a channel
+        table for each channel of a linear layer or norm, and each rotary table once."""
+        channels, rotary = 0, dict[tuple[bytes, bytes], int]()
+        for operator in self.operators:
+            match operator:
+                case Linear():
+                    channels += len(operator.weight)
+                case Norm():
+                    channels += len(operator.gamma)
+                case Rotate():
+                    key = (operator.cosine.tobytes(), operator.sine.tobytes())
+                    rotary[key] = operator.cosine.nbytes + operator.sine.nbytes
+        return self.weight_bytes + channels * ENTRY_BITS // 8 + sum(rotary.values())
 
     @cached_property
     def touches(self) -> Mapping[str, tuple[int, ...]]:

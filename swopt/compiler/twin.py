@@ -161,7 +161,7 @@ def _result(
             )
         case Shuffle():
             x = made[operator.x]
-            squares = x.reshape(len(x), operator.factor**2, -1, x.shape[-1])
+            squares = x.reshape(len(x), operator.joined, -1, x.shape[-1])
             return squares.transpose(-3, -2).flatten(-2)  # [questions, tokens, squares * channels]
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
+from swopt.workloads import image_grid
+from swopt.workloads.image_grid import Grid
 from swopt.workloads.vqa import IMAGE, PAD, UNKNOWN, Questions, vocabulary
 
 if TYPE_CHECKING:
@@ -25,15 +26,16 @@ SHIPPED = Path(__file__).parent / "tiny_vlm"
 FILES = ("config.json", "tokenizer.json", "training.json", "model.safetensors")
 """The files of a checkpoint."""
 
-SCALE_FACTOR = 2
 IMAGE_SIDE = 32
 PATCH_SIDE = 4
-IMAGE_TOKENS = (IMAGE_SIDE // PATCH_SIDE // SCALE_FACTOR) ** 2
-"""Tokens that an image takes in the decoder, after the pixel shuffle."""
+TRAINED = Grid(
+    IMAGE_SIDE // PATCH_SIDE, IMAGE_SIDE // PATCH_SIDE, joined_rows=2, joined_columns=2
+)
+"""What the encoder is trained on."""
 
 CONFIG: dict[str, Any] = {
     "model_type": "idefics3",
-    "scale_factor": SCALE_FACTOR,
+    "scale_factor": TRAINED.joined_rows,
     "tie_word_embeddings": False,
     "use_cache": False,
     "vision_config": {
@@ -215,14 +217,14 @@ def override_names(model: torch.nn.Module) -> tuple[str, ...]:
     return (*indices, *linear_layers(model))
 
 
-def pixel_values(images: torch.Tensor) -> torch.Tensor:
-    """Bytes to what the encoder sees: uint8 `[n, 28, 28, 3]` -> float `[n, 1, 3, 32, 32]`.
+def pixel_values(images: torch.Tensor, grid: Grid = TRAINED) -> torch.Tensor:
+    """Bytes to what the encoder sees: uint8 `[n, 28, 28, 3]` -> float `[n, 1, 3, height, width]`.
 
-    The border of 2 pixels mirrors the image, so that 8 x 8 patches of 4 cover all of it; values
-    are in [-1, 1], as in SmolVLM's image processor.
+    As `image_grid.resized` has them; values are in [-1, 1], as in SmolVLM's image processor.
     """
-    scaled = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return functional.pad(scaled, (2, 2, 2, 2), mode="reflect")[:, None]
+    size = (grid.rows * PATCH_SIDE, grid.columns * PATCH_SIDE)
+    pixels = torch.from_numpy(image_grid.resized(images.numpy(), *size))
+    return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)[:, None]
 
 
 def token_id(tokenizer: "Tokenizer", word: str) -> int:
@@ -237,9 +239,9 @@ def token_id(tokenizer: "Tokenizer", word: str) -> int:
     return found
 
 
-def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
+def prompt_ids(tokenizer: "Tokenizer", text: str, image_tokens: int = TRAINED.tokens) -> list[int]:
     """The image's tokens, then the question's words; the next token is the answer."""
-    image = [token_id(tokenizer, IMAGE)] * IMAGE_TOKENS
+    image = [token_id(tokenizer, IMAGE)] * image_tokens
     return image + list(tokenizer.encode(text).ids)
 
 
@@ -249,11 +251,12 @@ def next_token_logits(vlm: TinyVlm, model: torch.nn.Module, questions: Questions
     Prompts of one length go through together, so nothing is padded and nothing masked away: each
     question is computed as it would be alone.
     """
-    prompts = [prompt_ids(vlm.tokenizer, text) for text in questions.texts]
+    grid = image_grid.grid_of(model)
+    prompts = [prompt_ids(vlm.tokenizer, text, grid.tokens) for text in questions.texts]
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(index)
-    pixels = pixel_values(torch.from_numpy(questions.images))
+    pixels = pixel_values(torch.from_numpy(questions.images), grid)
     rows: list[torch.Tensor | None] = [None] * len(prompts)
     with torch.no_grad():
         for indices in by_length.values():

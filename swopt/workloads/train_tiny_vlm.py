@@ -210,7 +210,7 @@ class Trainer:
         longest = int(lengths.max())
         padded = torch.tensor([p + [pad] * (longest - len(p)) for p in prompts])
         embedded = self.model.get_input_embeddings()(padded)
-        tokens = tiny_vlm.IMAGE_TOKENS
+        tokens = tiny_vlm.TRAINED.tokens
         embedded = torch.cat([features[torch.tensor(source)], embedded[:, tokens:]], 1)
         # Padding comes after the answer's place, and the decoder looks back only: no mask needed.
         hidden = self.model.model.text_model(inputs_embeds=embedded, use_cache=False)[0]

@@ -212,6 +212,15 @@ class Labels:
     choices: tuple[tuple[int, ...], ...]
 
 
+def shortest(text: str) -> str:
+    """The shortest way to ask a question of the tables, of equal ones the first; else `text`."""
+    for tasks in TASKS.values():
+        for task in tasks:
+            if text in task.phrasings:
+                return min(task.phrasings, key=lambda phrasing: len(phrasing.split()))
+    return text
+
+
 def synthetic_images(split: Split, count: int) -> LabelledImages:
     """The first `count` images of one split of the synthetic set; each split has its own seed."""
     drawn = draw(SYNTHETIC_SEEDS[split], count)

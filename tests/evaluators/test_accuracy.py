@@ -1,16 +1,21 @@
 """Figures against closed forms, and labels that come from the workload alone."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from evaluators.accuracy import (
     Answered,
+    Paired,
     answer,
     auc,
+    auc_difference,
+    balanced_difference,
     figures,
     figures_by_set,
     paired,
@@ -56,6 +61,40 @@ def test_paired_error_is_that_of_the_differences() -> None:
     assert seen.mean == pytest.approx((ours - theirs).mean())
     assert seen.standard_error == pytest.approx((ours - theirs).std(ddof=1) / 20)
     assert seen.standard_error < 0.05 < hardness.std() / 20
+
+
+def _two_models(seed: int, answers: int) -> tuple[Answered, Answered]:
+    """Two models on 240 questions, the second a noisier version of the first."""
+    rng = np.random.default_rng(seed)
+    truth = np.minimum(rng.integers(0, answers + 1, 240), answers - 1)
+    scores = rng.normal(0, 1, (240, answers))
+    scores[np.arange(240), truth] += 1
+    return tuple(  # type: ignore[return-value]
+        _answered(np.exp(s - np.logaddexp.reduce(s, 1, keepdims=True)).tolist(), truth.tolist())
+        for s in (scores, scores + rng.normal(0, 0.7, scores.shape))
+    )
+
+
+def _taken(part: Answered, index: NDArray[np.int64]) -> Answered:
+    labels = Labels(part.labels.answers[index], (part.labels.choices[0],) * len(index))
+    return Answered(part.log_probabilities[index], labels, ("a",) * len(index))
+
+
+@pytest.mark.parametrize("answers", [2, 4])
+@pytest.mark.parametrize("difference", [auc_difference, balanced_difference])
+def test_errors_of_paired_differences_are_those_of_a_bootstrap(
+    answers: int, difference: Callable[[Answered, Answered], Paired]
+) -> None:
+    ours, theirs = _two_models(3, answers)
+    seen = difference(ours, theirs)
+    rng, drawn = np.random.default_rng(1), []
+    by_answer = [np.flatnonzero(ours.labels.answers == a) for a in set(ours.labels.answers)]
+    for _ in range(600):
+        index = np.concatenate([rng.choice(rows, len(rows)) for rows in by_answer])
+        drawn.append(difference(_taken(ours, index), _taken(theirs, index)).mean)
+    assert seen.standard_error == pytest.approx(np.std(drawn), rel=0.12)
+    assert abs(seen.mean - np.mean(drawn)) < 0.2 * seen.standard_error
+    assert difference(ours, ours) == Paired(0.0, 0.0)
 
 
 def test_sets_are_reported_apart() -> None:

@@ -54,7 +54,7 @@ def _result(
             return _attention(operator, tensors, network)
         case net.Shuffle():
             x = tensors[operator.x]
-            squares = operator.factor**2
+            squares = operator.joined
             parts = x.reshape(squares, len(x) // squares, -1)
             return np.concatenate(list(parts), axis=1)
 
@@ -233,7 +233,7 @@ def tiny_model(seed: int, vision_heads: int = 2) -> net.Network:
         net.Activate("image.up", "image.hidden", "gelu", d.scale(1 / 10, zero=-5)),
         d.linear("image.hidden", "image", hidden, 12, "residual"),
         d.norm("image", "image.last", 12),
-        net.Shuffle("image.last", "image.squares", 2),
+        net.Shuffle("image.last", "image.squares", 4),
         d.linear("image.squares", "image.tokens", 48, width, "int16", weight_bits=4),
         net.Input("words", "words", width),
         net.Concatenate("image.tokens", "words", "stream"),

@@ -29,7 +29,7 @@ from swopt.plan import CompressionPlan
 from swopt.techniques.attention import AttentionKnobs
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
-from swopt.workloads.tiny_vlm import linear_layers, pixel_values
+from swopt.workloads.tiny_vlm import TRAINED, linear_layers, pixel_values
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
 
@@ -255,7 +255,7 @@ def test_the_host_brings_the_embeddings_of_the_float_model(
     step = eight_bits.host.patch_step
     for each, expected in zip(made, whole.numpy(), strict=True):
         total = each.patches.astype(float) + each.positions
-        assert np.abs(total * step - expected[eight_bits.host.order]).max() < 1.01 * step
+        assert np.abs(total * step - expected[eight_bits.host.grid.order()]).max() < 1.01 * step
     ratio = made[0].words.astype(float) / words.numpy()
     large = np.abs(made[0].words) > 50
     assert np.ptp(ratio[large]) < 0.03 * np.mean(ratio[large])
@@ -266,7 +266,7 @@ def test_token_order_makes_pixel_shuffle_a_concatenation() -> None:
 
     x = torch.arange(64 * 3).reshape(1, 64, 3)
     expected = Idefics3Connector.pixel_shuffle(None, x, 2)
-    ordered = x[:, torch.from_numpy(host.token_order(8, 2))]
+    ordered = x[:, torch.from_numpy(TRAINED.order())]
     assert torch.equal(torch.cat(ordered.split(16, 1), -1), expected)
 
 
@@ -276,7 +276,7 @@ def test_the_streams_follow_those_of_the_float_model_and_keep_their_headroom(
     question = workload.validation().take([5])
     seen = _watched(workload, question)
     tensors = twin.tensors(eight_bits.network, eight_bits.host.inputs(question)[0])
-    image = seen["vision"][eight_bits.host.order]
+    image = seen["vision"][eight_bits.host.grid.order()]
     for name, expected in (("vision", image), ("decoder", seen["decoder"])):
         made = tensors[name].astype(float)
         step = float((made * expected).sum() / (made * made).sum())

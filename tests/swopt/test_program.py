@@ -503,7 +503,7 @@ class TestRefuses:
 
     def test_pixel_shuffle_of_tokens_that_are_no_whole_groups(self) -> None:
         operators = [
-            self.stream, Drawer(0).norm("stream", "x", 8), net.Shuffle("x", "y", 2),
+            self.stream, Drawer(0).norm("stream", "x", 8), net.Shuffle("x", "y", 4),
         ]  # fmt: skip
         self.refused(operators, "makes 12 tokens of 4 x 8 .* multiple of the 8 rows", tokens=48)
 

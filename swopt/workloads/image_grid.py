@@ -1,0 +1,181 @@
+"""The grid of patches that a small Idefics3 model sees, and the same model on another grid."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+FRACTION_BITS = 12
+"""Of the weights that images are made smaller with."""
+
+
+class Grid(NamedTuple):
+    """Patches of an image, and the rectangles of them that pixel shuffle joins.
+
+    `rows` and `columns` are multiples of `joined_rows` and `joined_columns`.
+    """
+
+    rows: int
+    """Patches from top to bottom."""
+    columns: int
+    """Patches from left to right."""
+    joined_rows: int
+    """Rows of patches in a rectangle."""
+    joined_columns: int
+    """Columns of patches in a rectangle."""
+
+    @property
+    def joined(self) -> int:
+        """Patches of a rectangle."""
+        return self.joined_rows * self.joined_columns
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that an image takes in the decoder."""
+        return self.rows * self.columns // self.joined
+
+    def order(self) -> NDArray[np.int64]:
+        """Patch, counted row by row, that each token holds so that pixel shuffle is free."""
+        shape = (-1, self.joined_rows, self.columns // self.joined_columns, self.joined_columns)
+        grid = np.arange(self.rows * self.columns).reshape(shape)
+        return grid.transpose(1, 3, 0, 2).reshape(-1)
+
+
+class GridEmbeddings(torch.nn.Module):
+    """Patch and position embeddings of one grid, in the place of Idefics3's."""
+
+    def __init__(self, patches: torch.nn.Module, positions: torch.Tensor, grid: Grid) -> None:
+        super().__init__()
+        self.patch_embedding = patches
+        self.position_embedding = torch.nn.Embedding.from_pretrained(positions, freeze=False)
+        self.grid = grid
+
+    def forward(
+        self, pixel_values: torch.Tensor, patch_attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """float `[n, 3, height, width]` -> `[n, patches, channels]`; the mask is all ones."""
+        patches: torch.Tensor = self.patch_embedding(pixel_values)
+        return patches.flatten(2).transpose(1, 2) + self.position_embedding.weight
+
+
+class GridConnector(torch.nn.Module):
+    """Pixel shuffle of the rectangles of a grid, then the projection, in Idefics3's place."""
+
+    def __init__(self, projection: torch.nn.Module, grid: Grid) -> None:
+        super().__init__()
+        self.modality_projection = projection
+        self.grid = grid
+
+    def forward(self, image_hidden_states: torch.Tensor) -> torch.Tensor:
+        """float `[n, patches, channels]` -> `[n, tokens, decoder channels]`."""
+        n, _, channels = image_hidden_states.shape
+        ordered = image_hidden_states[:, torch.from_numpy(self.grid.order())]
+        parts = ordered.view(n, self.grid.joined, self.grid.tokens, channels)
+        joined: torch.Tensor = self.modality_projection(parts.transpose(1, 2).flatten(2))
+        return joined
+
+
+def grid_of(model: Any) -> Grid:
+    """The grid that an Idefics3 model sees."""
+    embeddings = model.model.vision_model.embeddings
+    if isinstance(embeddings, GridEmbeddings):
+        return embeddings.grid
+    side, factor = embeddings.num_patches_per_side, model.config.scale_factor
+    return Grid(side, side, factor, factor)
+
+
+def positions_of(model: Any) -> torch.Tensor:
+    """Position embedding of each patch, row by row, float64 `[patches, channels]`."""
+    embeddings = model.model.vision_model.embeddings
+    table: torch.Tensor = embeddings.position_embedding.weight.detach().double()
+    return table if isinstance(embeddings, GridEmbeddings) else table[_bucketed(grid_of(model))]
+
+
+def _bucketed(grid: Grid) -> torch.Tensor:
+    """Idefics3's bucketed position of each patch of a whole square image, row by row."""
+    side = grid.rows
+    boundaries = torch.arange(1 / side, 1.0, 1 / side)
+    places = torch.clamp(torch.arange(side, dtype=torch.float32) * (1.0 / side), max=1.0 - 1e-6)
+    bucket = torch.bucketize(places, boundaries, right=True)
+    return (bucket[:, None] * side + bucket[None, :]).flatten()
+
+
+def regrid(model: Any, grid: Grid) -> None:
+    """Gives an Idefics3 model another grid, in place.
+
+    Position embeddings are interpolated (bilinear). Where a rectangle holds several of the trained
+    squares, the projection is applied to each and the results are averaged, as one linear layer.
+
+    Args:
+        model: With the grid that it was trained on.
+        grid: Whose rectangles hold whole trained ones.
+    """
+    trained, embeddings = grid_of(model), model.model.vision_model.embeddings
+    table = positions_of(model).view(1, trained.rows, trained.columns, -1).permute(0, 3, 1, 2)
+    positions = functional.interpolate(
+        table, size=(grid.rows, grid.columns), mode="bilinear", align_corners=False
+    )
+    positions = positions.flatten(2)[0].t().contiguous()
+    projection = model.model.connector.modality_projection
+    _widen(projection.proj, trained, grid)
+    model.model.vision_model.embeddings = GridEmbeddings(
+        embeddings.patch_embedding, positions.to(embeddings.position_embedding.weight.dtype), grid
+    )
+    model.model.connector = GridConnector(projection, grid)
+
+
+def _widen(layer: torch.nn.Linear, trained: Grid, grid: Grid) -> None:
+    """Lets a projection of the trained squares read the patches of a larger rectangle."""
+    rows = torch.arange(grid.joined_rows) % trained.joined_rows
+    columns = torch.arange(grid.joined_columns) % trained.joined_columns
+    part = (rows[:, None] * trained.joined_columns + columns).flatten()
+    parts = layer.weight.detach().unflatten(1, (trained.joined, -1))  # [outputs, squares, channels]
+    share = trained.joined / grid.joined
+    layer.weight = torch.nn.Parameter((parts[:, part] * share).flatten(1))
+    layer.in_features = layer.weight.shape[1]
+
+
+def resized(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Images `[n, side, side, 3]` as bytes of another size, `[n, height, width, 3]`.
+
+    Exact integers whatever the batch. An image smaller than 32 pixels is mirrored outwards to
+    32 x 32, so that 8 x 8 patches of 4 cover it; then each pixel is the mean around it with the
+    weights of a triangle as wide as the pixels are far apart, rows first.
+
+    Args:
+        images: Of 28 to 32 pixels a side.
+        height: 1 to 32.
+        width: 1 to 32.
+    """
+    border = (WHOLE - images.shape[1]) // 2
+    whole = np.pad(images, ((0, 0), (border,) * 2, (border,) * 2, (0, 0)), mode="reflect")
+    if (height, width) == (WHOLE, WHOLE):
+        return whole
+    down = _weighted(whole.astype(np.int64), "nyxc,hy->nhxc", height)
+    return _weighted(down, "nhxc,wx->nhwc", width).astype(np.uint8)
+
+
+WHOLE = 32
+"""Pixels along a side of an image that nothing is left out of."""
+
+
+def _weighted(values: NDArray[np.int64], along: str, size: int) -> NDArray[np.int64]:
+    summed: NDArray[np.int64] = np.einsum(along, values, triangle(size), optimize=True)
+    return (summed + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
+
+
+@cache
+def triangle(size: int) -> NDArray[np.int64]:
+    """Weights of the 32 pixels of a row in each of `size`, `[size, 32]`; each row adds up to 1.
+
+    One is `2 ** FRACTION_BITS`.
+    """
+    step = WHOLE / size
+    centre = (np.arange(size)[:, None] + 0.5) * step
+    weight = np.maximum(0.0, 1 - np.abs(np.arange(WHOLE) + 0.5 - centre) / step)
+    whole = np.rint(weight / weight.sum(1, keepdims=True) * (1 << FRACTION_BITS)).astype(np.int64)
+    whole[np.arange(size), whole.argmax(1)] += (1 << FRACTION_BITS) - whole.sum(1)
+    return whole
