@@ -10,7 +10,6 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from evaluators.silicon.simulation import CoreRun, Dram, SimulationError, simula
 from evaluators.silicon.verilog import verilog
 from evaluators.silicon.yosys import YosysError
 from hwlib.assembler import encode_program
-from hwlib.behaviour import built_of
 from hwlib.commands import COMMAND_BITS, queue_of
 from hwlib.edit import CoreUnitName
 from hwlib.elaborate import TOP, UnitNetlist, elaborate_core
@@ -124,7 +122,6 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
     """
     import torch
 
-    from swopt.compiler.integer_model import integer_model
     from swopt.workloads.tiny_vlm import CheckpointError
     from swopt.workloads.workload import load_workload
 
@@ -139,14 +136,7 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
         raise BadInput(f"there is no question {index}; there are 0 to {len(questions) - 1}")
     try:
         units = pipeline.units(design)
-        entries = design.hardware.exponential_entries
-        model = integer_model(
-            workload,
-            design.compression,
-            entries,
-            built_of(units),
-            partial(pipeline.sensitivities, workload),
-        )
+        model = pipeline.model(workload, design, units)
     except ValueError as error:
         raise BadInput(f"the design: {error}") from None
     question = questions.take([index])

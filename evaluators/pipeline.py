@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from hwlib.elaborate import UnitNetlist
     from swopt.compiler.host import Inputs
     from swopt.compiler.integer_model import IntegerModel
+    from swopt.plan import CompressionPlan
+    from swopt.techniques.recovery import Taught
     from swopt.techniques.sensitivity import Sensitivities
     from swopt.workloads.workload import Workload
 
@@ -130,19 +132,9 @@ class Pipeline(Frozen):
         import torch
 
         from evaluators.accuracy import answer, figures_by_set
-        from swopt.compiler.integer_model import integer_model
 
         workload = self._workload()
-        models = [
-            integer_model(
-                workload,
-                each.compression,
-                each.hardware.exponential_entries,
-                built_of(self.units(each)),
-                partial(self.sensitivities, workload),
-            )
-            for each in (design, DesignPoint())
-        ]
+        models = [self.model(workload, each, self.units(each)) for each in (design, DesignPoint())]
         # Side by side, each with one thread, as in every evaluation.
         with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             asked = pool.map(lambda model: answer(workload, model, "test"), [*models, None])
@@ -274,6 +266,33 @@ class Pipeline(Frozen):
         key = cache.key(inputs | {"tools": versions, "code": cache.code_sha256()})
         return cache.remembered(self.cache_dir, room, key, kind, measure)
 
+    def model(
+        self,
+        workload: "Workload",
+        design: DesignPoint,
+        units: "Mapping[CoreUnitName, UnitNetlist]",
+    ) -> "IntegerModel":
+        """What a design's compression makes of the workload's model, in its core's arithmetic.
+
+        Args:
+            workload: The model and its questions.
+            design: Its compression, and the core's tables.
+            units: Netlists of its edits, of which the approximate ones count.
+
+        Raises:
+            ValueError: The plan breaks a law of the model, or a constant does not fit the core.
+        """
+        from swopt.compiler.integer_model import integer_model
+
+        return integer_model(
+            workload,
+            design.compression,
+            design.hardware.exponential_entries,
+            built_of(units),
+            partial(self.sensitivities, workload),
+            partial(self.taught, workload),
+        )
+
     def sensitivities(self, workload: "Workload") -> "Sensitivities":
         """What rounding each layer of the workload's model costs; measured once."""
         from swopt.compiler.integer_model import measure_sensitivities
@@ -284,6 +303,19 @@ class Pipeline(Frozen):
         return self.kept(
             "sensitivity", inputs, tools, Sensitivities, lambda: measure_sensitivities(workload)
         )
+
+    def taught(
+        self, workload: "Workload", plan: "CompressionPlan", teach: "Callable[[], Taught]"
+    ) -> "Taught":
+        """The weights that recovery makes under a plan; made once."""
+        from swopt.techniques.recovery import Taught
+
+        inputs = {
+            "workload": str(sorted(workload.data_sha256.items())),
+            "plan": plan.model_dump_json(),
+        }
+        tools = ("torch", "transformers", "peft")
+        return self.kept("recovery", inputs, tools, Taught, teach)
 
     def _workload(self) -> "Workload":
         import torch
@@ -369,16 +401,8 @@ class _Bench:
 
     def _model(self, workload: "Workload") -> "IntegerModel":
         """The integer model, made once and only if a stage has to be measured."""
-        from swopt.compiler.integer_model import integer_model
-
         if self._integer is None:
-            self._integer = integer_model(
-                workload,
-                self._design.compression,
-                self._design.hardware.exponential_entries,
-                built_of(self._units),
-                partial(self._pipeline.sensitivities, workload),
-            )
+            self._integer = self._pipeline.model(workload, self._design, self._units)
         return self._integer
 
     def _on_core(self, workload: "Workload") -> "tuple[Sequence[Inputs], Programs]":

@@ -5,6 +5,7 @@ from swopt.techniques import pruning
 from swopt.techniques.attention import AttentionKnobs
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.recovery import RecoveryKnobs
 from swopt.techniques.resolution import ResolutionKnobs
 
 
@@ -17,11 +18,21 @@ class CompressionPlan(Frozen):
     pruning: PruningKnobs = PruningKnobs()
     """Next, what is removed."""
 
+    recovery: RecoveryKnobs = RecoveryKnobs()
+    """Then what is left is taught to answer as the whole did."""
+
     quantization: QuantizationKnobs = QuantizationKnobs()
     """Then, how many bits the rest is stored and read in."""
 
     attention: AttentionKnobs = AttentionKnobs()
     """Last, how the softmax goes through its keys."""
+
+    @property
+    def before_rounding(self) -> "CompressionPlan":
+        """What is done to the model while it is in float."""
+        return CompressionPlan(
+            resolution=self.resolution, pruning=self.pruning, recovery=self.recovery
+        )
 
 
 def check(plan: CompressionPlan, layers: tuple[str, ...]) -> None:

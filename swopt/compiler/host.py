@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+NEUTRAL = ResolutionKnobs()
+
+
 def _nothing() -> Int16s:
     return np.zeros((0, 1), np.int16)
 
@@ -67,7 +70,7 @@ class Host:
     positions: Int16s
     words: Int16s
     tokenizer: "Tokenizer"
-    resolution: ResolutionKnobs = ResolutionKnobs()
+    resolution: ResolutionKnobs = NEUTRAL
 
     @property
     def constant_bytes(self) -> int:

@@ -15,12 +15,17 @@ from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
 from swopt.compiler.network import Network
 from swopt.plan import CompressionPlan
-from swopt.techniques import pruning, quantization, resolution, sensitivity
+from swopt.techniques import pruning, quantization, recovery, resolution, sensitivity
 from swopt.techniques.quantization import QuantizedWeight, WeightBits
+from swopt.techniques.recovery import Taught
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import tiny_vlm
+from swopt.workloads.lessons import distillation
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
+
+Keep = Callable[[CompressionPlan, Callable[[], Taught]], Taught]
+"""Gives what recovery made under a plan, which it may have kept, or calls for it to be made."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ def integer_model(
     exponential_entries: int = CoreConfig().exponential_entries,
     built: Built = EXACT,
     sensitivities: Callable[[], Sensitivities] | None = None,
+    taught: Keep | None = None,
 ) -> IntegerModel:
     """Applies `plan` to a copy of the workload's model and writes what is left in integers.
 
@@ -78,11 +84,12 @@ def integer_model(
         built: What the core's units give that do not give what the reference does.
         sensitivities: Gives those of the workload's model, asked only where the plan shares bits
             out; None measures them.
+        taught: Gives what recovery makes of the weights, or has it made; None has it made.
 
     Raises:
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
     """
-    compressed = _compress(workload, plan, sensitivities)
+    compressed = _compress(workload, plan, sensitivities, taught)
     network, host = integerize(
         compressed.model,
         compressed.layers,
@@ -105,7 +112,7 @@ def weight_only_model(workload: Workload, plan: CompressionPlan) -> torch.nn.Mod
     Raises:
         ValueError: The plan breaks a law of the model.
     """
-    compressed = _compress(workload, plan, None)
+    compressed = _compress(workload, plan, None, None)
     for name, layer in compressed.layers.items():
         weight = compressed.weights[name]
         rounded = torch.from_numpy(weight.values * weight.scale[:, None])
@@ -150,6 +157,7 @@ def _compress(
     workload: Workload,
     plan: CompressionPlan,
     sensitivities: Callable[[], Sensitivities] | None,
+    taught: Keep | None,
 ) -> _Compressed:
     plans.check(plan, workload.layers)
     questions = resolution.worded(workload.calibration(), plan.resolution)
@@ -163,6 +171,7 @@ def _compress(
     pruning.apply(tiny_vlm.blocks(model), named, plan.pruning, calibrate)
     left = set(model.modules())
     layers = {name: layer for name, layer in named.items() if layer in left}
+    _recover(workload, model, layers, plan, taught)
     seen = observe(model, layers, calibrate)
     weights = quantization.apply(
         {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
@@ -171,6 +180,25 @@ def _compress(
         _shared(plan, layers, sensitivities or (lambda: measure_sensitivities(workload))),
     )
     return _Compressed(model, layers, weights, seen)
+
+
+def _recover(
+    workload: Workload,
+    model: torch.nn.Module,
+    layers: Mapping[str, torch.nn.Linear],
+    plan: CompressionPlan,
+    taught: Keep | None,
+) -> None:
+    """Teaches the model, or gives it the weights of the time it was taught."""
+    if not plan.recovery.steps:
+        return
+
+    def teach() -> Taught:
+        lesson = distillation(workload, model, plan.resolution)
+        recovery.apply(model, layers, plan.recovery, lesson)
+        return Taught.of(layers)
+
+    (taught(plan.before_rounding, teach) if taught else teach()).into(layers)
 
 
 def _shared(

@@ -28,9 +28,7 @@ FILES = ("config.json", "tokenizer.json", "training.json", "model.safetensors")
 
 IMAGE_SIDE = 32
 PATCH_SIDE = 4
-TRAINED = Grid(
-    IMAGE_SIDE // PATCH_SIDE, IMAGE_SIDE // PATCH_SIDE, joined_rows=2, joined_columns=2
-)
+TRAINED = Grid(IMAGE_SIDE // PATCH_SIDE, IMAGE_SIDE // PATCH_SIDE, joined_rows=2, joined_columns=2)
 """What the encoder is trained on."""
 
 CONFIG: dict[str, Any] = {
@@ -243,6 +241,25 @@ def prompt_ids(tokenizer: "Tokenizer", text: str, image_tokens: int = TRAINED.to
     """The image's tokens, then the question's words; the next token is the answer."""
     image = [token_id(tokenizer, IMAGE)] * image_tokens
     return image + list(tokenizer.encode(text).ids)
+
+
+def padded_logits(vlm: TinyVlm, model: Any, questions: Questions) -> torch.Tensor:
+    """Logits of the answer's token `[n, vocabulary]` with their gradients, all in one batch.
+
+    The decoder looks back only, so padding behind a prompt is seen by no token that counts; the
+    last digits may differ from those of `next_token_logits`.
+    """
+    grid = image_grid.grid_of(model)
+    prompts = [prompt_ids(vlm.tokenizer, text, grid.tokens) for text in questions.texts]
+    last = torch.tensor([len(prompt) - 1 for prompt in prompts])
+    pad, longest = token_id(vlm.tokenizer, PAD), max(map(len, prompts))
+    seen = model.model(
+        input_ids=torch.tensor([each + [pad] * (longest - len(each)) for each in prompts]),
+        pixel_values=pixel_values(torch.from_numpy(questions.images), grid),
+        use_cache=False,
+    ).last_hidden_state
+    logits: torch.Tensor = model.lm_head(seen[torch.arange(len(prompts)), last])
+    return logits
 
 
 def next_token_logits(vlm: TinyVlm, model: torch.nn.Module, questions: Questions) -> torch.Tensor:

@@ -48,7 +48,8 @@ class Workload:
             that of `checkpoint` of the model's files.
         layers: Names that a quantization override may use: blocks such as `vision.0` and linear
             layers such as `vision.0.mlp.up`, `decoder.2.attention.query`, `connector`, `head`.
-        parts: The images by split and set.
+        parts: The images by split and set; of `train` the few that serve calibration.
+        training: All training images of each real set.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Workload:
     data_sha256: dict[str, str]
     layers: tuple[str, ...]
     parts: dict[Split, tuple[LabelledImages, ...]]
+    training: tuple[LabelledImages, ...]
 
     def describe(self) -> str:
         """What is measured on, in one sentence fit for a run's first line."""
@@ -73,6 +75,14 @@ class Workload:
     def calibration(self) -> Questions:
         """Training questions for calibration; never scored."""
         return self._asked("train")[0]
+
+    def practice(self, seed: int) -> Questions:
+        """One question about each training image, real and synthetic, without its answer.
+
+        Args:
+            seed: Chooses questions and phrasings.
+        """
+        return asked_of((*self.training, _practice()), self.answers, seed)[0]
 
     def validation(self) -> Questions:
         """The questions that a search sees the scores of."""
@@ -127,9 +137,18 @@ def load_workload(data_dir: Path | None = None, checkpoint: Path | None = None) 
     return _assemble(vlm, medmnist.find_data_dir(data_dir))
 
 
+PRACTICE_IMAGES = 1024
+"""Synthetic training images that a compressed model may learn from."""
+
+
 @cache
 def _synthetic(split: Split) -> LabelledImages:
     return synthetic_images(split, SYNTHETIC_COUNTS[split])
+
+
+@cache
+def _practice() -> LabelledImages:
+    return synthetic_images("train", PRACTICE_IMAGES)
 
 
 @cache
@@ -175,6 +194,7 @@ def _assemble(vlm: "TinyVlm", folder: Path | None) -> Workload:
         data_sha256=data_sha256,
         layers=tiny_vlm.override_names(vlm.model),
         parts=parts,
+        training=tuple(splits["train"] for splits, _ in found.values()),
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hwlib.reference import vector
-from swopt.compiler import host, twin
+from swopt.compiler import twin
 from swopt.compiler.calibration import observe
 from swopt.compiler.integer_model import IntegerModel, integer_model, weight_only_model
 from swopt.compiler.integerize import Steps, affine, norm

@@ -86,7 +86,7 @@ def test_a_flat_image_stays_flat() -> None:
 
 
 def test_patches_that_do_not_join_are_refused_with_the_law() -> None:
-    with pytest.raises(ValidationError, match="image_height 24 is 6 patches .* multiple of the 4"):
+    with pytest.raises(ValidationError, match=r"image_height 24 is 6 patches .* multiple of the 4"):
         ResolutionKnobs(image_height=24, joined_rows=4)
 
 

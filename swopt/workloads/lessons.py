@@ -1,0 +1,55 @@
+"""What a compressed model is taught: to answer training questions as the uncompressed one does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from swopt.techniques.resolution import ResolutionKnobs, worded
+from swopt.workloads import tiny_vlm
+from swopt.workloads.workload import Workload
+
+BATCH = 48
+"""Questions of a step."""
+
+_SEED = 11
+
+
+def distillation(
+    workload: Workload, model: Any, resolution: ResolutionKnobs
+) -> Callable[[int], torch.Tensor]:
+    """The loss of each step: KL divergence of the model's answers from the uncompressed model's.
+
+    Training images come in a new order and with new questions each time all have been seen; the
+    uncompressed model reads them as it was trained to, whatever `resolution` is.
+
+    Args:
+        workload: Whose training images and model.
+        model: Who learns.
+        resolution: How much of a question the model reads.
+    """
+    tokens = [tiny_vlm.token_id(workload.vlm.tokenizer, answer) for answer in workload.answers]
+    rng = np.random.default_rng(_SEED)
+    asked = workload.practice(0)
+    order = rng.permutation(len(asked))
+    rounds = 0
+
+    def lesson(step: int) -> torch.Tensor:
+        nonlocal asked, order, rounds
+        if len(order) < BATCH:
+            rounds += 1
+            asked = workload.practice(rounds)
+            order = rng.permutation(len(asked))
+        questions, order = asked.take(order[:BATCH]), order[BATCH:]
+        target = tiny_vlm.next_token_logits(workload.vlm, workload.vlm.model, questions)
+        logits = tiny_vlm.padded_logits(workload.vlm, model, worded(questions, resolution))
+        return functional.kl_div(
+            torch.log_softmax(logits[:, tokens], -1),
+            torch.log_softmax(target[:, tokens], -1),
+            reduction="batchmean",
+            log_target=True,
+        )
+
+    return lesson
