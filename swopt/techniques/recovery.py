@@ -98,10 +98,8 @@ def apply(
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * _pace(step / knobs.steps)
         loss = lesson(step)
-        if not math.isfinite(float(loss.detach())):
-            raise ValueError(
-                f"recovery diverged: the loss of step {step} is {float(loss.detach())}"
-            )
+        if not math.isfinite(found := float(loss.detach())):
+            raise ValueError(f"recovery diverged: the loss of step {step} is {found}")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
