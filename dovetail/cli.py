@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from dovetail import checks
-from dovetail.commands import designs, machine, runs
+from dovetail.commands import designs, machine, runs, study
 from dovetail.desk import Desk, Screen, desk_of
 from dovetail.errors import DovetailError, ExitCode
 
@@ -37,6 +37,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "evaluate": designs.evaluate,
     "gate": designs.gate,
     "compile": designs.compile_command,
+    "study": study.study,
     "knobs": designs.knobs,
     "check-model": machine.check_model,
     "doctor": machine.doctor,

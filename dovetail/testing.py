@@ -72,6 +72,8 @@ class ToyEvaluator:
             metrics={
                 "nll_nats": nll,
                 "nll_increase_nats": nll - 0.55,
+                "nll_increase_se_nats": 0.01,
+                "memory_bytes": 8e4 * bits / 8,
                 "accuracy": max(0.0, 1.0 - nll / 2),
                 "cycles": float(cycles),
                 "clock_hz": 8e8 - 1e6 * elements,
@@ -79,6 +81,7 @@ class ToyEvaluator:
                 "area_um2": area,
                 "energy_j": 2e-12 * cycles * elements * bits / 8 + 1e-9 * area / 1e3,
             },
+            details={"memory_of_float16": bits / 16},
             provenance=(
                 Provenance(
                     evaluator=self.name,

@@ -57,7 +57,10 @@ class ModelScore(Frozen):
     """What compression left of the model, on validation questions."""
 
     metrics: dict[str, float]
-    """NLL and accuracy by metric name, and the bytes of the packed weights."""
+    """NLL and accuracy by metric name, and the bytes of the packed weights and of all."""
+
+    float16_bytes: int
+    """Bytes of the uncompressed model in float16."""
 
 
 class Scores(Frozen):
@@ -391,7 +394,8 @@ class _Bench:
             theirs = Answered(np.array(kept.log_probabilities), ours.labels, ours.sets)
             return ModelScore(
                 metrics=validation_metrics(ours, theirs)
-                | {"model_bytes": model.model_bytes, "memory_bytes": model.memory_bytes}
+                | {"model_bytes": model.model_bytes, "memory_bytes": model.memory_bytes},
+                float16_bytes=workload.float16_bytes,
             )
 
         check(self._design.compression, workload.layers)
@@ -578,6 +582,7 @@ class _Bench:
         }
         busy = on_core.traffic.element_cycles / (config.rows * config.columns)
         self.details |= {
+            "memory_of_float16": score.metrics["memory_bytes"] / score.float16_bytes,
             "worst_path_unit": unit_of(silicon.worst_path_module),
             "worst_path": silicon.worst_path,
             "netlist_clock_hz": 1 / silicon.worst_path_s,

@@ -312,14 +312,20 @@ class _Heads:
     causal: bool
 
 
+def _heads(writer: _Writer, block: Any, query: str, key: str, causal: bool) -> _Heads:
+    """The heads that are left in a block's attention."""
+    size = block.self_attn.head_dim
+    heads, kv_heads = (writer.layers[name].out_features // size for name in (query, key))
+    return _Heads(heads, kv_heads, size, causal)
+
+
 def _vision_block(writer: _Writer, name: str, block: Any) -> None:
     attention, mlp = f"{name}.attention", f"{name}.mlp"
     query, key, value = (f"{attention}.{part}" for part in ("query", "key", "value"))
     x = writer.norm(block.layer_norm1, "vision", f"{attention}.norm", query, key, value)
     for layer in (query, key, value):
         writer.linear(layer, x, "int8", _symmetric_steps(writer.made_by(layer)))
-    heads = block.self_attn.num_heads
-    shape = _Heads(heads, heads, block.self_attn.head_dim, causal=False)
+    shape = _heads(writer, block, query, key, causal=False)
     x = writer.attention(name, (query, key, value), shape)
     writer.residual(f"{attention}.output", x, "vision")
 
@@ -336,13 +342,7 @@ def _decoder_block(
 ) -> None:
     attention, mlp = f"{name}.attention", f"{name}.mlp"
     query, key, value = (f"{attention}.{part}" for part in ("query", "key", "value"))
-    config = block.self_attn.config
-    shape = _Heads(
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        block.self_attn.head_dim,
-        causal=True,
-    )
+    shape = _heads(writer, block, query, key, causal=True)
     cosine, sine = (host.to_int16(part.numpy() * 2**ROTARY_BITS) for part in table)
     x = writer.norm(block.input_layernorm, "decoder", f"{attention}.norm", query, key, value)
     for layer, heads in ((query, shape.heads), (key, shape.kv_heads)):

@@ -1,7 +1,7 @@
-"""Structural pruning: whole blocks and MLP channels really leave the model."""
+"""Structural pruning: blocks, attention heads and MLP channels really leave the model."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -9,6 +9,8 @@ from hwlib.frozen import Frozen
 
 if TYPE_CHECKING:
     import torch
+
+Share = Annotated[float, Field(ge=0.25, le=1.0, multiple_of=0.25)]
 
 BlockIndex = Annotated[int, Field(ge=0, le=63)]
 
@@ -27,6 +29,12 @@ class PruningKnobs(Frozen):
 
     decoder_mlp_keep: Annotated[float, Field(ge=0.125, le=1.0, multiple_of=0.125)] = 1.0
     """Share of the MLP channels that each decoder block keeps."""
+
+    vision_heads_keep: Share = 1.0
+    """Share of the attention heads that each vision block keeps."""
+
+    decoder_heads_keep: Share = 1.0
+    """Share of the key-value heads, and of the heads that read them, that decoder blocks keep."""
 
 
 def check(knobs: PruningKnobs, vision_blocks: int, decoder_blocks: int) -> None:
@@ -58,54 +66,116 @@ def apply(
     knobs: PruningKnobs,
     calibrate: Callable[[], object],
 ) -> None:
-    """Removes blocks, then MLP channels, from the model that `towers` and `layers` belong to.
+    """Removes blocks, then heads and MLP channels, from the model of `towers` and `layers`.
 
     A channel's score is its root mean square on calibration data, after the blocks are gone, times
-    the norm of the weights that read it; the lowest go. What a channel adds on average goes into
-    the bias of the layer that read it.
+    the norm of the weights that read it; that of a head is the root of the sum of its channels'
+    squares. The lowest go. What leaves on average goes into the bias of the layer that read it.
 
     Args:
         towers: The list of blocks of `vision` and of `decoder`; changed in place.
-        layers: Linear layers by name, `<tower>.<block>.mlp.{up,gate,down}` among them.
+        layers: Linear layers by name, those of the blocks' attention and MLP among them.
         knobs: What is removed, already checked.
         calibrate: Runs the model on calibration data.
     """
-    import torch
-
     removed = {"vision": knobs.vision_blocks, "decoder": knobs.decoder_blocks}
-    keep = {"vision": knobs.vision_mlp_keep, "decoder": knobs.decoder_mlp_keep}
     for tower, part in towers.items():
         for index in reversed(removed[tower]):
             del part[index]
-    downs = {
-        f"{tower}.{index}.mlp.": layers[f"{tower}.{index}.mlp.down"]
-        for tower in towers
-        for index in sorted({int(n.split(".")[1]) for n in layers if n.startswith(f"{tower}.")})
-        if keep[tower] < 1 and index not in removed[tower]
-    }
-    if not downs:
+    readers = {each.reader: each for each in _readers(towers, layers, knobs, removed)}
+    if not readers:
         return
-    seen: dict[str, list[torch.Tensor]] = {name: [] for name in downs}
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in readers}
     hooks = [
-        layer.register_forward_pre_hook(
+        layers[name].register_forward_pre_hook(
             lambda _, inputs, name=name: seen[name].append(inputs[0].detach().flatten(0, -2))
         )
-        for name, layer in downs.items()
+        for name in readers
     ]
     calibrate()
     for hook in hooks:
         hook.remove()
-    for name, down in downs.items():
-        inputs = torch.cat(seen[name]).double()
-        kept = round(down.in_features * keep[name.split(".")[0]])
-        weight = down.weight.detach().double()
-        score = inputs.square().mean(0).sqrt() * weight.norm(dim=0)
-        order = torch.argsort(score, descending=True, stable=True)
-        stay, leave = order[:kept].sort().values, order[kept:]
-        _keep_inputs(down, stay, (weight[:, leave] @ inputs.mean(0)[leave]).float())
-        for feeder in ("up", "gate"):
-            if name + feeder in layers:
-                _keep_outputs(layers[name + feeder], stay)
+    for name, each in readers.items():
+        _narrow(layers, each, _concatenated(seen[name]))
+
+
+class _Reader(NamedTuple):
+    """A layer whose inputs leave.
+
+    Its inputs come in groups of equal size: the channels of an MLP one by one, or those of the
+    heads that share keys and values.
+    """
+
+    reader: str
+    feeders: tuple[str, ...]
+    """Layers whose outputs leave with them."""
+    groups: int
+    keep: float
+
+
+def _readers(
+    towers: "Mapping[str, torch.nn.ModuleList]",
+    layers: "Mapping[str, torch.nn.Linear]",
+    knobs: PruningKnobs,
+    removed: Mapping[str, tuple[int, ...]],
+) -> Iterator[_Reader]:
+    channels = {"vision": knobs.vision_mlp_keep, "decoder": knobs.decoder_mlp_keep}
+    heads = {"vision": knobs.vision_heads_keep, "decoder": knobs.decoder_heads_keep}
+    for tower, part in towers.items():
+        indices = sorted({int(n.split(".")[1]) for n in layers if n.startswith(f"{tower}.")})
+        left = [index for index in indices if index not in removed[tower]]
+        for index, block in zip(left, part, strict=True):
+            stem = f"{tower}.{index}"
+            if heads[tower] < 1:
+                key = layers[f"{stem}.attention.key"]
+                groups = key.out_features // block.self_attn.head_dim
+                feeders = tuple(f"{stem}.attention.{each}" for each in ("query", "key", "value"))
+                yield _Reader(f"{stem}.attention.output", feeders, groups, heads[tower])
+            if channels[tower] < 1:
+                reader = f"{stem}.mlp.down"
+                feeders = tuple(
+                    name for each in ("up", "gate") if (name := f"{stem}.mlp.{each}") in layers
+                )
+                yield _Reader(reader, feeders, layers[reader].in_features, channels[tower])
+
+
+def _concatenated(seen: "list[torch.Tensor]") -> "torch.Tensor":
+    import torch
+
+    return torch.cat(seen).double()
+
+
+def _narrow(layers: "Mapping[str, torch.nn.Linear]", each: _Reader, inputs: "torch.Tensor") -> None:
+    """Lets the groups of least score leave a layer and those that feed it.
+
+    Args:
+        layers: By name.
+        each: The layer.
+        inputs: What calibration showed it, `[tokens, channels]`.
+    """
+    import torch
+
+    reader = layers[each.reader]
+    weight = reader.weight.detach().double()
+    score = inputs.square().mean(0).sqrt() * weight.norm(dim=0)
+    of_group = score.view(each.groups, -1).norm(dim=1)
+    order = torch.argsort(of_group, descending=True, stable=True)
+    kept = round(each.groups * each.keep)
+    stay, leave = order[:kept].sort().values, order[kept:]
+    gone = _channels(leave, each.groups, reader.in_features)
+    carried = (weight[:, gone] @ inputs.mean(0)[gone]).float()
+    _keep_inputs(reader, _channels(stay, each.groups, reader.in_features), carried)
+    for name in each.feeders:
+        layer = layers[name]
+        _keep_outputs(layer, _channels(stay, each.groups, layer.out_features))
+
+
+def _channels(groups: "torch.Tensor", count: int, channels: int) -> "torch.Tensor":
+    """Channels of some of `count` groups of equal size."""
+    import torch
+
+    size = channels // count
+    return (groups[:, None] * size + torch.arange(size)).flatten()
 
 
 def _keep_inputs(layer: "torch.nn.Linear", stay: "torch.Tensor", carried: "torch.Tensor") -> None:

@@ -72,6 +72,11 @@ class Workload:
             )
         return f"{self.name} on the synthetic set alone (drawn by formula, not medical data)"
 
+    @property
+    def float16_bytes(self) -> int:
+        """Bytes of the uncompressed model with two to a parameter."""
+        return 2 * sum(each.numel() for each in self.vlm.model.parameters())
+
     def calibration(self) -> Questions:
         """Training questions for calibration; never scored."""
         return self._asked("train")[0]

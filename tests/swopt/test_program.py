@@ -33,6 +33,7 @@ from swopt.compiler.program import Program, lower, token, unpack, unpack_result
 from swopt.compiler.schedule import Schedule
 from swopt.plan import CompressionPlan
 from swopt.techniques.attention import AttentionKnobs
+from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.workload import Workload
 from tests.hwlib.core_programs import random_program
@@ -287,10 +288,19 @@ def test_without_trace_only_the_head_is_stored() -> None:
     assert tensors == {}
 
 
-@pytest.mark.parametrize("bits, side", [(8, 8), (4, 16)])
-def test_tiny_vlm_is_its_twin_tensor_by_tensor(workload: Workload, bits: Any, side: Any) -> None:
+HALF_OF_THE_HEADS = PruningKnobs(vision_heads_keep=0.5, decoder_heads_keep=0.75)
+
+
+@pytest.mark.parametrize(
+    "bits, side, pruning", [(8, 8, PruningKnobs()), (4, 16, HALF_OF_THE_HEADS)]
+)
+def test_tiny_vlm_is_its_twin_tensor_by_tensor(
+    workload: Workload, bits: Any, side: Any, pruning: PruningKnobs
+) -> None:
     plan = CompressionPlan(
-        attention=AttentionKnobs(block=16), quantization=QuantizationKnobs(bits=bits)
+        attention=AttentionKnobs(block=16),
+        quantization=QuantizationKnobs(bits=bits),
+        pruning=pruning,
     )
     model = integer_model(workload, plan)
     config = CoreConfig(rows=side, columns=side)

@@ -33,6 +33,47 @@ def test_channels_that_nobody_reads_leave_without_a_trace(workload: Workload) ->
     assert layers["decoder.2.mlp.down"].weight.shape == (64, 64)
 
 
+def test_heads_that_nobody_reads_leave_without_a_trace(workload: Workload) -> None:
+    model = deepcopy(workload.vlm.model)
+    for name, layer in linear_layers(model).items():
+        if name.endswith("attention.output"):
+            layer.weight.data[:, 16:32] = 0  # the second of four heads
+    before = workload.score(model, workload.calibration())
+    after = _pruned(workload, model, PruningKnobs(vision_heads_keep=0.75, decoder_heads_keep=0.75))
+    assert torch.allclose(before, after, atol=1e-4)
+    layers = linear_layers(model)
+    assert layers["vision.3.attention.query"].weight.shape == (48, 64)
+    assert layers["decoder.1.attention.value"].weight.shape == (48, 64)
+    assert layers["decoder.1.attention.output"].weight.shape == (64, 48)
+
+
+def test_a_key_value_head_leaves_with_the_heads_that_read_it() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from swopt.compiler.language_model import linear_layers as layers_of
+
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        hidden_size=48, intermediate_size=32, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=2, vocab_size=50, attn_implementation="eager",
+    )  # fmt: skip
+    model, ids = LlamaForCausalLM(shape).eval(), torch.arange(40)[None]
+    layers = layers_of(model)
+    for name, layer in layers.items():
+        if name.endswith("attention.output"):
+            layer.weight.data[:, :24] = 0  # the three heads of the first key-value head
+    with torch.no_grad():
+        before = model(ids).logits
+        pruning.apply(
+            {"decoder": model.model.layers}, layers, PruningKnobs(decoder_heads_keep=0.5),
+            lambda: model(ids),
+        )  # fmt: skip
+        for block in model.model.layers:
+            assert block.self_attn.k_proj.out_features == 8
+            assert block.self_attn.q_proj.out_features == 24
+        assert torch.allclose(before, model(ids).logits, atol=1e-5)
+
+
 def test_constant_channels_are_carried_by_the_bias(workload: Workload) -> None:
     model = deepcopy(workload.vlm.model)
     for name, layer in linear_layers(model).items():

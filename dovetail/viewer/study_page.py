@@ -1,0 +1,166 @@
+"""The study as a page of Markdown: the table, what the whole stack comes to, and the commands."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dovetail.formatting import metric
+from dovetail.study.entries import Part, described
+from dovetail.study.folder import Header
+from dovetail.study.measuring import Row
+from swopt.workloads.vqa import SYNTHETIC
+
+ONE_SIDED = 1.645
+"""Standard errors from a mean to its one-sided 95 % bound."""
+
+TITLES: Mapping[Part, str] = {
+    "alone": "alone, on the baseline's core",
+    "usual": "usual settings of papers, alone",
+    "cumulative": "one after the other, on the baseline's core",
+    "fitted": "the whole stack on each core",
+    "without": "the stack of the baseline's core, less one",
+    "control": "controls",
+    "cores": "the baseline on other cores",
+}
+"""Headings of the parts, in the order of the page."""
+
+COLUMNS = (
+    "design",
+    "EDP, times less",
+    "latency",
+    "energy",
+    "cycles",
+    "clock",
+    "area, µm²",
+    "memory",
+    "NLL increase, nats, validation",
+    "accuracy, points, test",
+)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A difference of accuracy to the baseline, the mean over image sets.
+
+    Attributes:
+        mean: In shares.
+        standard_error: Paired.
+    """
+
+    mean: float
+    standard_error: float
+
+    @property
+    def lower_bound(self) -> float:
+        """One-sided, 95 %."""
+        return self.mean - ONE_SIDED * self.standard_error
+
+
+def accuracy_of(row: Row) -> Accuracy | None:
+    """Over the medical sets, or the synthetic one where there is no other."""
+    if row.test is None:
+        return None
+    figures = row.test.figures
+    sets = [name for name in figures if name != SYNTHETIC] or list(figures)
+    mean = sum(figures[name]["accuracy_difference"] for name in sets) / len(sets)
+    squares = sum(figures[name]["accuracy_difference_se"] ** 2 for name in sets)
+    return Accuracy(mean, math.sqrt(squares) / len(sets))
+
+
+def page(header: Header, rows: Sequence[Row], best: Row, command: str) -> str:
+    """The page.
+
+    Args:
+        header: What was measured on.
+        rows: All rows, the baseline first.
+        best: The row of the stack that its core was fitted to.
+        command: What a person types to measure it again.
+    """
+    versions = ", ".join(f"{name} {each}" for name, each in header.versions.items())
+    lines = [
+        "# The techniques, one by one and stacked",
+        "",
+        f"`{command}`: {header.data}. {versions}.",
+        "",
+        f"Each design under {header.target.area_limit_um2:,.0f} µm² of Nangate 45 nm, typical "
+        f"corner, before layout, {header.target.dram.upper()}. EDP is energy times latency of one "
+        "answered question, batch 1; the baseline is w8a8 on the core of least EDP under the "
+        "limit, whose gain is 1. Energy of gates as they switch, SRAM and DRAM by accesses; no "
+        "glitches, no clock tree. Memory is all that is kept of the model; "
+        "± is one paired standard error. Accuracy is the mean over the medical sets.",
+        "",
+        *_table(rows, best),
+        "",
+        *_aims(rows[0], best),
+        "",
+        *_by_set(best),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Row], best: Row) -> Iterator[str]:
+    baseline = rows[0]
+    yield "| " + " | ".join(COLUMNS) + " |"
+    yield "|" + "---|" * len(COLUMNS)
+    core = described(baseline.entry.design.hardware)
+    yield _line(baseline, f"**baseline: w8a8 on {core}**", baseline)
+    for part, title in TITLES.items():
+        yield f"| **{title}** |" + " |" * (len(COLUMNS) - 1)
+        for row in rows[1:]:
+            if row.entry.part == part:
+                name = row.entry.name + (f" ({row.entry.note})" if row.entry.note else "")
+                yield _line(row, f"**{name}**" if row is best else name, baseline)
+
+
+def _line(row: Row, name: str, baseline: Row) -> str:
+    found = row.evaluation.metrics
+    if row.evaluation.status != "ok":
+        cells = [name, row.evaluation.status, row.evaluation.reason]
+        return "| " + " | ".join(cells + [""] * (len(COLUMNS) - 3)) + " |"
+    accuracy = accuracy_of(row)
+    cells = [
+        name,
+        f"{baseline.edp_js / row.edp_js:.2f}",
+        metric("latency_s", found["latency_s"]),
+        metric("energy_j", found["energy_j"]),
+        f"{found['cycles']:,.0f}",
+        metric("clock_hz", found["clock_hz"]),
+        f"{found['area_um2']:,.0f}",
+        f"{found['memory_bytes'] / 1000:.1f} kB",
+        f"{found['nll_increase_nats']:+.4f} ± {found['nll_increase_se_nats']:.4f}",
+        f"{100 * accuracy.mean:+.1f} ± {100 * accuracy.standard_error:.1f}" if accuracy else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _aims(baseline: Row, best: Row) -> Iterator[str]:
+    """What the whole stack comes to, beside what was aimed at."""
+    accuracy = accuracy_of(best)
+    if accuracy is None:
+        return
+    half = float(best.evaluation.details["memory_of_float16"])
+    area = best.evaluation.metrics["area_um2"] / baseline.evaluation.metrics["area_um2"]
+    yield "| of the whole stack | aimed at | measured |"
+    yield "|---|---|---|"
+    yield f"| EDP, times less | at least 5 | {baseline.edp_js / best.edp_js:.1f} |"
+    yield f"| area, of the baseline's | | {area:.2f} |"
+    yield f"| memory, of the float16 model's | at most 1/6 = 0.167 | {half:.3f} |"
+    yield f"| accuracy, points | at least -1 | {100 * accuracy.mean:+.2f} |"
+    yield f"| its lower bound, 95 %, one-sided | at least -3 | {100 * accuracy.lower_bound:+.2f} |"
+
+
+def _by_set(best: Row) -> Iterator[str]:
+    assert best.test is not None
+    kinds = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}
+    yield "| set | " + " | ".join(f"{each}, baseline → stack" for each in kinds.values()) + " |"
+    yield "|---|" + "---|" * len(kinds)
+    for name, found in best.test.figures.items():
+        cells = []
+        for kind in kinds:
+            if f"{kind}_difference" not in found:
+                cells.append("")
+                continue
+            ours, theirs = found[f"design_{kind}"], found[f"baseline_{kind}"]
+            error = found[f"{kind}_difference_se"]
+            cells.append(f"{theirs:.3f} → {ours:.3f} ({ours - theirs:+.3f} ± {error:.3f})")
+        yield f"| {name} | " + " | ".join(cells) + " |"
