@@ -187,9 +187,9 @@ def alone(asked: Asked, knobs: CascadeKnobs, cost: StageCost) -> Cascaded:
 
 
 def micro(found: Paired) -> str:
-    """An energy or a time in millionths, with its 95 % interval where it has a width."""
+    """An energy or a time in millionths, with its 95 % interval where that has a width."""
     value, reach = 1e6 * found.mean, 1.96e6 * found.standard_error
-    return f"{value:.1f}" + (f" [{value - reach:.1f}, {value + reach:.1f}]" if reach else "")
+    return f"{value:.1f}" + (f" [{value - reach:.1f}, {value + reach:.1f}]" if reach > 1e-6 else "")
 
 
 def interval(found: Paired) -> str:
@@ -239,18 +239,22 @@ def cheapest(
 
 def test_row(name: str, passes: str, threshold: str, seen: Figures, large: StageCost) -> str:
     """One row of the table of test questions."""
-    saved = 1 - seen.energy_j.mean / large.energy_j
+    saved = round(1 - seen.energy_j.mean / large.energy_j, 2)
     return (
         f"| {name} | {passes} | {threshold} | {seen.escalated.mean:.0%} | {micro(seen.energy_j)} | "
-        f"{saved:+.0%} | {micro(seen.latency_s)} | {interval(seen.accuracy)} | "
+        f"{100 * saved + 0.0:.0f}% | {micro(seen.latency_s)} | {interval(seen.accuracy)} | "
         f"{signed(seen.accuracy_difference)} | {signed(seen.nll_difference_nats, 4)} |"
     )
 
 
 def test_rows(
-    asked: Asked, cost: tuple[StageCost, StageCost], chosen: Mapping[str, CascadeKnobs], best: str
+    asked: Asked,
+    cost: tuple[StageCost, StageCost],
+    chosen: Mapping[str, CascadeKnobs],
+    best: str,
+    others: Mapping[str, Cascaded],
 ) -> list[str]:
-    """Every self-test at its threshold, beside the stages alone and random escalation."""
+    """Every self-test at its threshold, beside models alone and random escalation."""
     large = evaluated.always_large(asked, cost[1])
     first = chosen["confidence alone"]
     small = alone(asked, first, cost[0])
@@ -261,6 +265,10 @@ def test_rows(
         "|---|---|---|---|---|---|---|---|---|---|",
         test_row("always large", "", "", evaluated.figures(large, large), cost[1]),
         test_row("always small", "1", "", evaluated.figures(small, large), cost[1]),
+        *(
+            test_row(f"always {name}", "1", "", evaluated.figures(ours, large), cost[1])
+            for name, ours in others.items()
+        ),
         test_row(
             f"random, as many as {best}",
             "1",
@@ -372,15 +380,16 @@ def report(bench: Bench, margin_nats: float) -> str:
     knobs, cost = chosen[small.name], (small.cost, large)
     asked = evaluated.at_temperature(bench.ask(small.plan, "test", ASKED)[0], temperature)
     print(f"\nTest, {len(asked.sets)} questions, small stage {small.name}:\n")
-    print("\n".join(test_rows(asked, cost, knobs, best)))
+    others = {}
+    for each in candidates:  # what else one could spend more than the small stage on
+        if small.cost.energy_j < each.cost.energy_j < large.energy_j:
+            once = bench.ask(each.plan, "test", {"rephrasings": 1})[0]
+            others[each.name] = alone(once, chosen[each.name]["confidence alone"], each.cost)
+    print("\n".join(test_rows(asked, cost, knobs, best, others)))
     print(f"\nBy image set, {best}:\n")
     print("\n".join(set_rows(asked, cost, knobs[best], workload.sets)))
     print(f"\nSignals shuffled within each set, test, {DRAWS} draws:\n")
     print("\n".join(shuffled_rows(asked, cost, knobs)))
-    others = {}
-    for each in candidates:
-        once = bench.ask(each.plan, "test", {"rephrasings": 1})[0]
-        others[each.name] = alone(once, knobs["confidence alone"], each.cost)
     return drawn(asked, cost, knobs, others)
 
 
@@ -391,6 +400,8 @@ def main() -> None:
     parser.add_argument("--margin-nats", type=float, default=0.02)
     parser.add_argument("--write", action="store_true", help="into docs/cascade.md and its figure")
     given = parser.parse_args()
+    if not given.margin_nats >= 0:
+        parser.error(f"--margin-nats must be 0 or more, not {given.margin_nats:g}")
     torch.set_num_threads(1)
     bench = Bench(load_workload(given.data_dir), Pipeline(data_dir=given.data_dir))
     page = DOCS / "cascade.md"
