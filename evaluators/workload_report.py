@@ -16,6 +16,8 @@ from swopt.compiler.integer_model import integer_model, measure_sensitivities
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.recovery import RecoveryKnobs
+from swopt.techniques.resolution import ResolutionKnobs
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads.tiny_vlm import blocks
 from swopt.workloads.workload import Workload, load_workload
@@ -25,7 +27,7 @@ RESNET18 = {"breastmnist": (0.863, 0.901), "retinamnist": (0.524, 0.717)}
 
 
 def plans(workload: Workload) -> dict[str, CompressionPlan]:
-    """The plans of the table: each bit width, each block, each share of MLP channels."""
+    """The plans of the table: bit widths, blocks, heads, channels, resolutions, and recovery."""
     table: dict[str, CompressionPlan] = {}
     for bits in (8, 6, 5, 4, 3, 2):
         table[f"W{bits}"] = CompressionPlan(quantization=QuantizationKnobs(bits=bits))
@@ -39,7 +41,39 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
     for keep in (0.75, 0.5, 0.25):
         knobs = PruningKnobs(vision_mlp_keep=keep, decoder_mlp_keep=keep)
         table[f"{keep:.0%} of MLP channels"] = CompressionPlan(pruning=knobs)
+    for keep in (0.75, 0.5):
+        knobs = PruningKnobs(vision_heads_keep=keep, decoder_heads_keep=keep)
+        table[f"{keep:.0%} of attention heads"] = CompressionPlan(pruning=knobs)
+    for name, read in READ.items():
+        table[name] = CompressionPlan(resolution=read)
+    for name, cut, read in (
+        ("much pruned", MUCH_PRUNED, ResolutionKnobs()),
+        ("32 x 16 pixels, shortest wording", PruningKnobs(), HALVED),
+    ):
+        for steps in (0, 50, 100, 200):
+            taught = RecoveryKnobs(steps=steps)  # type: ignore[arg-type]
+            table[f"{name}, {steps} steps of recovery"] = CompressionPlan(
+                resolution=read, pruning=cut, recovery=taught
+            )
     return table
+
+
+READ = {
+    "24 x 32 pixels": ResolutionKnobs(image_height=24),
+    "32 x 24 pixels": ResolutionKnobs(image_width=24),
+    "16 x 32 pixels": ResolutionKnobs(image_height=16),
+    "32 x 16 pixels": ResolutionKnobs(image_width=16),
+    "16 x 16 pixels": ResolutionKnobs(image_height=16, image_width=16),
+    "2 x 4 patches joined": ResolutionKnobs(joined_columns=4),
+    "4 x 4 patches joined": ResolutionKnobs(joined_rows=4, joined_columns=4),
+    "shortest wording": ResolutionKnobs(wording="shortest"),
+}
+"""What is read of a question; height by width."""
+
+HALVED = ResolutionKnobs(image_width=16, wording="shortest")
+
+MUCH_PRUNED = PruningKnobs(vision_blocks=(2, 3), vision_mlp_keep=0.25, decoder_mlp_keep=0.25)
+"""Half of the vision blocks and three quarters of all MLP channels are gone."""
 
 
 CONTROLS = 5

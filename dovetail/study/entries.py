@@ -50,7 +50,7 @@ NARROW: Mapping[str, Any] = {"activation_bits": 4}
 BLOCKS: Mapping[str, Any] = {"vision_blocks": (2, 3)}
 CHANNELS: Mapping[str, Any] = {"vision_mlp_keep": 0.25, "decoder_mlp_keep": 0.25}
 READ: Mapping[str, Any] = {"wording": "shortest"}
-TAUGHT: Mapping[str, Any] = {"steps": 400}
+TAUGHT: Mapping[str, Any] = {"steps": 200}
 REWRITES = (
     "array_shared_operands",
     "rescaler_booth",

@@ -27,7 +27,7 @@ _SEED = 7
 class RecoveryKnobs(Frozen):
     """How long what is left is taught. The neutral default teaches nothing."""
 
-    steps: Literal[0, 100, 200, 400, 800] = 0
+    steps: Literal[0, 50, 100, 200] = 0
     """Optimizer steps, after resolution and pruning and before rounding."""
 
     rank: Literal[4, 8, 16] = 8
