@@ -166,7 +166,8 @@ def compile_case(case: Case, simulators: Path | None = None) -> Compiled:
     """
     config, network = case.design.hardware, case.network
     try:
-        program = lower(network, case.inputs, config)
+        choices = case.design.compression.choices
+        program = lower(network, case.inputs, config, choices=choices)
     except ValueError as error:
         raise BadInput(f"the design does not fit: {error}") from None
     rtlil = elaborate_core(config, case.units)

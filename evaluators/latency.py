@@ -33,6 +33,7 @@ from hwlib.reference.core import execute
 from hwlib.timeline import timeline
 from hwlib.unit_latencies import UnitLatencies
 from swopt.compiler import twin
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import Network
 from swopt.compiler.program import Program, lower, token, unpack, unpack_result, with_inputs
@@ -63,6 +64,9 @@ class ModelOnCore(Frozen):
 
     traffic: Traffic
     """What all programs together moved and computed, without the stores for comparison."""
+
+    activation_words: int
+    """Most words of the activation memory that are in use at once, of any question."""
 
     compared_tensors: int
     """Tensors that were compared with the integer model, all equal."""
@@ -213,10 +217,11 @@ class Programs:
     Args:
         network: The integer model.
         config: The core's knobs.
+        choices: What is chosen of the lowering.
     """
 
-    def __init__(self, network: Network, config: CoreConfig) -> None:
-        self.network, self.config = network, config
+    def __init__(self, network: Network, config: CoreConfig, choices: Choices = MAPPER) -> None:
+        self.network, self.config, self.choices = network, config, choices
         self._lowered: dict[tuple[int, int, bool], Program] = {}
 
     def of(self, inputs: Inputs, trace: bool = False) -> Program:
@@ -227,7 +232,9 @@ class Programs:
         """
         key = (*_lengths(inputs), trace)
         if key not in self._lowered:
-            self._lowered[key] = lower(self.network, inputs, self.config, trace=trace)
+            self._lowered[key] = lower(
+                self.network, inputs, self.config, choices=self.choices, trace=trace
+            )
         return self._lowered[key]
 
 
@@ -277,6 +284,7 @@ def run_on_core(
         predicted_cycles=tuple(each.predicted_cycles for each in asked),
         operator_cycles=dict(sum((Counter(each.operator_cycles) for each in asked), Counter())),
         traffic=sum((traffic(each.commands, config) for each in asked), Traffic()),
+        activation_words=max(each.activation_words for each in asked),
         compared_tensors=tensors,
         compared_values=values,
         power=tuple(each.power for each in asked if each.power is not None),
@@ -289,6 +297,7 @@ class _Timed:
     """How long the program of questions of some lengths takes."""
 
     commands: Sequence[AnyCommand]
+    activation_words: int
     cycles: int
     predicted_cycles: int
     operator_cycles: Mapping[str, int]
@@ -305,7 +314,14 @@ def _timed(
     shares = completed_cycles(program, network, ran.completed)
     for operator, share in zip(network.operators, shares, strict=True):
         by_kind[kind(operator)] = by_kind.get(kind(operator), 0) + share
-    return _Timed(program.commands, ran.cycles, predicted_cycles, by_kind, ran.power)
+    return _Timed(
+        program.commands,
+        program.activation_words,
+        ran.cycles,
+        predicted_cycles,
+        by_kind,
+        ran.power,
+    )
 
 
 def hold_to_model(

@@ -32,7 +32,7 @@ from evaluators.metrics import (
 )
 from evaluators.target import Target
 from hwlib.behaviour import built_of
-from hwlib.config import CoreConfig
+from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.edit import AnyEdit, CoreUnitName
 from hwlib.frozen import Frozen
 
@@ -358,7 +358,7 @@ class _Bench:
         # The gate's, which were kept: the model is scored with what approximate units give.
         self._units = units = self._pipeline.units(self._design)
         model = {
-            "compression": self._design.compression.model_dump_json(),
+            "compression": self._design.compression.numbers_json(),
             "exponential_entries": str(self._design.hardware.exponential_entries),
             "workload": str(sorted(workload.data_sha256.items())),
         }
@@ -367,7 +367,8 @@ class _Bench:
         }
         score = self._score(workload, model)
         on_stage("lowering")
-        self._lower(workload, model)
+        lowered = model | {"choices": self._design.compression.choices.model_dump_json()}
+        self._lower(workload, lowered)
         on_stage("elaboration")
         rtlil = self._netlist(units)
         netlist = {"netlist": cache.sha256(rtlil)}
@@ -376,7 +377,7 @@ class _Bench:
         silicon = self._silicon(rtlil, netlist)
         clock_hz = self._clock_hz(silicon)
         on_stage("RTL simulation")
-        on_core = self._run_on_core(workload, rtlil, units, clock_hz, model | netlist)
+        on_core = self._run_on_core(workload, rtlil, units, clock_hz, lowered | netlist)
         self._fill(score, on_core, silicon, clock_hz)
 
     def _score(self, workload: "Workload", inputs: dict[str, str]) -> ModelScore:
@@ -415,7 +416,8 @@ class _Bench:
 
         model = self._model(workload)
         if self._programs is None:
-            self._programs = Programs(model.network, self._design.hardware)
+            choices = self._design.compression.choices
+            self._programs = Programs(model.network, self._design.hardware, choices)
         return model.host.inputs(one_question_a_set(workload)), self._programs
 
     def _lower(self, workload: "Workload", inputs: dict[str, str]) -> None:
@@ -587,6 +589,8 @@ class _Bench:
             "worst_path": silicon.worst_path,
             "netlist_clock_hz": 1 / silicon.worst_path_s,
             "latency_limited_by": "DRAM bandwidth" if dram_s > core_s else "core",
+            "dram_bytes": moved / on_core.questions,
+            "activation_bytes_used": on_core.activation_words * LANE_BYTES * config.rows,
             "utilization_array": busy / sum(on_core.cycles),
             "sram_area_um2": silicon.sram_area_um2,
             ENERGY_FIGURES: MEASURED if on_core.power else "modelled",

@@ -1,8 +1,11 @@
 """The compression plan: one field a technique, applied in the order of the fields."""
 
 from hwlib.frozen import Frozen
+from swopt.compiler.choices import Choices
 from swopt.techniques import pruning
 from swopt.techniques.attention import AttentionKnobs
+from swopt.techniques.dataflow import DataflowKnobs
+from swopt.techniques.fusion import FusionKnobs
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.techniques.recovery import RecoveryKnobs
@@ -27,12 +30,27 @@ class CompressionPlan(Frozen):
     attention: AttentionKnobs = AttentionKnobs()
     """Last, how the softmax goes through its keys."""
 
+    fusion: FusionKnobs = FusionKnobs()
+    """Which operators run as one on the core; no number of the model depends on it."""
+
+    dataflow: DataflowKnobs = DataflowKnobs()
+    """What the mapper is held to; no number of the model depends on it."""
+
     @property
     def before_rounding(self) -> "CompressionPlan":
         """What is done to the model while it is in float."""
         return CompressionPlan(
             resolution=self.resolution, pruning=self.pruning, recovery=self.recovery
         )
+
+    @property
+    def choices(self) -> Choices:
+        """What is for lowering alone: the fields that have the names of `Choices`' own."""
+        return Choices(**{name: getattr(self, name) for name in Choices.model_fields})
+
+    def numbers_json(self) -> str:
+        """The plan as JSON without what is for lowering alone: what the model's numbers are of."""
+        return self.model_dump_json(exclude=set(Choices.model_fields))
 
 
 def check(plan: CompressionPlan, layers: tuple[str, ...]) -> None:

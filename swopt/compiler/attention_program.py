@@ -1,7 +1,7 @@
 """Attention as commands: scores, the online softmax and weighted sums, block by block of keys."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,11 @@ def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]
     Raises:
         LoweringError: The block or the head's width is odd, or the scores have a zero point.
     """
+    _check(site, operator, block)
+    return _Attention(site, operator, block).atoms()
+
+
+def _check(site: Site, operator: net.Attention, block: int) -> None:
     if block % 2 or operator.head_dim % 2:
         raise LoweringError(
             f"attention blocks and heads must be even, as a word holds two keys or channels, not "
@@ -41,12 +46,29 @@ def attention(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]
     for name in (operator.q, operator.k):
         site.take(name, "int8")
     site.take(operator.v, "values")
-    return _Attention(site, operator, block).atoms()
 
 
 def attention_words(operator: net.Attention, keys: int, block: int, config: CoreConfig) -> int:
     """Words that an attention over so many keys needs beside its tensors."""
     return PLACES * _place_words(operator, min(keys + keys % 2, block), block, config)
+
+
+def apart(site: Site, operator: net.Attention, block: int) -> Iterator[Atom]:
+    """All heads of one attention, with all scores before the first softmax.
+
+    Arguments and errors as for `attention`.
+    """
+    _check(site, operator, block)
+    return _Attention(site, operator, block).atoms_apart()
+
+
+def apart_words(operator: net.Attention, keys: int, block: int, groups: int) -> int:
+    """Words that `apart` needs beside its tensors, for a block of so many token groups."""
+    return groups * operator.heads * _apart_place_words(operator, keys + keys % 2, block)
+
+
+def _apart_place_words(operator: net.Attention, keys: int, block: int) -> int:
+    return keys + min(keys, block) // 2 + STATE_WORDS + 2 * operator.head_dim
 
 
 def _place_words(operator: net.Attention, held: int, block: int, config: CoreConfig) -> int:
@@ -58,16 +80,18 @@ class _Place:
     """Scratch words of one block of keys.
 
     Attributes:
-        scores: First word; before it are words for columns that are not wanted.
-        block: Most keys.
+        first: First word of the scores; before it are words for columns that are not wanted.
+        keys: Scores that there are words for.
+        block: Most keys of a block.
     """
 
-    scores: int
+    first: int
+    keys: int
     block: int
 
     @property
     def probabilities(self) -> int:
-        return self.scores + self.block
+        return self.first + self.keys
 
     @property
     def state(self) -> int:
@@ -86,6 +110,7 @@ class _Work:
         head, group: Which.
         start, count: Keys.
         place: Where.
+        scores: First word of theirs.
         last: No block of this head and group follows.
     """
 
@@ -94,6 +119,7 @@ class _Work:
     start: int
     count: int
     place: _Place
+    scores: int
     last: bool
 
 
@@ -125,13 +151,35 @@ class _Attention:
             weighed = [work] if work.last else []
         yield from (self._divide(done) for done in weighed)
 
+    def atoms_apart(self) -> Iterator[Atom]:
+        """Every head and group has words for all its scores; phase after phase, all of them.
+
+        Tiles that begin before a block of keys compute the scores there once more, as they are.
+        """
+        keys = self.operator.past + self.k.layout.tokens
+        keys += keys % 2
+        words = _apart_place_words(self.operator, keys, self.block)
+        pairs = [(head, group) for group in self.site.groups for head in range(self.operator.heads)]
+        turns = []
+        for at, (head, group) in enumerate(pairs):
+            place = _Place(self.site.scratch + at * words, keys, min(keys, self.block))
+            blocks = self._blocks(head, group, place)
+            turns.append([replace(work, scores=place.first + work.start) for work in blocks])
+        for turn in turns:
+            yield from map(self._scores, turn)
+        for index in range(max(len(turn) for turn in turns)):
+            together = [turn[index] for turn in turns if index < len(turn)]
+            yield from map(self._softmax, together)
+            yield from map(self._weigh, together)
+        yield from (self._divide(turn[-1]) for turn in turns)
+
     def _works(self) -> Iterator[_Work]:
         """Every block of keys; as many heads and groups as there are places take turns."""
         keys, config = self.operator.past + self.k.layout.tokens, self.site.e.config
         held = min(keys + keys % 2, self.block)
         words = _place_words(self.operator, held, self.block, config)
         first = self.site.scratch + _slack(self.block, config)
-        places = [_Place(first + at * words, held) for at in range(PLACES)]
+        places = [_Place(first + at * words, held, held) for at in range(PLACES)]
         pairs = [(head, group) for group in self.site.groups for head in range(self.operator.heads)]
         for at in range(0, len(pairs), PLACES):
             turns = [
@@ -149,7 +197,7 @@ class _Attention:
             keys = min(keys, past + (group + 1) * self.rows)
         for start in range(0, keys, self.block):
             count = min(self.block, keys - start)
-            yield _Work(head, group, start, count, place, start + count == keys)
+            yield _Work(head, group, start, count, place, place.first, start + count == keys)
 
     def _scores(self, work: _Work) -> Atom:
         """q k^T of one block, int16."""
@@ -173,7 +221,7 @@ class _Attention:
                         scale_by="uniform",
                         channel=channel,
                         output="int16",
-                        out=work.place.scores + key - work.start,
+                        out=work.scores + key - work.start,
                     )
                 )
 
@@ -188,7 +236,7 @@ class _Attention:
         def emit() -> None:
             self.site.e.emit(
                 Softmax(
-                    source=place.scores,
+                    source=work.scores,
                     out=place.probabilities,
                     state=place.state,
                     count=work.count,
@@ -247,7 +295,7 @@ class _Attention:
         return Atom("vector", [read], [("activations", out, words)], emit)
 
     def _score_span(self, work: _Work) -> list[Span]:
-        return [("activations", work.place.scores, work.count)]
+        return [("activations", work.scores, work.count)]
 
     def _probability_span(self, work: _Work) -> list[Span]:
         return [("activations", work.place.probabilities, (work.count + 1) // 2)]

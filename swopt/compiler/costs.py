@@ -25,7 +25,7 @@ from swopt.compiler import network as net
 from swopt.compiler import vector_program
 from swopt.compiler.linear_program import form_of
 from swopt.compiler.memory_map import Placed
-from swopt.compiler.passes import Pass, Step, chunk_channels, groups_of, steps
+from swopt.compiler.passes import Pass, Step, chunk_channels, groups_of, is_streamed, steps
 
 ENTRY_BYTES = 8
 """Of a channel entry in DRAM."""
@@ -77,6 +77,9 @@ class Cost:
         once_bytes: Over the link, for all blocks.
         weight_words: Of all layers.
         layers: Words of a tile, and bytes over the link for one block, of each layer.
+        turned: Of each layer that one group of activations after the other meets whole, once a
+            group where its weights do not stay: words of a tile and of all, bytes over the link and
+            its beats beside those.
     """
 
     groups: int
@@ -87,6 +90,7 @@ class Cost:
     once_bytes: int = 0
     weight_words: int = 0
     layers: list[tuple[int, float]] = field(default_factory=list)
+    turned: list[tuple[int, int, float, int]] = field(default_factory=list)
 
     def cycles(self, config: CoreConfig, groups: int, ways: int) -> float:
         """On a core, in blocks of so many groups, so many of them under way."""
@@ -110,13 +114,17 @@ class Cost:
         link: Cycles = self.once_bytes / dma_bytes
         link = link + (self.block_bytes / dma_bytes + self.block_beats) * loads
         waited: Cycles = 0.0
+        for tile_words, words, layer_bytes, beats in self.turned:
+            times = loads + (self.groups - loads) * (words > weight_capacity)
+            link = link + (layer_bytes / dma_bytes + beats) * times
+            waited = waited + (2 * tile_words > weight_capacity) * times * layer_bytes / dma_bytes
         for tile_words, layer_bytes in self.layers:
             waited = waited + (2 * tile_words > weight_capacity) * loads * layer_bytes / dma_bytes
         exchanged: Cycles = 0.0
         for pieces, cycles, size in self.exchanged:
-            beats = size / dma_bytes + LOAD_OVERHEAD
-            link = link + pieces * blocks * beats
-            full, rest = _greater(groups * cycles, beats), _greater(last * cycles, beats)
+            transfer = size / dma_bytes + LOAD_OVERHEAD
+            link = link + pieces * blocks * transfer
+            full, rest = _greater(groups * cycles, transfer), _greater(last * cycles, transfer)
             exchanged = exchanged + pieces * (full * (blocks - 1) + rest)
         # The first thread has the most groups: a block in each turn.
         turns = -(-blocks // ways)
@@ -177,11 +185,13 @@ class _Counting:
         operator = step.operator
         groups = groups_of(operator, self.placed)
         if step.linears:
-            array = groups * sum(self._linear(layer) for _, layer in step.linears)
+            array = groups * sum(self._linear(layer, step) for _, layer in step.linears)
             vector, chunks = self._vector(step)
             vector *= groups
             # Chunk by chunk: one of them is in the array while another is in the vector engine.
-            thread = max(array, vector) + min(array, vector) / chunks
+            overlapped = max(array, vector) + min(array, vector) / chunks
+            one = step.choices.dataflow.chunk_buffers == 1
+            thread = array + vector if one else overlapped
             self.cost.phases.append(Phase(array, vector, thread))
             return
         match operator:
@@ -189,10 +199,12 @@ class _Counting:
                 words = self.placed[operator.y].layout.words
                 self.cost.once_bytes += words * LANE_BYTES * self.config.rows
             case net.Linear():
-                array = (1 if operator.output == "logits" else groups) * self._linear(operator)
-                self.cost.phases.append(Phase(array, 0, array))
+                times = 1 if operator.output == "logits" else groups
+                array = times * self._linear(operator, step)
+                vector = groups * self._addition(operator) if step.adds_apart else 0
+                self.cost.phases.append(Phase(array, vector, array + vector))
             case net.Attention():
-                self._attention(operator, attention_block)
+                self._attention(operator, attention_block, step.choices.fusion.attention)
             case net.Concatenate() | net.Shuffle():
                 pass
             case _:
@@ -226,7 +238,12 @@ class _Counting:
         """Until the next may be taken."""
         return vector_cycles(command, self.config, self.latencies) + 1
 
-    def _linear(self, layer: net.Linear) -> int:
+    def _addition(self, layer: net.Linear) -> int:
+        """Cycles of the vector engine for a group of a result that is added apart."""
+        add = commands.Add(source=0, second=0, out=0, count=layer.weight.shape[0])
+        return self._alone(add)
+
+    def _linear(self, layer: net.Linear, step: Step) -> int:
         """Cycles of the array for a group; the other costs are added."""
         cost, config = self.cost, self.config
         form = form_of(layer, config)
@@ -241,11 +258,17 @@ class _Counting:
         tiles = -(-outputs // columns)
         word_bytes = LANE_BYTES * columns * form.packed_bits / form.memory_bits
         layer_bytes = tiles * form.weight_depth * word_bytes
-        cost.block_bytes += layer_bytes
-        cost.block_beats += tiles * LOAD_OVERHEAD
+        if step.choices.dataflow.stationary == "activations" and is_streamed(layer):
+            words, beats = tiles * form.weight_depth, tiles * LOAD_OVERHEAD
+            cost.turned.append((form.weight_depth, words, layer_bytes, beats))
+        else:
+            cost.block_bytes += layer_bytes
+            cost.block_beats += tiles * LOAD_OVERHEAD
+            cost.layers.append((form.weight_depth, layer_bytes))
         cost.weight_words += tiles * form.weight_depth
-        cost.layers.append((form.weight_depth, layer_bytes))
         outputs_of: dict[str, tuple[MatmulOutput, ...]] = {"logits": ("int32", "argmax")}
+        if step.adds_apart:
+            outputs_of["residual"] = ("int16",)
         array = 0
         for output in outputs_of.get(layer.output, (layer.output,)):
             array += tiles * self._tile(
@@ -264,7 +287,7 @@ class _Counting:
             array += pieces * turns * tile
         return array
 
-    def _attention(self, operator: net.Attention, block: int) -> None:
+    def _attention(self, operator: net.Attention, block: int, together: bool) -> None:
         rows, width = self.config.rows, operator.head_dim
         queries, past = self.placed[operator.q].layout, operator.past
         keys = past + self.placed[operator.k].layout.tokens
@@ -296,6 +319,9 @@ class _Counting:
                 )
             )
         array, vector = operator.heads * array, operator.heads * vector
+        if not together:
+            self.cost.phases.append(Phase(array, vector, array + vector))
+            return
         begun = (array + vector) / (operator.heads * works)
         self.cost.phases.append(Phase(array, vector, max(array, vector), begun))
 

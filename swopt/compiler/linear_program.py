@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from hwlib.commands import Matmul, MatmulOutput, Precision, Span, Store
+from hwlib.commands import Add, Matmul, MatmulOutput, Precision, Span, Store
 from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.reference.packing import pack_weights
 from swopt.compiler import network as net
@@ -63,6 +64,30 @@ def linear(site: Site, operator: net.Linear) -> Iterator[Atom]:
 
         first = y.group(site.groups[0]) + place
         yield Atom("matmul", site.spans(x), [("activations", first, words)], emit)
+
+
+def added(site: Site, operator: net.Linear) -> Iterator[Atom]:
+    """A layer whose int16 result is written whole before it is added to its stream.
+
+    Raises:
+        LoweringError: As for `linear`.
+    """
+    x, y = site.operand(operator), site.tensors[operator.y]
+    channels = operator.weight.shape[0]
+    places = {group: site.scratch + at * channels for at, group in enumerate(site.groups)}
+    # What is written there is not yet the stream.
+    apart = replace(site, spill=lambda name, word, address, words: None)
+    yield from _fill(apart, x, operator, (0, channels), places)
+    for group, place in places.items():
+        out = y.group(group)
+        spans: list[Span] = [("activations", place, channels), ("activations", out, channels)]
+        add = Add(source=out, second=place, out=out, count=channels)
+        yield Atom("vector", spans, [spans[1]], partial(site.e.emit, add))
+
+
+def added_words(operator: net.Linear, groups: int) -> int:
+    """Words that `added` needs beside its tensors."""
+    return groups * operator.weight.shape[0]
 
 
 def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:
@@ -131,8 +156,9 @@ def _fill(
 
 
 def fused_buffers(step: Step, columns: int) -> int:
-    """Chunks for which a fused step has words: two, unless one is all."""
-    return 1 if chunk_channels(step, columns) >= step.linears[0][1].weight.shape[0] else 2
+    """Chunks for which a fused step has words: one where it is all."""
+    whole = chunk_channels(step, columns) >= step.linears[0][1].weight.shape[0]
+    return 1 if whole else step.choices.dataflow.chunk_buffers
 
 
 def fused_words(step: Step, columns: int, groups: int) -> int:

@@ -2,9 +2,9 @@
 
 A pass loads its weights once a block, so large blocks save traffic; small ones leave room for more
 blocks under way, so that norms of one hide behind products of another. The choice is exhaustive:
-every run of pieces up to `LONGEST`, every size of block and up to `WAYS` blocks under way are
+every run of pieces up to `LONGEST`, every size of block and up to three blocks under way are
 costed, and the passes of least cycles that fit the activation memory are taken (dynamic programming
-over the cuts).
+over the cuts). What a plan chooses (`swopt.compiler.choices`) is left out of the search.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,18 @@ from itertools import pairwise
 from hwlib.config import CoreConfig
 from swopt.compiler import costs
 from swopt.compiler import network as net
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.linear_program import form_of
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Placed
 from swopt.compiler.network import read_by
 from swopt.compiler.pass_program import room
 from swopt.compiler.passes import Pass, check_pass, groups_of, local, steps
+from swopt.techniques import dataflow
+from swopt.techniques.fusion import FusionKnobs
 
-LONGEST = 3
-"""Most pieces between cut points that one pass takes."""
-
-WAYS = 3
-"""Most blocks under way at once."""
+LONGEST = FusionKnobs().pieces
+"""Most pieces between cut points that one pass takes, unless a plan chooses fewer."""
 
 NEAR = 1.03
 """Estimates whose ratio is less say nothing of which is the less."""
@@ -61,8 +61,19 @@ def cut_points(network: net.Network) -> list[int]:
     ]
 
 
+def _walls(network: net.Network, fusion: FusionKnobs) -> list[int]:
+    """Indices of operators before which a pass has to end."""
+    if fusion.norms:
+        return []
+    operators = network.operators
+    return [at for at in range(1, len(operators)) if isinstance(operators[at - 1], net.Norm)]
+
+
 def alternatives(
-    network: net.Network, placed: Table[str, Placed], config: CoreConfig
+    network: net.Network,
+    placed: Table[str, Placed],
+    config: CoreConfig,
+    choices: Choices = MAPPER,
 ) -> list[Mapping]:
     """What `choose` takes, and what it would take of weights that DRAM held in more bits.
 
@@ -72,10 +83,10 @@ def alternatives(
     Raises:
         LoweringError: As for `choose`.
     """
-    chosen = [choose(network, placed, config)]
+    chosen = [choose(network, placed, config, choices)]
     least = estimate(network, placed, config, chosen[0])
     for bits in _wider_packings(network, config):
-        other = choose(_packed(network, bits), placed, config)
+        other = choose(_packed(network, bits), placed, config, choices)
         if other not in chosen and estimate(network, placed, config, other) < NEAR * least:
             chosen.append(other)
     return chosen
@@ -113,24 +124,30 @@ def estimate(
     )
 
 
-def choose(network: net.Network, placed: Table[str, Placed], config: CoreConfig) -> Mapping:
+def choose(
+    network: net.Network,
+    placed: Table[str, Placed],
+    config: CoreConfig,
+    choices: Choices = MAPPER,
+) -> Mapping:
     """The passes of least cycles that fit the activation memory.
 
     Args:
         network: The model.
         placed: Layout and place of every tensor.
         config: The core.
+        choices: What is not left to choose.
 
     Raises:
         LoweringError: None fits; the message says what the smallest takes.
     """
-    search = _Search(network, placed, config)
+    search = _Search(network, placed, config, choices)
     cuts = search.cuts
     # best[i]: cycles of the passes from cut i on, and the first of them.
     best: list[tuple[float, Pass | None]] = [(float("inf"), None)] * (len(cuts) - 1)
     best.append((0.0, None))
     for at in reversed(range(len(cuts) - 1)):
-        for end in range(at + 1, min(at + 1 + LONGEST, len(cuts))):
+        for end in search.candidates.ends(at):
             if best[end][0] == float("inf"):
                 continue
             for taken, cycles in search.fitting(cuts[at], cuts[end]):
@@ -149,33 +166,55 @@ def choose(network: net.Network, placed: Table[str, Placed], config: CoreConfig)
 
 
 class Candidates:
-    """Every pass that the operators allow, and its words; of the core, only rows, columns and
-    whether it is composable count."""
+    """Every pass that the operators and the plan's choices allow, and its words; of the core, only
+    rows, columns and whether it is composable count."""
 
     def __init__(
-        self, network: net.Network, placed: Table[str, Placed], config: CoreConfig
+        self,
+        network: net.Network,
+        placed: Table[str, Placed],
+        config: CoreConfig,
+        choices: Choices = MAPPER,
     ) -> None:
         self.network = network
         self.placed = placed
         self.config = config
-        self.cuts = [*cut_points(network), len(network.operators)]
+        self.choices = choices
+        self._walls = set(_walls(network, choices.fusion))
+        self.cuts = [*sorted({*cut_points(network), *self._walls}), len(network.operators)]
         self.regions = _region_spans(network, placed)
+
+    def ends(self, at: int) -> Iterator[int]:
+        """Numbers of the cuts at which a pass from cut `at` on may end."""
+        for end in range(at + 1, min(at + 1 + self.choices.fusion.pieces, len(self.cuts))):
+            yield end
+            if self.cuts[end] in self._walls:
+                return
 
     def between(self, first: int, end: int) -> Iterator[tuple[Pass, int]]:
         """Passes over these operators, with the words that each takes at its height."""
         operators = self.network.operators[first:end]
         total = max(groups_of(operator, self.placed) for operator in operators)
-        beside = self._beside(Pass(first, end, total))
-        for groups in _sizes(total):
-            taken = Pass(first, end, groups)
-            try:
-                check_pass(self.network, taken, self.placed)
-            except LoweringError:
-                continue
+        whole = Pass(first, end, total, choices=self.choices)
+        beside = self._beside(whole)
+        left = dataflow.apply(self.choices.dataflow, _sizes(total))
+        allowed = [each for each in left if self._may(replace(whole, groups=each[0]))]
+        if not allowed and not any(first < cut < end for cut in self.cuts):
+            # One piece that cannot be cut into blocks is one block, whatever size was chosen.
+            allowed = [(total, range(1, 2))]
+        for groups, ways_left in allowed:
+            taken = replace(whole, groups=groups)
             words = room(self.network, taken, self.placed, self.config).words
-            blocks = -(-total // groups)
-            for ways in range(1, min(WAYS, blocks) + 1):
+            for ways in ways_left:
                 yield replace(taken, ways=ways), beside + ways * words
+
+    def _may(self, taken: Pass) -> bool:
+        """Whether the operators can go through a pass in blocks of that size."""
+        try:
+            check_pass(self.network, taken, self.placed)
+        except LoweringError:
+            return False
+        return True
 
     def _beside(self, taken: Pass) -> int:
         """Words of the tensors that lie in the memory beside the blocks of a pass."""
@@ -192,9 +231,13 @@ class _Search:
     """The passes between two cuts that fit, with their cycles."""
 
     def __init__(
-        self, network: net.Network, placed: Table[str, Placed], config: CoreConfig
+        self,
+        network: net.Network,
+        placed: Table[str, Placed],
+        config: CoreConfig,
+        choices: Choices,
     ) -> None:
-        self.candidates = Candidates(network, placed, config)
+        self.candidates = Candidates(network, placed, config, choices)
         self.config = config
         self.cuts = self.candidates.cuts
         self.smallest: tuple[int, Pass] | None = None
@@ -215,10 +258,12 @@ class _Search:
     def refusal(self) -> str:
         assert self.smallest is not None
         words, taken = self.smallest
+        chosen = self.candidates.choices != MAPPER
+        more = ", or leave more of compression.fusion and compression.dataflow at their defaults"
         return (
             f"operators {taken.first} to {taken.end - 1} take {words} words of an activation "
             f"memory of {self.config.activation_words}, in blocks of {taken.groups} token groups; "
-            "use a larger activation memory"
+            f"use a larger activation memory{more if chosen else ''}"
         )
 
 

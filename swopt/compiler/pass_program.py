@@ -18,7 +18,7 @@ from swopt.compiler.linear_program import Logits
 from swopt.compiler.lowering import LoweringError, check_range, check_sums, slack_of
 from swopt.compiler.memory_map import Layout, Placed, Tensor
 from swopt.compiler.network import read_by
-from swopt.compiler.passes import Pass, Step, groups_of, local, steps
+from swopt.compiler.passes import Pass, Step, groups_of, is_streamed, local, steps
 from swopt.compiler.site import Site
 
 
@@ -105,7 +105,13 @@ def _scratch_words(
         case net.Attention():
             keys = operator.past + placed[operator.k].layout.tokens
             block = network.attention_block
-            return attention_program.attention_words(operator, keys, block, config)
+            if step.choices.fusion.attention:
+                return attention_program.attention_words(operator, keys, block, config)
+            groups = min(taken.groups, groups_of(operator, placed))
+            return attention_program.apart_words(operator, keys, block, groups)
+        case net.Linear() if step.adds_apart:
+            groups = min(taken.groups, groups_of(operator, placed))
+            return linear_program.added_words(operator, groups)
         case net.Linear() if operator.across:
             groups = min(taken.groups, groups_of(operator, placed))
             return values_program.values_words(operator, groups, config)
@@ -292,6 +298,12 @@ class PassProgram:
             if name not in tables:
                 tables.add(name)
                 yield from vector_program.load_table(site, operator, table)
+        for part in _turns(step, site):
+            yield from self._commands(step, part, table)
+
+    def _commands(self, step: Step, site: Site, table: Tensor | None) -> Iterator[Atom]:
+        """The atoms of one step, once its tables are there."""
+        operator = step.operator
         if step.linears:
             yield from linear_program.fused(site, step, table)
             return
@@ -310,13 +322,16 @@ class PassProgram:
                 assert table is not None
                 yield from vector_program.rotate(site, operator, table)
             case net.Attention():
-                block = self.network.attention_block
-                yield from attention_program.attention(site, operator, block)
+                block, together = self.network.attention_block, step.choices.fusion.attention
+                attention = attention_program.attention if together else attention_program.apart
+                yield from attention(site, operator, block)
             case net.Linear() if operator.across:
                 yield from values_program.values(site, operator)
             case net.Linear() if operator.output == "logits":
                 assert self.logits is not None
                 yield from linear_program.head(site, operator, self.logits)
+            case net.Linear() if step.adds_apart:
+                yield from linear_program.added(site, operator)
             case net.Linear():
                 yield from linear_program.linear(site, operator)
 
@@ -350,6 +365,17 @@ class PassProgram:
         piece = Piece(word, words, self.e.dram.reserve(words * self.e.word_bytes))
         self.e.store_words(address, words, piece.dram_address)
         self.trace.pieces.setdefault((index, name), []).append(piece)
+
+
+def _turns(step: Step, site: Site) -> list[Site]:
+    """The block as a whole, or group by group where a group of activations stays for all tiles.
+
+    Each group then has the words beside the tensors to itself, in its turn.
+    """
+    layers = [layer for _, layer in step.linears] or [step.operator]
+    if step.choices.dataflow.stationary == "weights" or not all(map(is_streamed, layers)):
+        return [site]
+    return [replace(site, groups=range(group, group + 1)) for group in site.groups]
 
 
 def _check_attention(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swopt.compiler import network as net
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Placed
 from swopt.compiler.network import read_by
@@ -24,12 +25,14 @@ class Pass:
         first, end: Indices in the network.
         groups: Token groups of a block; with as many as there are, or more, there is one block.
         ways: Blocks that are under way at once.
+        choices: Which operators run as one, and in which order a step works.
     """
 
     first: int
     end: int
     groups: int
     ways: int = 1
+    choices: Choices = MAPPER
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,19 @@ class Step:
         operator: The operator.
         linears: Index and layer of each whose int16 result the operator takes chunk by chunk; these
             results never exist as a whole.
+        choices: Those of its pass.
     """
 
     index: int
     operator: net.Operator
     linears: tuple[tuple[int, net.Linear], ...] = ()
+    choices: Choices = MAPPER
+
+    @property
+    def adds_apart(self) -> bool:
+        """Whether it adds to its stream after its layer is drained, and not meanwhile."""
+        residual = isinstance(self.operator, net.Linear) and self.operator.output == "residual"
+        return residual and not self.choices.fusion.residuals
 
 
 def steps(network: net.Network, taken: Pass) -> list[Step]:
@@ -54,17 +65,23 @@ def steps(network: net.Network, taken: Pass) -> list[Step]:
     fused: dict[int, tuple[tuple[int, net.Linear], ...]] = {}
     for index in inside:
         operator = network.operators[index]
-        if isinstance(operator, Vector):
+        if isinstance(operator, Vector) and _takes_chunks(operator, taken.choices):
             makers = [_only_for(network, name, index, inside) for name in read_by(operator)]
             found = tuple(maker for maker in makers if maker is not None)
             if len(found) == len(makers) and len({layer.x for _, layer in found}) == 1:
                 fused[index] = found
     away = {maker for makers in fused.values() for maker, _ in makers}
     return [
-        Step(index, network.operators[index], fused.get(index, ()))
+        Step(index, network.operators[index], fused.get(index, ()), taken.choices)
         for index in inside
         if index not in away
     ]
+
+
+def _takes_chunks(operator: Vector, choices: Choices) -> bool:
+    """Whether it may take sums chunk by chunk, as far as it is a matter of choice."""
+    fusion = choices.fusion
+    return fusion.rotations if isinstance(operator, net.Rotate) else fusion.activations
 
 
 def _only_for(
@@ -79,6 +96,12 @@ def _only_for(
     return (touching[0], maker) if plain and isinstance(maker, net.Linear) else None
 
 
+def is_streamed(operator: net.Operator) -> bool:
+    """Whether tiles of weights stream past the token groups of a block."""
+    layer = isinstance(operator, net.Linear)
+    return layer and not operator.across and operator.output != "logits"
+
+
 def chunk_channels(step: Step, columns: int) -> int:
     """Channels that a fused step takes at once: whole tiles, and whole heads of a rotation."""
     operator = step.operator
@@ -90,12 +113,9 @@ def chunk_channels(step: Step, columns: int) -> int:
             operator.heads,
         )
         return heads * operator.head_dim
-    most: int = min(channels, max(columns, CHUNK // columns * columns))
+    chunk = step.choices.dataflow.chunk_channels
+    most: int = min(channels, max(columns, chunk // columns * columns))
     return most
-
-
-CHUNK = 64
-"""Channels that an activation takes at once, where the array is not wider."""
 
 
 def local(

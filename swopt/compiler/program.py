@@ -16,6 +16,7 @@ from hwlib.commands import QUEUES, AnyCommand, queue_of
 from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.timeline import timeline
 from swopt.compiler import network as net
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.dram import DramImage
 from swopt.compiler.emitter import Emitter
 from swopt.compiler.kv_cache import KeyValueCache, Piece
@@ -101,6 +102,7 @@ def lower(
     config: CoreConfig,
     mapping: Mapping | None = None,
     *,
+    choices: Choices = MAPPER,
     trace: bool = False,
     dram: DramImage | None = None,
     kept: KeyValueCache | None = None,
@@ -112,6 +114,8 @@ def lower(
         inputs: The question's tensors.
         config: The core.
         mapping: The passes; by default the best of those that `mapping.alternatives` takes.
+        choices: Which operators run as one, and what the mapper is held to. The passes of a mapping
+            that is given have their own.
         trace: Store every tensor to DRAM, so that each can be looked at.
         dram: The image that the program's constants and results are added to; by default its own.
         kept: Where keys and values are kept for programs to come; by default they are not.
@@ -126,7 +130,7 @@ def lower(
         )
     placed = place(network, inputs, config.rows)
     if mapping is None:
-        mapping, *others = alternatives(network, placed, config)
+        mapping, *others = alternatives(network, placed, config, choices)
         # A program that continues others cannot be tried without what they kept.
         if others and kept is None:
             programs = [lower(network, inputs, config, each) for each in (mapping, *others)]
