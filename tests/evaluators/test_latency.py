@@ -26,9 +26,12 @@ from hwlib.config import CoreConfig
 from hwlib.cycles import CoreLatencies
 from hwlib.elaborate import elaborate_core
 from hwlib.unit_latencies import shipped_latencies
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.integer_model import IntegerModel, integer_model
 from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
+from swopt.techniques.dataflow import DataflowKnobs
+from swopt.techniques.fusion import FusionKnobs
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads.workload import load_workload
@@ -53,9 +56,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> IntegerModel:
     return integer_model(load_workload(tmp_path_factory.mktemp("no images")), PLAN)
 
 
-def run(model: IntegerModel, engine: Engine) -> ModelOnCore:
+def run(model: IntegerModel, engine: Engine, choices: Choices = MAPPER) -> ModelOnCore:
     inputs = model.host.inputs(one_question_a_set(model.workload))
-    programs = Programs(model.network, CONFIG)
+    programs = Programs(model.network, CONFIG, choices)
     return run_on_core(inputs, programs, engine, DRAM, shipped_latencies(CONFIG))
 
 
@@ -76,6 +79,33 @@ def test_every_tensor_of_a_question_on_the_rtl_is_the_integer_models(
     assert predicted.cycles == predicted.predicted_cycles == seen.predicted_cycles
     assert predicted.cycles[0] == pytest.approx(seen.cycles[0], rel=0.02)
     assert "no C++ compiler" in predicted.engine
+
+
+@compiled
+@pytest.mark.eda
+def test_the_rtl_gives_the_same_numbers_where_nothing_is_fused(
+    model: IntegerModel, cache_dir: Path
+) -> None:
+    """Every tensor is held to the same integers; the words in use are the program's."""
+    nothing = Choices(
+        fusion=FusionKnobs(
+            activations=False,
+            rotations=False,
+            residuals=False,
+            attention=False,
+            norms=False,
+            pieces=1,
+        ),
+        dataflow=DataflowKnobs(groups=4, ways=2, stationary="activations"),
+    )
+    seen = run(model, Rtl(elaborate_core(CONFIG), CONFIG, DRAM, cache_dir), nothing)
+    assert seen.compared_tensors == len(model.network.operators) - 1  # all but the logits
+    (inputs,) = model.host.inputs(one_question_a_set(model.workload))
+    program = lower(model.network, inputs, CONFIG, choices=nothing)
+    assert seen.traffic == traffic(program.commands, CONFIG)
+    assert seen.traffic != traffic(lower(model.network, inputs, CONFIG).commands, CONFIG)
+    assert seen.activation_words == program.activation_words
+    assert seen.predicted_cycles[0] == pytest.approx(seen.cycles[0], rel=0.02)
 
 
 @compiled

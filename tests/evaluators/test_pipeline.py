@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from evaluators import accuracy
 from evaluators.design import DesignPoint
 from evaluators.energy import Energy
 from evaluators.metrics import METRICS, Evaluation
 from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
 from evaluators.target import Target
+from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.unit_source import shipped_source
 
@@ -92,6 +94,35 @@ def test_without_a_compiler_the_cycles_are_predicted_and_called_so(
     assert predicted.energy_is_modelled
     assert not verdict.accepted
     assert "no C++ compiler" in verdict.reason
+
+
+def test_fusion_and_dataflow_are_lowered_anew_and_never_scored_anew(
+    synthetic: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("the model is scored again")
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    plain = evaluate(
+        synthetic, DesignPoint.model_validate({"hardware": SMALL, "compression": SHALLOW})
+    )
+    monkeypatch.setattr(accuracy, "answer", refuse)
+    choices = {"fusion": {"residuals": False}, "dataflow": {"groups": 1, "ways": 1}}
+    plan = {"hardware": SMALL, "compression": SHALLOW | choices}
+    other = evaluate(synthetic, DesignPoint.model_validate(plan))
+    assert (other.status, other.reason) == ("ok", "")
+    scores = ("nll_nats", "nll_increase_nats", "accuracy", "model_bytes", "area_um2")
+    assert {n: other.metrics[n] for n in scores} == {n: plain.metrics[n] for n in scores}
+    assert other.metrics["cycles"] > plain.metrics["cycles"]
+    used, before = (int(e.details["activation_bytes_used"]) for e in (other, plain))
+    assert 0 < used < before <= CoreConfig().activation_bytes
+    assert float(other.details["dram_bytes"]) >= float(plain.details["dram_bytes"]) > 0
+    inputs = [{each.evaluator: each.inputs for each in e.provenance} for e in (other, plain)]
+    assert inputs[0]["accuracy"] == inputs[1]["accuracy"]
+    assert inputs[0]["rtl_simulation"] != inputs[1]["rtl_simulation"]
+    plan = {"compression": SHALLOW | {"attention": {"block": 32}}}
+    with pytest.raises(AssertionError, match="scored again"):
+        evaluate(synthetic, DesignPoint.model_validate(plan))
 
 
 def test_a_plan_that_breaks_a_law_is_invalid_in_one_sentence(synthetic: Pipeline) -> None:
