@@ -83,6 +83,7 @@ def test_every_tensor_of_a_question_on_the_rtl_is_the_integer_models(
 
 @compiled
 @pytest.mark.eda
+@pytest.mark.slow
 def test_the_rtl_gives_the_same_numbers_where_nothing_is_fused(
     model: IntegerModel, cache_dir: Path
 ) -> None:

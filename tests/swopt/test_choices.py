@@ -66,7 +66,17 @@ def core(**knobs: object) -> CoreConfig:
     return CoreConfig.model_validate({"rows": 8, "columns": 8, "channel_entries": 256} | knobs)
 
 
-@pytest.mark.parametrize("at", range(len(CHOICES)))
+AT_ONCE = (3, 7, 9, len(CHOICES) - 1)
+"""Which of them every run tries: whole scores, nothing fused, and two dataflows; more are slow."""
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        at if at in AT_ONCE else pytest.param(at, marks=pytest.mark.slow)
+        for at in range(len(CHOICES))
+    ],
+)
 def test_every_tensor_and_the_token_are_those_of_plain_numpy(at: int) -> None:
     """Numpy goes through whole tensors, one operator after the other, and knows of no choice."""
     rows, columns = SIDES[at % len(SIDES)]
