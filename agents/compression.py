@@ -12,9 +12,8 @@ from agents.rewrites import Library
 from agents.text import one_line
 from agents.turn import Change, changes_of, reply_schema
 from evaluators import space
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, check
 from hwlib.frozen import Frozen
-from swopt.plan import check as check_plan
 from swopt.techniques.quantization import WeightBits
 
 OVERRIDES = "compression.quantization.overrides"
@@ -34,10 +33,10 @@ class Override(Frozen):
 class CompressionReply(Frozen):
     """The compression role's reply."""
 
-    changes: Annotated[tuple[Change, ...], Field(max_length=16)]
+    changes: Annotated[tuple[Change, ...], Field(max_length=32)]
     """Knobs to change in the parent; empty to keep it as it is."""
 
-    overrides: Annotated[tuple[Override, ...], Field(max_length=16)]
+    overrides: Annotated[tuple[Override, ...], Field(max_length=32)]
     """Bits of single blocks or layers, on top of the parent's; empty to keep those."""
 
     why: str
@@ -71,7 +70,7 @@ def apply(reply: CompressionReply, parent: DesignPoint, layers: tuple[str, ...])
     if reply.overrides:
         changes[OVERRIDES] = _merged(reply.overrides, parent, layers)
     design = space.with_changes(parent, changes)
-    check_plan(design.compression, layers)
+    check(design, layers)
     return design
 
 

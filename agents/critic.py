@@ -15,9 +15,8 @@ from agents.rewrites import Library
 from agents.rtl import RtlReply
 from agents.text import one_line
 from agents.turn import Change, reply_schema
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, check
 from hwlib.frozen import Frozen
-from swopt.plan import check as check_plan
 
 Word = Literal["accept", "drop", "change"]
 
@@ -28,7 +27,7 @@ class KnobVerdict(Frozen):
     verdict: Word
     """`change`: the changes below take the place of the proposed ones."""
 
-    changes: Annotated[tuple[Change, ...], Field(max_length=16)]
+    changes: Annotated[tuple[Change, ...], Field(max_length=32)]
     """The changes, where the verdict is `change`; else empty."""
 
 
@@ -93,7 +92,7 @@ def assemble(
     if critique.take == "suggestion":
         return context.suggestion
     design = _combined(critique, context, parent, proposals)
-    check_plan(design.compression, context.layers)
+    check(design, context.layers)
     if where := _met_before(design, context):
         raise ValueError(f"{where}; change or drop a proposal, or take the suggestion")
     return design

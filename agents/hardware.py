@@ -19,7 +19,7 @@ from hwlib.frozen import Frozen
 class HardwareReply(Frozen):
     """The hardware role's reply."""
 
-    changes: Annotated[tuple[Change, ...], Field(max_length=16)]
+    changes: Annotated[tuple[Change, ...], Field(max_length=32)]
     """Knobs to change in the parent; empty to keep it as it is."""
 
     why: str

@@ -10,9 +10,8 @@ from typing import Any
 
 from dovetail.history import TrialRecord
 from evaluators import space
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, check
 from evaluators.metrics import OBJECTIVES
-from swopt import plan
 
 STARTUP_TRIALS = 4
 """Told trials before the suggestions are guided; few, so that a short run is guided too."""
@@ -55,7 +54,7 @@ def suggest(
         params = _draw(past, in_flight, refused, _seed(seed, trial, attempt), counts)
         try:
             design = space.design_of(params)
-            plan.check(design.compression, layers)
+            check(design, layers)
         except ValueError:
             refused.append(params)  # Optuna knows no laws between knobs: tell it and draw again.
             continue

@@ -23,7 +23,7 @@ from dovetail.settings import Settings
 from dovetail.viewer import report
 from dovetail.workshop import Bench, Workshop, versions
 from evaluators.cache import write_atomically
-from swopt import plan
+from evaluators.design import check
 
 REPORT = "report.html"
 
@@ -77,7 +77,7 @@ def check_base(settings: Settings, bench: Bench) -> None:
         BadInput: it breaks one.
     """
     try:
-        plan.check(settings.base.compression, bench.layers)
+        check(settings.base, bench.layers)
     except ValueError as error:
         raise BadInput(f"base: {error}") from None
 

@@ -97,7 +97,8 @@ def figures_by_set(
 
     Returns:
         Set -> figure -> value: those of `figures` for each model behind its name, and the paired
-        differences of accuracy and NLL between design and baseline with their standard errors.
+        differences of accuracy, balanced accuracy, AUC and NLL between design and baseline with
+        their standard errors; accuracies with `shuffled` answers as a control.
     """
     table: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(design.sets):
@@ -117,6 +118,10 @@ def figures_by_set(
             "nll_difference_nats": nll.mean,
             "nll_difference_se_nats": nll.standard_error,
         }
+        dealt = [shuffled(part, _SHUFFLE_SEED) for part in (ours, base)]
+        for who, part in zip(("design", "baseline"), dealt, strict=True):
+            row[f"{who}_accuracy_shuffled"] = float(part.right().mean())
+        row["accuracy_difference_shuffled"] = paired(*(part.right() for part in dealt)).mean
         if "design_balanced_accuracy" in row:
             balanced = balanced_difference(ours, base)
             row["balanced_accuracy_difference"] = balanced.mean
@@ -126,6 +131,16 @@ def figures_by_set(
             row["auc_difference"], row["auc_difference_se"] = area.mean, area.standard_error
         table[name] = row
     return table
+
+
+_SHUFFLE_SEED = 17
+
+
+def shuffled(part: Answered, seed: int) -> Answered:
+    """A control: the true answers dealt to other questions at random."""
+    order = np.random.default_rng(seed).permutation(len(part.sets))
+    answers, choices = part.labels.answers[order], tuple(part.labels.choices[i] for i in order)
+    return Answered(part.log_probabilities, Labels(answers, choices), part.sets)
 
 
 def balanced_difference(ours: Answered, theirs: Answered) -> Paired:

@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.frozen import Frozen
+from swopt import plan
 from swopt.plan import CompressionPlan
+from swopt.techniques.resolution import image_tokens
 
 
 class DesignPoint(Frozen):
@@ -69,3 +71,23 @@ class DesignPoint(Frozen):
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+
+def check(design: DesignPoint, layers: tuple[str, ...]) -> None:
+    """Holds a design to a model.
+
+    Args:
+        design: The design.
+        layers: `Workload.layers` of the model.
+
+    Raises:
+        ValueError: The plan breaks a law of the model, or the tokens of an image do not fill the
+            core's rows.
+    """
+    plan.check(design.compression, layers)
+    tokens, rows = image_tokens(design.compression.resolution), design.hardware.rows
+    if tokens % rows:
+        raise ValueError(
+            f"an image of {tokens} tokens does not fill the core's {rows} rows evenly; use fewer "
+            "hardware.rows, or more pixels (compression.resolution)"
+        )

@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import Field
 
 from evaluators import cache
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, check
 from evaluators.energy import Energy, measured_energy, modelled_energy
 from evaluators.metrics import (
     ENERGY_FIGURES,
@@ -37,6 +37,7 @@ from hwlib.edit import AnyEdit, CoreUnitName
 from hwlib.frozen import Frozen
 
 if TYPE_CHECKING:
+    from evaluators.accuracy import Answered
     from evaluators.gate.check import Judgement
     from evaluators.latency import ModelOnCore, Programs
     from evaluators.meter import PowerMeter
@@ -134,14 +135,45 @@ class Pipeline(Frozen):
         """Scores design, baseline and float model on the test questions, by image set."""
         import torch
 
-        from evaluators.accuracy import answer, figures_by_set
+        from evaluators.accuracy import figures_by_set
 
         workload = self._workload()
-        models = [self.model(workload, each, self.units(each)) for each in (design, DesignPoint())]
         # Side by side, each with one thread, as in every evaluation.
         with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            asked = pool.map(lambda model: answer(workload, model, "test"), [*models, None])
-        return figures_by_set(*asked)
+            models = pool.map(partial(self._tested, workload), (design, DesignPoint()))
+            theirs = self.uncompressed(workload, "test")
+        return figures_by_set(*models, theirs)
+
+    def _tested(self, workload: "Workload", design: DesignPoint) -> "Answered":
+        """A design's answers to the test questions; asked once."""
+        units = self.units(design)
+
+        def model() -> IntegerModel:
+            return self.model(workload, design, units)
+
+        return self._answered(workload, "test", numbers_of(workload, design, units), model)
+
+    def uncompressed(self, workload: "Workload", split: Literal["val", "test"]) -> "Answered":
+        """The float model's answers; asked once."""
+        return self._answered(workload, split, {"workload": data_of(workload)}, lambda: None)
+
+    def _answered(
+        self,
+        workload: "Workload",
+        split: Literal["val", "test"],
+        inputs: dict[str, str],
+        model: "Callable[[], IntegerModel | None]",
+    ) -> "Answered":
+        from evaluators.accuracy import Answered, answer
+
+        def measure() -> Scores:
+            seen = answer(workload, model(), split).log_probabilities
+            return Scores(log_probabilities=tuple(map(tuple, seen.tolist())))
+
+        kept = self.kept("answers", inputs | {"split": split}, MODEL_TOOLS, Scores, measure)
+        questions = workload.test() if split == "test" else workload.validation()
+        scores = np.array(kept.log_probabilities)
+        return Answered(scores, workload.labels(split), questions.sets)
 
     def units(self, design: DesignPoint) -> "dict[CoreUnitName, UnitNetlist]":
         """Netlists of the design's edits, by unit.
@@ -301,10 +333,12 @@ class Pipeline(Frozen):
         from swopt.compiler.integer_model import measure_sensitivities
         from swopt.techniques.sensitivity import Sensitivities
 
-        inputs = {"workload": str(sorted(workload.data_sha256.items()))}
-        tools = ("torch", "transformers")
         return self.kept(
-            "sensitivity", inputs, tools, Sensitivities, lambda: measure_sensitivities(workload)
+            "sensitivity",
+            {"workload": data_of(workload)},
+            ("torch", "transformers"),
+            Sensitivities,
+            lambda: measure_sensitivities(workload),
         )
 
     def taught(
@@ -313,12 +347,8 @@ class Pipeline(Frozen):
         """The weights that recovery makes under a plan; made once."""
         from swopt.techniques.recovery import Taught
 
-        inputs = {
-            "workload": str(sorted(workload.data_sha256.items())),
-            "plan": plan.model_dump_json(),
-        }
-        tools = ("torch", "transformers", "peft")
-        return self.kept("recovery", inputs, tools, Taught, teach)
+        inputs = {"workload": data_of(workload), "plan": plan.model_dump_json()}
+        return self.kept("recovery", inputs, MODEL_TOOLS, Taught, teach)
 
     def _workload(self) -> "Workload":
         import torch
@@ -357,14 +387,7 @@ class _Bench:
         workload = self._pipeline._workload()
         # The gate's, which were kept: the model is scored with what approximate units give.
         self._units = units = self._pipeline.units(self._design)
-        model = {
-            "compression": self._design.compression.numbers_json(),
-            "exponential_entries": str(self._design.hardware.exponential_entries),
-            "workload": str(sorted(workload.data_sha256.items())),
-        }
-        model |= {
-            f"built_{name}": unit.behaviour.packed for name, unit in units.items() if unit.behaviour
-        }
+        model = numbers_of(workload, self._design, units)
         score = self._score(workload, model)
         on_stage("lowering")
         lowered = model | {"choices": self._design.compression.choices.model_dump_json()}
@@ -381,28 +404,20 @@ class _Bench:
         self._fill(score, on_core, silicon, clock_hz)
 
     def _score(self, workload: "Workload", inputs: dict[str, str]) -> ModelScore:
-        from evaluators.accuracy import Answered, answer, validation_metrics
-        from swopt.plan import check
-
-        def uncompressed() -> Scores:
-            seen = answer(workload, None, "val").log_probabilities
-            return Scores(log_probabilities=tuple(map(tuple, seen.tolist())))
+        from evaluators.accuracy import answer, validation_metrics
 
         def measure() -> ModelScore:
             model = self._model(workload)
             ours = answer(workload, model, "val")
-            kept = self._pipeline.kept("uncompressed", data, tools, Scores, uncompressed)
-            theirs = Answered(np.array(kept.log_probabilities), ours.labels, ours.sets)
+            theirs = self._pipeline.uncompressed(workload, "val")
             return ModelScore(
                 metrics=validation_metrics(ours, theirs)
                 | {"model_bytes": model.model_bytes, "memory_bytes": model.memory_bytes},
                 float16_bytes=workload.float16_bytes,
             )
 
-        check(self._design.compression, workload.layers)
-        tools = ("torch", "transformers")
-        data = {"workload": inputs["workload"]}
-        return self._stage("accuracy", inputs, tools, ModelScore, measure)
+        check(self._design, workload.layers)
+        return self._stage("accuracy", inputs, MODEL_TOOLS, ModelScore, measure)
 
     def _model(self, workload: "Workload") -> "IntegerModel":
         """The integer model, made once and only if a stage has to be measured."""
@@ -674,6 +689,29 @@ def _energy_shares(energy: Energy) -> dict[str, float]:
 def _cycle_shares(on_core: "ModelOnCore") -> dict[str, float]:
     whole = sum(on_core.operator_cycles.values())
     return {f"cycles_share_{kind}": n / whole for kind, n in on_core.operator_cycles.items() if n}
+
+
+def data_of(workload: "Workload") -> str:
+    """What the figures of a workload depend on, beside the model's plan."""
+    return str(sorted(workload.data_sha256.items()))
+
+
+def numbers_of(
+    workload: "Workload", design: DesignPoint, units: "Mapping[CoreUnitName, UnitNetlist]"
+) -> dict[str, str]:
+    """Everything that the numbers of a design's model depend on, by name."""
+    built = {
+        f"built_{name}": unit.behaviour.packed for name, unit in units.items() if unit.behaviour
+    }
+    return {
+        "compression": design.compression.numbers_json(),
+        "exponential_entries": str(design.hardware.exponential_entries),
+        "workload": data_of(workload),
+    } | built
+
+
+MODEL_TOOLS = ("torch", "transformers", "peft")
+"""Packages that shape the numbers of a model."""
 
 
 def unit_of(module: str) -> str:

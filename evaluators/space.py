@@ -188,6 +188,11 @@ def block_counts(layers: tuple[str, ...]) -> dict[str, int]:
     return counts
 
 
+OVERRIDES = ("compression.fusion.", "compression.dataflow.")
+"""Knobs that take the mapper's own choice back. Agents and people set them; a sampler does not draw
+them, as most of what it drew would be worse than what the mapper found."""
+
+
 def distributions(counts: Mapping[str, int]) -> "dict[str, BaseDistribution]":
     """Optuna's distributions by parameter name; a name is a knob's path, or `path[i]` for an index.
 
@@ -198,6 +203,8 @@ def distributions(counts: Mapping[str, int]) -> "dict[str, BaseDistribution]":
 
     space: dict[str, BaseDistribution] = {}
     for k in knobs():
+        if k.path.startswith(OVERRIDES):
+            continue
         if k.kind == "indices":
             both = optuna_distributions.CategoricalDistribution((False, True))
             space.update({f"{k.path}[{i}]": both for i in range(counts[k.path])})
@@ -215,9 +222,14 @@ def distributions(counts: Mapping[str, int]) -> "dict[str, BaseDistribution]":
 
 
 def params_of(design: DesignPoint, counts: Mapping[str, int]) -> dict[str, Scalar]:
-    """The parameters that Optuna would have sampled for `design`; tables and edits have none."""
+    """The parameters that Optuna would have sampled for `design`.
+
+    Tables, edits and `OVERRIDES` have none.
+    """
     params: dict[str, Scalar] = {}
     for path, value in values_of(design).items():
+        if path.startswith(OVERRIDES):
+            continue
         match knob(path).kind:
             case "indices":
                 params.update({f"{path}[{i}]": i in value for i in range(counts[path])})
@@ -229,7 +241,7 @@ def params_of(design: DesignPoint, counts: Mapping[str, int]) -> dict[str, Scala
 
 
 def design_of(params: Mapping[str, Any]) -> DesignPoint:
-    """The design that Optuna's parameters describe; the inverse of `params_of`.
+    """The design that Optuna's parameters describe; the inverse of `params_of` up to `OVERRIDES`.
 
     Raises:
         ValueError: an unknown parameter, or values that break a law together.

@@ -94,6 +94,8 @@ def page(header: Header, rows: Sequence[Row], best: Row, command: str) -> str:
         *_aims(rows[0], best),
         "",
         *_by_set(best),
+        "",
+        *_shuffled(best),
     ]
     return "\n".join(lines) + "\n"
 
@@ -147,6 +149,21 @@ def _aims(baseline: Row, best: Row) -> Iterator[str]:
     yield f"| memory, of the float16 model's | at most 1/6 = 0.167 | {half:.3f} |"
     yield f"| accuracy, points | at least -1 | {100 * accuracy.mean:+.2f} |"
     yield f"| its lower bound, 95 %, one-sided | at least -3 | {100 * accuracy.lower_bound:+.2f} |"
+
+
+def _shuffled(best: Row) -> Iterator[str]:
+    assert best.test is not None
+    yield "With the true answers dealt to other questions, nothing may be left of what models know:"
+    yield ""
+    yield "| set | accuracy, baseline → stack | answers shuffled |"
+    yield "|---|---|---|"
+    for name, found in best.test.figures.items():
+        if "design_accuracy_shuffled" in found:
+            cells = [
+                f"{found[f'baseline_accuracy{kind}']:.3f} → {found[f'design_accuracy{kind}']:.3f}"
+                for kind in ("", "_shuffled")
+            ]
+            yield f"| {name} | {cells[0]} | {cells[1]} |"
 
 
 def _by_set(best: Row) -> Iterator[str]:

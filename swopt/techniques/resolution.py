@@ -55,6 +55,12 @@ class ResolutionKnobs(Frozen):
         return self
 
 
+def image_tokens(knobs: ResolutionKnobs) -> int:
+    """Tokens that an image takes in the decoder."""
+    rows = knobs.image_height // PATCH // knobs.joined_rows
+    return rows * (knobs.image_width // PATCH // knobs.joined_columns)
+
+
 def apply(model: Any, knobs: ResolutionKnobs) -> None:
     """Makes an Idefics3 model read images of the knobs' size, in place.
 

@@ -19,6 +19,7 @@ from evaluators.accuracy import (
     figures,
     figures_by_set,
     paired,
+    shuffled,
     validation_metrics,
 )
 from swopt.compiler.integer_model import integer_model
@@ -95,6 +96,17 @@ def test_errors_of_paired_differences_are_those_of_a_bootstrap(
     assert seen.standard_error == pytest.approx(np.std(drawn), rel=0.12)
     assert abs(seen.mean - np.mean(drawn)) < 0.2 * seen.standard_error
     assert difference(ours, ours) == Paired(0.0, 0.0)
+
+
+def test_shuffled_answers_leave_only_chance() -> None:
+    truth = np.random.default_rng(0).integers(0, 2, 400)
+    sure = _answered([[0.9, 0.1] if t == 0 else [0.1, 0.9] for t in truth], truth.tolist())
+    dealt = shuffled(sure, 1)
+    assert sure.right().mean() == 1.0
+    assert abs(dealt.right().mean() - 0.5) < 0.1
+    assert sorted(dealt.labels.answers) == sorted(truth)
+    row = figures_by_set(sure, sure, sure)["a"]
+    assert row["design_accuracy_shuffled"] == row["baseline_accuracy_shuffled"] < 0.6
 
 
 def test_sets_are_reported_apart() -> None:

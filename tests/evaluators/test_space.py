@@ -123,6 +123,14 @@ def test_distributions_follow_the_declarations():
     assert not any("overrides" in name or "edits" in name for name in found)
 
 
+def test_a_sampler_leaves_the_mappers_choices_to_the_mapper():
+    assert not any(name.startswith(space.OVERRIDES) for name in space.distributions(COUNTS))
+    paths = {k.path for k in space.knobs()}
+    assert {"compression.fusion.residuals", "compression.dataflow.ways"} <= paths
+    held = space.with_changes(space.DesignPoint(), {"compression.dataflow.ways": 2})
+    assert space.params_of(held, COUNTS) == space.params_of(space.DesignPoint(), COUNTS)
+
+
 def test_block_counts_are_read_off_the_layers_names():
     assert space.block_counts(LAYERS) == COUNTS
     assert set(space.block_counts(()).values()) == {0}
