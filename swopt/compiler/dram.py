@@ -30,6 +30,10 @@ class DramImage:
         self._bytes[at : at + len(content)] = content
         return at
 
+    def write(self, at: int, content: bytes) -> None:
+        """Puts content into bytes that were reserved."""
+        self._bytes[at : at + len(content)] = content
+
     def constant(self, content: bytes) -> int:
         """First byte of some content that no program changes."""
         at = self._constants.get(content)

@@ -26,7 +26,8 @@ class Generation:
         network: The model, with a causal decoder.
         config: The core.
         inputs: The question's tensors.
-        tokens: Most tokens that question and answer have together, image tokens included.
+        tokens: Most tokens that question and answer have together, image tokens included and
+            those that the network keeps in front of every text not.
 
     Raises:
         LoweringError: The model does not fit the core.
@@ -41,7 +42,12 @@ class Generation:
         self._image = DramImage(self.config.dma_bytes)
         placed = place(self.network, self.inputs, self.config.rows)
         _check(self.network, placed[_stream(self.network)].layout.tokens, self.tokens)
-        self._cache = kv_cache.reserve(self.network, placed, self.config, self.tokens, self._image)
+        self._prefix = max(
+            (op.past for op in self.network.operators if isinstance(op, net.Attention)), default=0
+        )
+        self._cache = kv_cache.reserve(
+            self.network, placed, self.config, self._prefix + self.tokens, self._image
+        )
         self._length = placed[_stream(self.network)].layout.tokens
         self._images = self._length - len(self.inputs.words)
         self._kept_bytes = len(self._image.bytes())
@@ -67,10 +73,8 @@ class Generation:
         if not len(words):
             raise LoweringError("a step needs the words so far, and there are none")
         length = self._images + len(words)
-        if length > self._cache.tokens:
-            raise LoweringError(
-                f"{length} tokens are more than the {self._cache.tokens} that room was made for"
-            )
+        if length > (room := self._cache.tokens - self._prefix):
+            raise LoweringError(f"{length} tokens are more than the {room} that room was made for")
         if len(before) < self._kept_bytes:
             raise LoweringError(
                 f"a DRAM of {len(before)} bytes cannot hold the {self._kept_bytes} of keys and "
@@ -132,7 +136,7 @@ def _continued(operator: net.Operator, first: int) -> net.Operator:
         case net.Rotate():
             return replace(operator, cosine=operator.cosine[first:], sine=operator.sine[first:])
         case net.Attention():
-            return replace(operator, past=first)
+            return replace(operator, past=operator.past + first, kept=None)
         case _:
             return operator
 

@@ -197,6 +197,19 @@ class Rotate:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Keys and values that are constants of a model: those of tokens in front of every text.
+
+    Attributes:
+        keys: After their rotation, int8 `[past, kv_heads * head_dim]`, in steps of `k`.
+        values: int8 `[past, kv_heads * head_dim]`, in steps of `v`.
+    """
+
+    keys: Int8s
+    values: Int8s
+
+
+@dataclass(frozen=True)
 class Attention:
     """softmax(q k^T) v for every head, online over blocks of keys, all int8 but perhaps y.
 
@@ -209,6 +222,7 @@ class Attention:
         heads, kv_heads, head_dim: A head uses key-value head `h * kv_heads // heads`.
         causal: Token t sees tokens 0..t; else all.
         past: Tokens before these whose keys and values are kept: token t of q is token past + t.
+        kept: Those of the past where they are constants; None where a program before left them.
         score: From q . k to 1/32 octave; zero 0.
         scale: From the quotient in 1/256 to y.
         bits: Of y.
@@ -226,6 +240,19 @@ class Attention:
     scale: Scale
     bits: ActivationBits = 8
     past: int = 0
+    kept: Kept | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where what is kept is not of `past` tokens."""
+        if self.kept is None:
+            return
+        shape = (self.past, self.kv_heads * self.head_dim)
+        for name, tensor in (("keys", self.kept.keys), ("values", self.kept.values)):
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"{self.y}: {name} that are kept must be {list(shape)}, not "
+                    f"{list(tensor.shape)}"
+                )
 
 
 @dataclass(frozen=True)

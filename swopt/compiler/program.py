@@ -15,6 +15,7 @@ from hwlib.assembler import check
 from hwlib.commands import QUEUES, AnyCommand, queue_of
 from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.timeline import timeline
+from swopt.compiler import kv_cache
 from swopt.compiler import network as net
 from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.dram import DramImage
@@ -129,6 +130,9 @@ def lower(
             f"core's has {config.exponential_entries}; they must be equal"
         )
     placed = place(network, inputs, config.rows)
+    if kept is None and kv_cache.has_prefix(network):
+        dram = dram or DramImage(config.dma_bytes)
+        kept = kv_cache.reserve(network, placed, config, _longest(network, placed), dram)
     if mapping is None:
         mapping, *others = alternatives(network, placed, config, choices)
         # A program that continues others cannot be tried without what they kept.
@@ -171,6 +175,12 @@ def lower(
         results=_results(traced, placed),
         activation_words=e.memory.most,
     )
+
+
+def _longest(network: net.Network, placed: dict[str, Placed]) -> int:
+    """Tokens of the longest keys, the past among them."""
+    attentions = [op for op in network.operators if isinstance(op, net.Attention)]
+    return max(op.past + placed[op.k].layout.tokens for op in attentions)
 
 
 def _cycles(program: Program) -> int:

@@ -373,24 +373,28 @@ def attention(
 ) -> torch.Tensor:
     """Online softmax over blocks of keys for every head, `[..., tokens, channels]`.
 
-    Blocks begin at multiples of the network's `attention_block`.
+    Blocks begin at multiples of the network's `attention_block`, what is kept among the keys.
     """
-    if op.past:
+    if op.past and op.kept is None:
         raise ValueError(
             f"{op.y} continues {op.past} tokens that are not there; ask the whole network about "
             "all tokens"
         )
+    q, k, v = qkv
+    if op.kept is not None:
+        k, v = _behind(op.kept.keys, k), _behind(op.kept.values, v)
     queries, keys, values = (
-        t.reshape(*t.shape[:-1], -1, op.head_dim).transpose(-3, -2) for t in qkv
+        t.reshape(*t.shape[:-1], -1, op.head_dim).transpose(-3, -2) for t in (q, k, v)
     )  # [..., heads, tokens, head_dim]
     used = torch.arange(op.heads) * op.kv_heads // op.heads
     keys, values = keys[..., used, :, :], values[..., used, :, :]
     tokens, rows = queries.shape[-2], queries.shape[:-1]
     maximum, total = torch.full(rows, EMPTY), torch.zeros(rows, dtype=torch.int64)
     weighted = torch.zeros(queries.shape, dtype=torch.int64)
-    at = torch.arange(tokens)
-    for start in range(0, tokens, network.attention_block):
-        block = at[start : start + network.attention_block]
+    places = torch.arange(keys.shape[-2])
+    at = places[op.past :] if op.past else places[:tokens]
+    for start in range(0, len(places), network.attention_block):
+        block = places[start : start + network.attention_block]
         largest = 128 * 128 * op.head_dim
         sums = _product(queries, keys[..., block, :].mT, largest, network.built).double()
         scores = _rescaled(sums, op.score.multiplier * 2.0**-op.score.shift)
@@ -404,6 +408,12 @@ def attention(
         weighted = _wrap((weighted >> alpha[..., None]) + partial)
     heads = scale(divide(weighted, total[..., None], network.built), op.scale, op.bits)
     return heads.transpose(-3, -2).flatten(-2)
+
+
+def _behind(kept: NDArray[np.int8], own: torch.Tensor) -> torch.Tensor:
+    """`[..., tokens, channels]` with the tokens of `kept` in front."""
+    first = torch.from_numpy(kept).expand(*own.shape[:-2], *kept.shape)
+    return torch.cat((first, own), -2)
 
 
 def softmax_block(

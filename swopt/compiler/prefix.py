@@ -1,0 +1,89 @@
+"""Tokens in front of every text, of which a model keeps the keys and values as constants.
+
+The first token of a text is an attention sink: heads that have nothing to look for look at it, and
+its activations are hundreds of times as large as those of all others ("massive activations", Sun et
+al., COLM 2024). Where the same tokens always stand first, nobody has to compute them again: their
+keys and values, found once in float, lie in the key-value cache before a text begins, and steps of
+activations need not reach what only they reach (PrefixQuant, Chen et al., 2024).
+
+For the core such tokens are a past like any other: whole token groups whose keys and values are in
+DRAM (`swopt.compiler.kv_cache`). So there are `TOKENS` of them, a multiple of the rows of any core
+up to so many.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from swopt.compiler import network as net
+from swopt.compiler.network import Int8s, Kept, Network
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENS = 16
+"""Length of a prefix: whole token groups on cores of 4, 8 and 16 rows."""
+
+
+def with_prefix(network: Network, kept: Mapping[str, Kept]) -> Network:
+    """The network for texts behind a prefix.
+
+    Args:
+        network: A decoder without a past, for texts that begin at position 0.
+        kept: Keys and values of the prefix, by name of the attention's result.
+
+    Raises:
+        ValueError: The network has a past already, or an attention has nothing kept for it.
+    """
+    operators: list[net.Operator] = []
+    lengths = {len(each.keys) for each in kept.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"a prefix has one length in every block, not {sorted(lengths)}")
+    (length,) = lengths
+    for operator in network.operators:
+        match operator:
+            case net.Rotate():
+                operator = replace(
+                    operator, cosine=operator.cosine[length:], sine=operator.sine[length:]
+                )
+            case net.Attention() if operator.past:
+                raise ValueError(f"{operator.y} has a past already; a prefix stands in front")
+            case net.Attention() if operator.y not in kept:
+                raise ValueError(f"no keys and values of a prefix are there for {operator.y}")
+            case net.Attention():
+                operator = replace(operator, past=length, kept=kept[operator.y])
+        operators.append(operator)
+    return replace(network, operators=tuple(operators))
+
+
+def length_of(network: Network) -> int:
+    """Tokens that a network keeps in front of every text."""
+    return max((op.past for op in network.operators if isinstance(op, net.Attention)), default=0)
+
+
+def float_keys_and_values(
+    model: Any, ids: "torch.Tensor"
+) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+    """Rotated keys and values of each block in float, `[tokens, kv_heads * head_dim]`.
+
+    Args:
+        model: `LlamaForCausalLM` or a like one.
+        ids: The prefix, int64 `[tokens]`.
+    """
+    import torch
+
+    with torch.inference_mode():
+        cache = model(input_ids=ids[None], use_cache=True).past_key_values
+    # Of each block [1, kv_heads, tokens, head_dim].
+    return [
+        (layer.keys[0].transpose(0, 1).flatten(1), layer.values[0].transpose(0, 1).flatten(1))
+        for layer in cache.layers
+    ]
+
+
+def to_int8(tensor: "torch.Tensor", step: float) -> Int8s:
+    """Rounds to steps of int8, saturating."""
+    steps = np.rint(tensor.double().numpy() / step)
+    return np.clip(steps, -128, 127).astype(np.int8)
