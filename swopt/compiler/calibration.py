@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from swopt.compiler.ranges import Calibration, Observer
+from swopt.compiler.ranges import Calibration, Observer, StreamedObserver
 
 
 @dataclass(frozen=True)
@@ -82,45 +82,101 @@ def watch(
         rotary: `rotary_table` of the decoder; None without one.
         calibrate: Runs the model.
     """
-    magnitudes = dict.fromkeys(streams, 0.0)
-
-    def see(name: str, tensor: torch.Tensor) -> None:
-        magnitudes[name] = max(magnitudes.get(name, 0.0), float(tensor.detach().abs().max()))
-
-    hooks = []
-    for stream, seen_at in streams.items():
-        for tensor in seen_at.embeddings:
-            see(stream, tensor)
-        hooks += [
-            part.register_forward_pre_hook(lambda _, inputs, name=stream: see(name, inputs[0]))
-            for part in seen_at.readers
-        ]
-        hooks += [
-            part.register_forward_hook(lambda _, inputs, output, name=stream: see(name, output))
-            for part in seen_at.makers
-        ]
-    turning = [
-        name
-        for name in layers
-        if name.startswith("decoder.") and name.endswith(("attention.query", "attention.key"))
-    ]
-    if rotary is not None:
-        cosine, sine = rotary
-        hooks += [
-            layers[name].register_forward_hook(
-                lambda _, inputs, output, name=name: see(name, _rotate(output, cosine, sine))
-            )
-            for name in turning
-        ]
+    watching = _Magnitudes(layers, streams, rotary)
     observer = Observer(layers)
     calibrate()
-    for hook in hooks:
-        hook.remove()
-    return Seen(
-        observer.finish(),
-        {name: magnitudes[name] for name in streams},
-        {name: magnitudes[name] for name in turning},
-    )
+    watching.stop()
+    return watching.seen(observer.finish())
+
+
+def watch_streamed(
+    layers: Mapping[str, torch.nn.Linear],
+    streams: Mapping[str, Stream],
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+    calibrate: Callable[[], object],
+    skip: int = 0,
+) -> Seen:
+    """As `watch`, without keeping activations; `calibrate` runs twice.
+
+    Args:
+        layers, streams, rotary: As for `watch`.
+        calibrate: Runs the model, each time on the same texts.
+        skip: Tokens at the beginning of each text that do not count.
+    """
+    watching = _Magnitudes(layers, streams, rotary, skip)
+    observer = StreamedObserver(layers, skip)
+    calibrate()
+    watching.stop()
+    observer.ranges_are_known()
+    calibrate()
+    return watching.seen(observer.finish())
+
+
+class _Magnitudes:
+    """The largest magnitudes on streams and behind rotations, while a model runs."""
+
+    def __init__(
+        self,
+        layers: Mapping[str, torch.nn.Linear],
+        streams: Mapping[str, Stream],
+        rotary: tuple[torch.Tensor, torch.Tensor] | None,
+        skip: int = 0,
+    ) -> None:
+        self._streams = tuple(streams)
+        self._turning = [
+            name
+            for name in layers
+            if name.startswith("decoder.") and name.endswith(("attention.query", "attention.key"))
+        ]
+        self._largest = dict.fromkeys((*streams, *self._turning), 0.0)
+        self._hooks = self._on_streams(streams, skip)
+        if rotary is not None:
+            cosine, sine = rotary
+            self._hooks += [
+                layers[name].register_forward_hook(
+                    lambda _, inputs, output, name=name: self._see(
+                        name, _rotate(output, cosine, sine)[:, skip:]
+                    )
+                )
+                for name in self._turning
+            ]
+
+    def _on_streams(
+        self, streams: Mapping[str, Stream], skip: int
+    ) -> list[torch.utils.hooks.RemovableHandle]:
+        hooks = []
+        for stream, seen_at in streams.items():
+            for tensor in seen_at.embeddings:
+                self._see(stream, tensor)
+            hooks += [
+                part.register_forward_pre_hook(
+                    lambda _, inputs, name=stream: self._see(name, inputs[0][:, skip:])
+                )
+                for part in seen_at.readers
+            ]
+            hooks += [
+                part.register_forward_hook(
+                    lambda _, inputs, output, name=stream: self._see(name, output[:, skip:])
+                )
+                for part in seen_at.makers
+            ]
+        return hooks
+
+    def _see(self, name: str, tensor: torch.Tensor) -> None:
+        self._largest[name] = max(self._largest[name], float(tensor.detach().abs().max()))
+
+    def stop(self) -> None:
+        """What comes after is not seen."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def seen(self, layers: dict[str, Calibration]) -> Seen:
+        """All together, with what was seen of linear layers."""
+        return Seen(
+            layers,
+            {name: self._largest[name] for name in self._streams},
+            {name: self._largest[name] for name in self._turning},
+        )
 
 
 def rotary_table(text: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -76,13 +76,15 @@ def linear_layers(model: Any) -> Mapping[str, torch.nn.Linear]:
     return named | {"head": model.lm_head}
 
 
-def observe(model: Any, ids: Sequence[torch.Tensor]) -> Seen:
-    """What calibration shows of a float model.
+def observe(model: Any, ids: Sequence[torch.Tensor], prefix: Sequence[int] = ()) -> Seen:
+    """What calibration shows of a float model; what it reads is not kept.
 
     Args:
         model: `LlamaForCausalLM` or a like one, in float32.
         ids: Texts, int64 `[tokens]` each.
+        prefix: Tokens that stand in front of every text and that do not count.
     """
+    first = torch.tensor(tuple(prefix), dtype=torch.long)
     text = model.model
     norms = tuple(part for part in text.modules() if type(part).__name__.endswith("RMSNorm"))
     stream = Stream(norms, embeddings=(text.embed_tokens.weight,))
@@ -90,10 +92,12 @@ def observe(model: Any, ids: Sequence[torch.Tensor]) -> Seen:
     def calibrate() -> None:
         with torch.inference_mode():
             for each in ids:
-                model(input_ids=each[None], use_cache=False)
+                texts = torch.cat((first, each))[None]
+                model(input_ids=texts, use_cache=False)
 
-    layers = linear_layers(model)
-    return calibration.watch(layers, {"decoder": stream}, calibration.rotary_table(text), calibrate)
+    layers, table = linear_layers(model), calibration.rotary_table(text)
+    streams = {"decoder": stream}
+    return calibration.watch_streamed(layers, streams, table, calibrate, len(first))
 
 
 def integer_language_model(
