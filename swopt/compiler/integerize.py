@@ -7,6 +7,7 @@ tokens and words meet. What the array multiplies is int8.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,9 @@ NORM_STEPS = 1024
 """One deviation after the first pass of a norm over a power of two of channels."""
 
 EPSILON_MAX = (1 << 32) - 1
+
+NO_RANGES: Mapping[str, Range] = MappingProxyType({})
+"""Steps reach as far as calibration saw."""
 
 
 def integerize(
@@ -166,28 +170,31 @@ def integerize_decoder(
     attention_block: int,
     exponential_entries: int,
     activation_bits: ActivationBits = 8,
-) -> tuple[Network, float]:
+    ranges: Mapping[str, Range] = NO_RANGES,
+) -> tuple[Network, Mapping[str, float]]:
     """A causal language model without images: its words' embeddings come in as `words`.
 
     Args:
         model: `LlamaForCausalLM` or a like one; it is not changed.
         layers, weights, seen, attention_block, exponential_entries, activation_bits: As for
             `integerize`.
+        ranges: How far the steps of what some layers read reach, by layer; those of others reach as
+            far as calibration saw.
 
     Returns:
-        The network, and what one step of the stream is worth.
+        The network, and what one step of each of its tensors is worth.
 
     Raises:
         ValueError: A constant does not fit the core's fields.
     """
     text = model.model
     language = _int16_steps(seen.streams["decoder"])
-    writer = _Writer(layers, weights, seen, activation_bits)
+    writer = _Writer(layers, weights, seen, activation_bits, ranges)
     writer.put(Input("decoder", "words", text.config.hidden_size), language)
     for name, block in _named_blocks(text.layers, layers):
         _decoder_block(writer, name, block, rotary_table(text))
     network = _with_head(writer, text, weights, attention_block, exponential_entries)
-    return network, language.size
+    return network, {name: each.size for name, each in writer.steps.items()}
 
 
 def _with_head(
@@ -227,6 +234,7 @@ class _Writer:
     weights: Mapping[str, QuantizedWeight]
     seen: Seen
     activation_bits: ActivationBits
+    ranges: Mapping[str, Range] = field(default_factory=lambda: NO_RANGES)
     operators: list[Operator] = field(default_factory=list)
     steps: dict[str, Steps] = field(default_factory=dict)
 
@@ -240,7 +248,7 @@ class _Writer:
         """Of a tensor that the linear layers `layers`, and they alone, read."""
         seen = self.seen.layers[layers[0]]
         if self.activation_bits == 8 or any(self.weights[name].bits > 4 for name in layers):
-            return Steps(*seen.inputs.quantizer())
+            return Steps(*self.ranges.get(layers[0], seen.inputs).quantizer())
         return Steps(*clipped_range(seen, 4).quantizer(4), 4)
 
     def made_by(self, layer: str) -> float:

@@ -4,8 +4,10 @@ The same operators as the decoder of an image-and-text model, with words alone b
 (`swopt.compiler.integerize`). What the host looks up are the embeddings.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +18,12 @@ from hwlib.config import CoreConfig
 from swopt.compiler import calibration, host, integerize, twin
 from swopt.compiler.calibration import Seen, Stream
 from swopt.compiler.host import Inputs
-from swopt.compiler.network import ActivationBits, Int16s, Network
+from swopt.compiler.network import Int16s, Network
+from swopt.compiler.prefix import Prefix, with_prefix
+from swopt.compiler.ranges import Range
 from swopt.techniques import quantization
 from swopt.techniques.attention import AttentionKnobs
-from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight
+from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight, WeightBits
 
 ATTENTION_BLOCK = AttentionKnobs().block
 
@@ -76,13 +80,19 @@ def linear_layers(model: Any) -> Mapping[str, torch.nn.Linear]:
     return named | {"head": model.lm_head}
 
 
-def observe(model: Any, ids: Sequence[torch.Tensor], prefix: Sequence[int] = ()) -> Seen:
+def observe(
+    model: Any,
+    ids: Sequence[torch.Tensor],
+    prefix: Sequence[int] = (),
+    layers: Mapping[str, torch.nn.Linear] | None = None,
+) -> Seen:
     """What calibration shows of a float model; what it reads is not kept.
 
     Args:
         model: `LlamaForCausalLM` or a like one, in float32.
         ids: Texts, int64 `[tokens]` each.
         prefix: Tokens that stand in front of every text and that do not count.
+        layers: Its linear layers by name; None for `linear_layers`.
     """
     first = torch.tensor(tuple(prefix), dtype=torch.long)
     text = model.model
@@ -95,9 +105,18 @@ def observe(model: Any, ids: Sequence[torch.Tensor], prefix: Sequence[int] = ())
                 texts = torch.cat((first, each))[None]
                 model(input_ids=texts, use_cache=False)
 
-    layers, table = linear_layers(model), calibration.rotary_table(text)
-    streams = {"decoder": stream}
+    layers = linear_layers(model) if layers is None else layers
+    table, streams = calibration.rotary_table(text), {"decoder": stream}
     return calibration.watch_streamed(layers, streams, table, calibrate, len(first))
+
+
+Remember = Callable[[str, Callable[[], QuantizedWeight]], QuantizedWeight]
+"""Gives the weight that is stored under a key, or else makes and stores it."""
+
+
+def make_anew(key: str, make: Callable[[], QuantizedWeight]) -> QuantizedWeight:
+    """A `Remember` that remembers nothing."""
+    return make()
 
 
 def integer_language_model(
@@ -107,34 +126,71 @@ def integer_language_model(
     attention_block: int = ATTENTION_BLOCK,
     exponential_entries: int = CoreConfig().exponential_entries,
     on_layer: Callable[[str], None] = lambda name: None,
+    *,
+    layers: Mapping[str, torch.nn.Linear] | None = None,
+    shared: Mapping[str, WeightBits] | None = None,
+    prefix: Prefix | None = None,
+    ranges: Mapping[str, Range] = integerize.NO_RANGES,
+    remember: Remember = make_anew,
 ) -> IntegerLanguageModel:
     """Quantizes a language model and writes it in integers.
 
     Args:
         model: `LlamaForCausalLM` or a like one, in float32; it is not changed.
-        seen: What `observe` saw of it.
-        knobs: Bits of weights and activations; `mean_bits` is not shared out here.
+        seen: What `observe` saw of it, behind the same prefix.
+        knobs: Bits of weights and activations.
         attention_block: Keys of one block of the online softmax.
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
         on_layer: Told each layer as it is quantized.
+        layers: Its linear layers by name; None for `linear_layers`, which names those of a pruned
+            model otherwise than they were named before.
+        shared: What `mean_bits` gave to layers.
+        prefix: What stands in front of every text; None for nothing.
+        ranges: How far the steps of what some layers read reach, by layer.
+        remember: Where quantized weights are kept, under a hash of all that they depend on.
 
     Raises:
-        ValueError: A constant does not fit the core's fields, or bits are to be shared out.
+        ValueError: A constant does not fit the core's fields, or `mean_bits` was not shared out.
     """
-    if knobs.mean_bits != QuantizationKnobs().mean_bits:
-        raise ValueError("mean_bits is not shared out in language models yet; name bits by level")
-    layers = linear_layers(model)
+    if shared is None and knobs.mean_bits != QuantizationKnobs().mean_bits:
+        raise ValueError(
+            "mean_bits is shared out by sensitivities; use "
+            "swopt.compiler.compressed_language_model, or name bits by level"
+        )
+    layers = linear_layers(model) if layers is None else layers
     weights: dict[str, QuantizedWeight] = {}
     for name, layer in layers.items():
         on_layer(name)
-        weights[name] = quantization.quantize(
-            layer.weight.detach().double().numpy(),
-            quantization.bits_of(knobs, name),
-            seen.layers[name].input_power,
+        weight, power = layer.weight.detach().numpy(), seen.layers[name].input_power
+        bits = quantization.bits_of(knobs, name, shared)
+        weights[name] = remember(
+            weight_key(weight, bits, power), partial(_quantized, weight, bits, power)
         )
-    bits: ActivationBits = knobs.activation_bits
-    network, step = integerize.integerize_decoder(
-        model, layers, weights, seen, attention_block, exponential_entries, bits
+    network, steps = integerize.integerize_decoder(
+        model,
+        layers,
+        weights,
+        seen,
+        attention_block,
+        exponential_entries,
+        knobs.activation_bits,
+        ranges,
     )
+    if prefix is not None:
+        network = with_prefix(network, prefix.kept(network, steps))
     words = model.model.embed_tokens.weight.detach().double().numpy()
-    return IntegerLanguageModel(network, host.to_int16(words / step))
+    return IntegerLanguageModel(network, host.to_int16(words / steps["decoder"]))
+
+
+def _quantized(
+    weight: NDArray[np.float32], bits: int, power: NDArray[np.float64]
+) -> QuantizedWeight:
+    return quantization.quantize(weight.astype(np.float64), bits, power)
+
+
+def weight_key(weight: NDArray[np.float32], bits: int, power: NDArray[np.float64]) -> str:
+    """Content address of a quantized weight: SHA-256 of the weight, the bits and the powers."""
+    digest = hashlib.sha256(f"{weight.shape} {weight.dtype} {bits} ".encode())
+    digest.update(np.ascontiguousarray(weight).data)
+    digest.update(np.ascontiguousarray(power).data)
+    return digest.hexdigest()

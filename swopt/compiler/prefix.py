@@ -11,8 +11,8 @@ DRAM (`swopt.compiler.kv_cache`). So there are `TOKENS` of them, a multiple of t
 up to so many.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,24 +63,53 @@ def length_of(network: Network) -> int:
     return max((op.past for op in network.operators if isinstance(op, net.Attention)), default=0)
 
 
-def float_keys_and_values(
-    model: Any, ids: "torch.Tensor"
-) -> "list[tuple[torch.Tensor, torch.Tensor]]":
-    """Rotated keys and values of each block in float, `[tokens, kv_heads * head_dim]`.
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens in front of every text, and what a float model makes of them.
+
+    Attributes:
+        ids: The tokens.
+        keys: Of each block, after rotation, `[tokens, kv_heads * head_dim]`.
+        values: Of each block, `[tokens, kv_heads * head_dim]`.
+    """
+
+    ids: tuple[int, ...]
+    keys: "tuple[torch.Tensor, ...]"
+    values: "tuple[torch.Tensor, ...]"
+
+    def kept(self, network: Network, steps: Mapping[str, float]) -> dict[str, Kept]:
+        """Keys and values in integers, by name of the attention's result.
+
+        Args:
+            network: A decoder of the same model.
+            steps: What one step of each of its tensors is worth.
+        """
+        attentions = [op for op in network.operators if isinstance(op, net.Attention)]
+        return {
+            op.y: Kept(to_int8(keys, steps[op.k]), to_int8(values, steps[op.v]))
+            for op, keys, values in zip(attentions, self.keys, self.values, strict=True)
+        }
+
+
+def float_prefix(model: Any, ids: Sequence[int]) -> Prefix:
+    """What a float model makes of a prefix.
 
     Args:
-        model: `LlamaForCausalLM` or a like one.
-        ids: The prefix, int64 `[tokens]`.
+        model: `LlamaForCausalLM` or a like one; its blocks may have been pruned.
+        ids: The prefix.
     """
     import torch
+    from transformers import DynamicCache
 
+    cache = DynamicCache()
     with torch.inference_mode():
-        cache = model(input_ids=ids[None], use_cache=True).past_key_values
+        model(input_ids=torch.tensor([list(ids)]), past_key_values=cache, use_cache=True)
     # Of each block [1, kv_heads, tokens, head_dim].
-    return [
-        (layer.keys[0].transpose(0, 1).flatten(1), layer.values[0].transpose(0, 1).flatten(1))
-        for layer in cache.layers
-    ]
+    keys, values = (
+        tuple(getattr(layer, name)[0].transpose(0, 1).flatten(1) for layer in cache.layers)
+        for name in ("keys", "values")
+    )
+    return Prefix(tuple(ids), keys, values)
 
 
 def to_int8(tensor: "torch.Tensor", step: float) -> Int8s:

@@ -65,6 +65,7 @@ def apply(
     layers: "Mapping[str, torch.nn.Linear]",
     knobs: PruningKnobs,
     calibrate: Callable[[], object],
+    skip: int = 0,
 ) -> None:
     """Removes blocks, then heads and MLP channels, from the model of `towers` and `layers`.
 
@@ -77,6 +78,7 @@ def apply(
         layers: Linear layers by name, those of the blocks' attention and MLP among them.
         knobs: What is removed, already checked.
         calibrate: Runs the model on calibration data.
+        skip: Tokens at the beginning of each text that do not count.
     """
     removed = {"vision": knobs.vision_blocks, "decoder": knobs.decoder_blocks}
     for tower, part in towers.items():
@@ -88,7 +90,9 @@ def apply(
     seen: dict[str, list[torch.Tensor]] = {name: [] for name in readers}
     hooks = [
         layers[name].register_forward_pre_hook(
-            lambda _, inputs, name=name: seen[name].append(inputs[0].detach().flatten(0, -2))
+            lambda _, inputs, name=name: seen[name].append(
+                inputs[0].detach()[..., skip:, :].flatten(0, -2)
+            )
         )
         for name in readers
     ]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class SmoothingKnobs(Frozen):
     """How far sizes move from activations to weights: 0 not at all, 1 wholly."""
 
-    down: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    down: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
     """Alpha of what `mlp.down` reads; 0: its channels are left as they are."""
 
     output: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0

@@ -83,5 +83,5 @@ def test_what_is_not_there_is_refused() -> None:
     made = integers(model)
     with pytest.raises(ValueError, match="one text at a time"):
         made(torch.zeros(2, 3, dtype=torch.long))
-    with pytest.raises(ValueError, match="not shared out in language models yet"):
+    with pytest.raises(ValueError, match="mean_bits is shared out by sensitivities"):
         integers(model, QuantizationKnobs(mean_bits=4.0))

@@ -16,7 +16,7 @@ from swopt.compiler.host import Inputs
 from swopt.compiler.language_model import IntegerLanguageModel, integer_language_model, observe
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.network import Kept
-from swopt.compiler.prefix import TOKENS, float_keys_and_values, with_prefix
+from swopt.compiler.prefix import TOKENS, float_prefix, with_prefix
 from swopt.compiler.program import lower, token, unpack
 from swopt.techniques.quantization import QuantizationKnobs
 from tests.swopt import tiny_llama
@@ -82,9 +82,9 @@ def test_float_keys_and_values_are_those_that_the_integers_follow(
     made: IntegerLanguageModel,
 ) -> None:
     model: Any = tiny_llama.model()
-    found = float_keys_and_values(model, torch.from_numpy(IDS[:TOKENS]))
+    found = float_prefix(model, IDS[:TOKENS].tolist())
     ours = kept_of(made.network, made.words[IDS[:TOKENS]])
-    for (keys, values), each in zip(found, ours.values(), strict=True):
+    for keys, values, each in zip(found.keys, found.values, ours.values(), strict=True):
         for exact, integers in ((keys, each.keys), (values, each.values)):
             flat = np.stack([exact.numpy().ravel(), integers.ravel().astype(float)])
             assert np.corrcoef(flat)[0, 1] > 0.99

@@ -1,0 +1,338 @@
+"""What a language model costs on a core: a prompt of 256 tokens, and 64 tokens found one by one.
+
+Programs are those that the compiler writes, and their cycles those that `hwlib.timeline` predicts,
+which docs/accelerator-measured.md holds to the RTL. One block's program is written for every kind
+of block (its shapes and bits) and counted as often as there are such blocks; the last norm and the
+head are a program of their own. So blocks do not overlap, and each loads its stream anew.
+
+The prompt goes through in pieces of as many tokens as fit the core's activation memory, the keys
+and values of those before it kept in DRAM. Energy is modelled (`evaluators.energy`), not measured:
+it has neither clock nor the registers between operators.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluators.energy import Energy, modelled_energy
+from evaluators.latency import dram_of
+from evaluators.target import Target
+from evaluators.traffic import Traffic, traffic
+from hwlib.commands import CHANNEL_BYTES
+from hwlib.config import CoreConfig
+from hwlib.cycles import CoreLatencies
+from hwlib.frozen import Frozen
+from hwlib.timeline import timeline
+from swopt.compiler import kv_cache
+from swopt.compiler import network as net
+from swopt.compiler.dram import DramImage
+from swopt.compiler.generation import continuation
+from swopt.compiler.host import Inputs
+from swopt.compiler.lowering import LoweringError
+from swopt.compiler.memory_map import place
+from swopt.compiler.network import Network
+from swopt.compiler.prefix import length_of
+from swopt.compiler.program import lower
+
+PROMPT_TOKENS = 256
+"""Of the prompt that is costed."""
+
+GENERATED_TOKENS = 64
+"""That follow it."""
+
+CHUNKS = (256, 128, 64, 32, 16, 8, 4)
+"""Tokens of the prompt that may go through the core at once, the most first."""
+
+
+class ModelBytes(Frozen):
+    """Memory that a model takes, in DRAM."""
+
+    weights: int
+    """Of the linear layers, packed to 2, 4 or 8 bits, the head among them."""
+
+    embeddings: int
+    """Of the look-up of words, int16."""
+
+    scales: int
+    """Biases and requantizers of all outputs, and constants of norms: 8 bytes each."""
+
+    rotary: int
+    """Cosines and sines of the positions that are costed."""
+
+    kv_cache: int
+    """Keys and values of prompt and answer, and those in front of every text, int8."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.model_dump().values())
+
+
+class LanguageCost(Frozen):
+    """The cost of a prompt and of what follows it."""
+
+    chunk_tokens: int
+    """Tokens of the prompt that go through the core at once."""
+
+    prefill_cycles: int
+    """Predicted cycles of the prompt, up to its first new token."""
+
+    step_cycles: tuple[int, ...]
+    """Predicted cycles of each token after it."""
+
+    latency_s: float
+    """Prompt and tokens: for each program the greater of its cycles and of its DRAM traffic over
+    the target's bandwidth."""
+
+    prefill_s: float
+    """The share of the prompt."""
+
+    dram_bound_programs: float
+    """Share of the time that is spent in programs that wait for DRAM's bandwidth."""
+
+    dram_bytes: int
+    """Read and written."""
+
+    energy: Energy
+    """Modelled, of prompt and tokens."""
+
+    bytes: ModelBytes
+    """Memory that the model takes."""
+
+    commands: int
+    """Of the programs that were written for this: one block of each kind, and the head."""
+
+    @property
+    def cycles(self) -> int:
+        """Prompt and tokens."""
+        return self.prefill_cycles + sum(self.step_cycles)
+
+    @property
+    def energy_j(self) -> float:
+        """Modelled, of prompt and tokens."""
+        return self.energy.total_j
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of the tokens behind the prompt."""
+        return len(self.step_cycles) / (self.latency_s - self.prefill_s)
+
+
+class Silicon(Frozen):
+    """What the cost hangs on of a core's netlist: as `evaluators.silicon.cost` finds it."""
+
+    clock_hz: float
+    """The clock that it runs at."""
+
+    cell_leakage_w: float
+    """Leakage of its cells."""
+
+
+def language_cost(
+    network: Network,
+    config: CoreConfig,
+    target: Target,
+    silicon: Silicon,
+    prompt_tokens: int = PROMPT_TOKENS,
+    generated_tokens: int = GENERATED_TOKENS,
+) -> LanguageCost:
+    """Costs a language model on a core.
+
+    Args:
+        network: A whole decoder with its head, as `integer_language_model` writes it.
+        config: The core.
+        target: Gives the DRAM and the devices of the SRAM.
+        silicon: Of the core's netlist.
+        prompt_tokens: Of the prompt; 1 or more.
+        generated_tokens: Found by programs of their own, behind the one that the prompt finds.
+
+    Raises:
+        LoweringError: A block does not fit the core in pieces of one token group.
+        ValueError: The network has no head.
+    """
+    if network.logits is None:
+        raise ValueError("a language model's cost needs a network with a head")
+    parts = _parts(network)
+    room = prompt_tokens + generated_tokens
+    refused = LoweringError(f"the core has more than {CHUNKS[0]} rows")
+    for chunk in (size for size in CHUNKS if size % config.rows == 0):
+        costing = _Costing(parts, config, target, silicon, room)
+        try:
+            # The last piece has the most keys to hold.
+            last = (prompt_tokens - 1) // chunk * chunk
+            costing.program(last, min(chunk, prompt_tokens - last), head=True)
+        except LoweringError as error:
+            refused = error
+            continue
+        return _cost(network, costing, chunk, prompt_tokens, generated_tokens)
+    raise refused
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A decoder in pieces: blocks by kind with their number, and what is behind them."""
+
+    blocks: tuple[tuple[Network, int], ...]
+    head: Network
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """Predicted cycles and traffic of one program, or of some together."""
+
+    cycles: int
+    traffic: Traffic
+    commands: int
+
+
+class _Costing:
+    """Costs pieces of text, each kind of program once."""
+
+    def __init__(
+        self, parts: _Parts, config: CoreConfig, target: Target, silicon: Silicon, room: int
+    ) -> None:
+        self.parts, self.config, self.target, self.silicon = parts, config, target, silicon
+        self.dram = dram_of(target, config, silicon.clock_hz)
+        self.latencies = CoreLatencies.shipped(config)
+        self.room = room
+        self.commands = 0
+
+    def program(self, first: int, tokens: int, head: bool) -> _Ran:
+        """Of some tokens that continue `first` others, through all blocks.
+
+        Args:
+            first: Tokens before them, in whole token groups, without a prefix.
+            tokens: How many.
+            head: Whether the next token is to be found.
+        """
+        cycles, moved = 0, Traffic()
+        for block, count in self.parts.blocks:
+            ran = self._run(continuation(block, first) if first else block, tokens)
+            cycles += count * ran.cycles
+            moved = moved + _times(ran.traffic, count)
+        if head:
+            ran = self._run(self.parts.head, tokens % self.config.rows or self.config.rows)
+            cycles, moved = cycles + ran.cycles, moved + ran.traffic
+        return _Ran(cycles, moved, self.commands)
+
+    def _run(self, part: Network, tokens: int) -> _Ran:
+        channels = next(op.channels for op in part.operators if isinstance(op, net.Input))
+        inputs = Inputs(words=np.zeros((tokens, channels), np.int16))
+        dram = DramImage(self.config.dma_bytes)
+        placed = place(part, inputs, self.config.rows)
+        room = length_of(part) + self.room
+        kept = kv_cache.reserve(part, placed, self.config, room, dram)
+        program = lower(part, inputs, self.config, dram=dram, kept=kept)
+        self.commands += len(program.commands)
+        line = timeline(program.commands, self.config, self.dram, self.latencies)
+        return _Ran(line.total_cycles, traffic(program.commands, self.config), 0)
+
+
+def _cost(
+    network: Network, costing: _Costing, chunk: int, prompt_tokens: int, generated_tokens: int
+) -> LanguageCost:
+    rows = costing.config.rows
+    starts = range(0, prompt_tokens, chunk)
+    prefill = [
+        costing.program(first, min(chunk, prompt_tokens - first), first + chunk >= prompt_tokens)
+        for first in starts
+    ]
+    steps = []
+    for length in range(prompt_tokens + 1, prompt_tokens + generated_tokens + 1):
+        first = (length - 1) // rows * rows
+        steps.append(costing.program(first, length - first, head=True))
+    config, target, silicon = costing.config, costing.target, costing.silicon
+    moved = sum((ran.traffic for ran in (*prefill, *steps)), Traffic())
+    seconds = [_seconds(ran, target, silicon) for ran in (*prefill, *steps)]
+    latency_s = sum(max(pair) for pair in seconds)
+    bound_s = sum(dram_s for core_s, dram_s in seconds if dram_s > core_s)
+    return LanguageCost(
+        chunk_tokens=chunk,
+        prefill_cycles=sum(ran.cycles for ran in prefill),
+        step_cycles=tuple(ran.cycles for ran in steps),
+        latency_s=latency_s,
+        prefill_s=sum(max(pair) for pair in seconds[: len(prefill)]),
+        dram_bound_programs=bound_s / latency_s,
+        dram_bytes=moved.dram_bytes,
+        energy=modelled_energy(moved, config, target, latency_s, silicon.cell_leakage_w),
+        bytes=model_bytes(network, prompt_tokens + generated_tokens),
+        commands=costing.commands,
+    )
+
+
+def _seconds(ran: _Ran, target: Target, silicon: Silicon) -> tuple[float, float]:
+    """Of the core, and of the DRAM at its whole bandwidth."""
+    dram_s = ran.traffic.dram_bytes / target.dram_figures.bytes_per_s
+    return ran.cycles / silicon.clock_hz, dram_s
+
+
+def _times(moved: Traffic, count: int) -> Traffic:
+    return Traffic(**{name: count * value for name, value in moved.model_dump().items()})
+
+
+def model_bytes(network: Network, tokens: int) -> ModelBytes:
+    """Memory that a decoder takes in DRAM.
+
+    Args:
+        network: A whole decoder with its head.
+        tokens: Most tokens of prompt and answer.
+    """
+    layers = [op for op in network.operators if isinstance(op, net.Linear)]
+    norms = [op for op in network.operators if isinstance(op, net.Norm)]
+    attentions = [op for op in network.operators if isinstance(op, net.Attention)]
+    widths = [op.cosine.shape[1] for op in network.operators if isinstance(op, net.Rotate)]
+    words = next(op for op in network.operators if isinstance(op, net.Input))
+    return ModelBytes(
+        weights=network.weight_bytes,
+        embeddings=2 * words.channels * len(layers[-1].weight),
+        scales=CHANNEL_BYTES
+        * (sum(len(op.weight) for op in layers) + sum(len(op.gamma) for op in norms)),
+        rotary=2 * 2 * tokens * max(widths, default=0),
+        kv_cache=sum(2 * op.kv_heads * op.head_dim * (op.past + tokens) for op in attentions),
+    )
+
+
+def _parts(network: Network) -> _Parts:
+    """Blocks of equal shapes and bits are one kind."""
+    words = next(op for op in network.operators if isinstance(op, net.Input))
+    blocks: dict[str, list[net.Operator]] = {}
+    behind: list[net.Operator] = []
+    for operator in network.operators:
+        name = operator.name if isinstance(operator, net.Linear) else operator.y
+        tower, _, rest = name.partition(".")
+        index, _, part = rest.partition(".")
+        if part and index.isdigit():
+            blocks.setdefault(f"{tower}.{index}", []).append(operator)
+        elif operator is not words:
+            behind.append(operator)
+    kinds: dict[Hashable, tuple[Network, int]] = {}
+    for operators in blocks.values():
+        key = tuple(_shape(each) for each in operators)
+        part_of, count = kinds.get(key, (_alone(network, words, operators), 0))
+        kinds[key] = (part_of, count + 1)
+    return _Parts(
+        tuple(kinds.values()),
+        replace(network, operators=(words, *behind)),
+    )
+
+
+def _alone(network: Network, words: net.Input, operators: list[net.Operator]) -> Network:
+    return replace(network, operators=(words, *operators), logits=None)
+
+
+def _shape(operator: net.Operator) -> Hashable:
+    """All of an operator that commands and their cycles hang on."""
+    kind = type(operator).__name__
+    match operator:
+        case net.Linear():
+            bits = operator.weight_bits, operator.activation_bits
+            return kind, operator.weight.shape, bits, operator.output, operator.across
+        case net.Attention():
+            return kind, operator.heads, operator.kv_heads, operator.past, operator.bits
+        case net.Norm():
+            return kind, len(operator.gamma), operator.bits
+        case net.Gate() | net.Activate():
+            return kind, operator.bits
+        case _:
+            return (kind,)

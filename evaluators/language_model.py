@@ -1,0 +1,132 @@
+"""A language model under a plan, for a study: compressed, scored on code, and what it stores.
+
+What does not hang on bits is done once for every pruning and kept in memory; quantized weights and
+sensitivities are kept in the user's store, under hashes of all that they depend on.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from evaluators import cache
+from swopt.compiler import prefix
+from swopt.compiler.compressed_language_model import (
+    PREFIX_TEXT,
+    PreparedLanguageModel,
+    compress,
+    measure_sensitivities,
+    prepare,
+)
+from swopt.compiler.language_model import IntegerLanguageModel, Remember
+from swopt.plan import CompressionPlan
+from swopt.techniques import quantization
+from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.quantization import QuantizedWeight
+from swopt.techniques.sensitivity import Sensitivities
+from swopt.workloads import code
+from swopt.workloads.vqa import Split
+
+if TYPE_CHECKING:
+    from swopt.workloads.language_models import LanguageModel
+
+CALIBRATION_WINDOWS = 4
+"""Windows of `train` modules that a model is calibrated on."""
+
+
+@dataclass
+class LanguageBench:
+    """A loaded language model that plans are tried on.
+
+    Args:
+        loaded: As `swopt.workloads.language_models.load` gives it.
+        cache_dir: The user's store.
+        windows: Windows that scores are taken of.
+    """
+
+    loaded: "LanguageModel"
+    cache_dir: Path = field(default_factory=cache.root)
+    windows: int = code.WINDOWS
+
+    def __post_init__(self) -> None:
+        train = code.windows(self.loaded.tokenizer, "train", CALIBRATION_WINDOWS)
+        self.calibration = list(torch.from_numpy(train.ids))
+        ids = self.loaded.tokenizer.encode(PREFIX_TEXT, add_special_tokens=False).ids
+        self.prefix_ids = tuple(ids[: prefix.TOKENS])
+        self._prepared: dict[str, PreparedLanguageModel] = {}
+
+    def prepared(self, removed: PruningKnobs) -> PreparedLanguageModel:
+        """The float model without what a pruning removes, ready to be quantized."""
+        key = removed.model_dump_json()
+        if key not in self._prepared:
+            self._prepared[key] = prepare(
+                self.loaded.model, self.calibration, removed, self.prefix_ids
+            )
+        return self._prepared[key]
+
+    def compress(self, plan: CompressionPlan) -> IntegerLanguageModel:
+        """The integer model that a plan leaves.
+
+        Raises:
+            ValueError: The plan breaks a law of the model.
+        """
+        return compress(
+            self.prepared(plan.pruning),
+            plan,
+            sensitivities=self.sensitivities,
+            remember=remembered_weights(self.cache_dir),
+        )
+
+    def score(self, model: code.Scored, split: Split = "val") -> code.CodeScore:
+        """Bits per byte and next-token accuracy on code; `test` is to be looked at once."""
+        return code.score(model, code.windows(self.loaded.tokenizer, split, self.windows))
+
+    def sensitivities(self) -> Sensitivities:
+        """What rounding each layer costs, measured once and kept in the store."""
+        inputs = {
+            "model": self.loaded.sha256,
+            "calibration": str([text.tolist() for text in self.calibration]),
+            "prefix": str(self.prefix_ids),
+            "code": cache.code_sha256(),
+        }
+        measure = partial(measure_sensitivities, self.prepared(PruningKnobs()))
+        return cache.remembered(
+            self.cache_dir, "language_sensitivity", cache.key(inputs), Sensitivities, measure
+        )
+
+
+def remembered_weights(cache_dir: Path) -> Remember:
+    """Keeps quantized weights in the store, one file each.
+
+    Args:
+        cache_dir: The store's folder.
+    """
+    code_sha256 = cache.sha256(Path(quantization.__file__).read_bytes())
+
+    def remember(key: str, make: Callable[[], QuantizedWeight]) -> QuantizedWeight:
+        address = cache.key({"weight": key, "code": code_sha256})
+        path = cache_dir / "quantized_weights" / address[:2] / f"{address}.npz"
+        kept = _kept(path)
+        if kept is None:
+            kept = make()
+            content = io.BytesIO()
+            np.savez(content, values=kept.values, scale=kept.scale, bits=np.array(kept.bits))
+            cache.write_atomically(path, content.getvalue())
+        return kept
+
+    return remember
+
+
+def _kept(path: Path) -> QuantizedWeight | None:
+    """What is stored; None where nothing is, or no such file."""
+    try:
+        with np.load(path) as stored:
+            return QuantizedWeight(stored["values"], stored["scale"], int(stored["bits"]))
+    except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile):
+        return None

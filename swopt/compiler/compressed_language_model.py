@@ -1,0 +1,307 @@
+"""A causal language model after a plan, wholly in integers.
+
+First what does not hang on bits, once for every pruning (`prepare`): blocks and channels go, the
+stream is rotated (`swopt.techniques.rotation`), sizes of channels move into weights
+(`swopt.techniques.smoothing`), the keys and values of a prefix are computed
+(`swopt.compiler.prefix`), and calibration looks at what is left. Then the bits (`compress`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hwlib.config import CoreConfig
+from swopt.compiler.calibration import Seen
+from swopt.compiler.integerize import NO_RANGES
+from swopt.compiler.language_model import (
+    IntegerLanguageModel,
+    Remember,
+    integer_language_model,
+    linear_layers,
+    make_anew,
+    observe,
+)
+from swopt.compiler.prefix import Prefix, float_prefix
+from swopt.compiler.ranges import Range
+from swopt.plan import CompressionPlan
+from swopt.techniques import pruning, quantization, rotation, sensitivity, smoothing
+from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.quantization import QuantizationKnobs, WeightBits
+from swopt.techniques.sensitivity import Sensitivities
+from swopt.techniques.smoothing import SmoothingKnobs
+
+PREFIX_TEXT = '''"""Configuration files are read here, and written again.
+
+A module of Python.
+"""
+
+import re
+'''
+"""Text whose first `prefix.TOKENS` tokens stand in front of every text: of no module that scores
+are taken of."""
+
+
+@dataclass(frozen=True)
+class PreparedLanguageModel:
+    """A float model that is ready to be quantized; its answers are those of the pruned model.
+
+    Attributes:
+        model: `LlamaForCausalLM` or a like one, pruned, rotated and smoothed.
+        layers: Its linear layers, under the names of the unpruned model.
+        unpruned: Names of all linear layers before pruning.
+        removed: What is not in it any more.
+        seen: What calibration saw of it.
+        ranges: How far the steps of what layers read reach, where that is not as far as calibration
+            saw.
+        prefix: What stands in front of every text; None for nothing.
+        calibration: Texts that it was calibrated on, int64 `[tokens]` each.
+    """
+
+    model: Any
+    layers: Mapping[str, torch.nn.Linear]
+    unpruned: tuple[str, ...]
+    removed: PruningKnobs
+    seen: Seen
+    ranges: Mapping[str, Range]
+    prefix: Prefix | None
+    calibration: tuple[torch.Tensor, ...]
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """Tokens that stand in front of every text."""
+        return () if self.prefix is None else self.prefix.ids
+
+
+def check(plan: CompressionPlan, unpruned: Sequence[str]) -> None:
+    """Holds a plan to a causal language model without images.
+
+    Args:
+        plan: The plan.
+        unpruned: Names of the model's linear layers.
+
+    Raises:
+        ValueError: It speaks of images, or of blocks or layers that are not there.
+    """
+    bare = CompressionPlan()
+    removed, bits = plan.pruning, plan.quantization
+    image = {
+        "pruning.vision_blocks": removed.vision_blocks != bare.pruning.vision_blocks,
+        "pruning.vision_mlp_keep": removed.vision_mlp_keep != bare.pruning.vision_mlp_keep,
+        "quantization.vision": bits.vision != bare.quantization.vision,
+        "quantization.connector_bits": bits.connector_bits is not None,
+    }
+    if spoken := [name for name, said in image.items() if said]:
+        raise ValueError(
+            f"a language model without images has no vision tower and no connector; leave "
+            f"{', '.join(spoken)} out of the plan"
+        )
+    named = {".".join(name.split(".")[:2]) for name in unpruned if name != "head"}
+    blocks = len(named)
+    pruning.check(removed, 1, blocks)
+    for name in bits.overrides:
+        if name not in named.union(unpruned):
+            raise ValueError(
+                f"override {name!r} names no block or layer of the model; use names such as "
+                f"decoder.0, decoder.0.mlp.down or head, with blocks 0 to {blocks - 1}"
+            )
+
+
+def prepare(
+    model: Any,
+    calibration: Sequence[torch.Tensor],
+    removed: PruningKnobs = PruningKnobs(),  # noqa: B008
+    prefix: Sequence[int] = (),
+    smoothed: SmoothingKnobs = SmoothingKnobs(),  # noqa: B008
+) -> PreparedLanguageModel:
+    """Prunes, rotates and smooths a copy of a model, and calibrates it.
+
+    Args:
+        model: `LlamaForCausalLM` or a like one, in float32; it is not changed.
+        calibration: Texts, int64 `[tokens]` each.
+        removed: What is pruned.
+        prefix: Tokens that stand in front of every text; with none, the first token of each text is
+            computed like all others.
+        smoothed: How far sizes move into weights.
+
+    Raises:
+        ValueError: What is to be removed is not there.
+    """
+    check(CompressionPlan(pruning=removed), tuple(linear_layers(model)))
+    made, skip = deepcopy(model), len(prefix)
+    named = linear_layers(made)
+    unpruned = tuple(named)
+
+    def calibrate() -> None:
+        with torch.inference_mode():
+            for text in calibration:
+                ids = torch.cat((torch.tensor(tuple(prefix), dtype=torch.long), text))
+                made(input_ids=ids[None], use_cache=False, logits_to_keep=1)
+
+    pruning.apply({"decoder": made.model.layers}, named, removed, calibrate, skip)
+    for index, block in enumerate(made.model.layers):
+        block.self_attn.layer_idx = index
+    made.config.num_hidden_layers = len(made.model.layers)
+    left = set(made.modules())
+    layers = {name: layer for name, layer in named.items() if layer in left}
+    rotation.rotate(made)
+    readers = {n: m for n, m in layers.items() if n.endswith(("attention.output", "mlp.down"))}
+    if smoothed != SmoothingKnobs(down=0.0, output=0.0):
+        config = made.config
+        smoothing.smooth(
+            layers,
+            smoothing.largest_inputs(readers, calibrate, skip),
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            smoothed,
+        )
+    seen = observe(made, calibration, prefix, layers)
+    return PreparedLanguageModel(
+        made,
+        layers,
+        unpruned,
+        removed,
+        seen,
+        NO_RANGES,
+        float_prefix(made, prefix) if prefix else None,
+        tuple(calibration),
+    )
+
+
+def compress(
+    prepared: PreparedLanguageModel,
+    plan: CompressionPlan,
+    exponential_entries: int = CoreConfig().exponential_entries,
+    sensitivities: Callable[[], Sensitivities] | None = None,
+    remember: Remember = make_anew,
+) -> IntegerLanguageModel:
+    """The integer model that a plan leaves of a prepared one.
+
+    Deterministic: equal arguments give equal integers.
+
+    Args:
+        prepared: The model, pruned as the plan has it.
+        plan: What is done to it.
+        exponential_entries: Entries of the core's table of the exponential: 4, 8, 16 or 32.
+        sensitivities: Gives those of the unpruned model, asked only where the plan shares bits out;
+            None measures them.
+        remember: Where quantized weights are kept.
+
+    Raises:
+        ValueError: The plan breaks a law of the model, or the model was pruned otherwise.
+    """
+    check(plan, prepared.unpruned)
+    if plan.pruning != prepared.removed:
+        raise ValueError(
+            f"the model was prepared for {prepared.removed!r}, not for {plan.pruning!r}; prepare "
+            "it anew"
+        )
+    return integer_language_model(
+        prepared.model,
+        prepared.seen,
+        plan.quantization,
+        plan.attention.block,
+        exponential_entries,
+        layers=prepared.layers,
+        shared=_shared(plan.quantization, prepared, sensitivities),
+        prefix=prepared.prefix,
+        ranges=prepared.ranges,
+        remember=remember,
+    )
+
+
+def _shared(
+    knobs: QuantizationKnobs,
+    prepared: PreparedLanguageModel,
+    sensitivities: Callable[[], Sensitivities] | None,
+) -> dict[str, WeightBits]:
+    """What `mean_bits` gives to the layers that no deeper level speaks for."""
+    if knobs.mean_bits == QuantizationKnobs().mean_bits:
+        return {}
+    weights = {
+        name: layer.weight.numel()
+        for name, layer in prepared.layers.items()
+        if quantization.spoken_bits(knobs, name) is None
+    }
+    if not weights:
+        return {}
+    found = sensitivities() if sensitivities else measure_sensitivities(prepared)
+    return found.shared_out(weights, knobs.mean_bits)
+
+
+SENSITIVITY_TEXTS = 2
+"""Calibration texts that sensitivities are measured on."""
+
+SENSITIVITY_TOKENS = 64
+"""First tokens of each that are read; the answers of every second one are compared."""
+
+
+def measure_sensitivities(
+    prepared: PreparedLanguageModel,
+    bits: Sequence[WeightBits] = sensitivity.MEASURED_BITS,
+    on_layer: Callable[[str], None] = lambda name: None,
+) -> Sensitivities:
+    """What rounding each layer alone costs: divergence of the next token's distribution.
+
+    Args:
+        prepared: The float model; it is left as it was.
+        bits: What is tried.
+        on_layer: Told each layer as it begins.
+
+    Raises:
+        ValueError: The model was pruned.
+    """
+    if prepared.removed != PruningKnobs():
+        raise ValueError(
+            "sensitivities are measured on the unpruned model, whose layers they name; prepare it "
+            "without pruning"
+        )
+    model, first = prepared.model, torch.tensor(prepared.prefix_ids, dtype=torch.long)
+    texts = torch.stack(
+        [
+            torch.cat((first, text[:SENSITIVITY_TOKENS]))
+            for text in prepared.calibration[:SENSITIVITY_TEXTS]
+        ]
+    )
+    asked = torch.arange(len(first), texts.shape[1], 2)
+
+    def answers() -> torch.Tensor:
+        with torch.inference_mode():
+            logits = model(input_ids=texts, use_cache=False, logits_to_keep=asked).logits
+        return torch.log_softmax(logits.flatten(0, 1), -1)  # [texts * asked, vocabulary]
+
+    power = {name: each.input_power for name, each in prepared.seen.layers.items()}
+    towers = {"decoder": model.model.layers}
+    return sensitivity.measure(towers, prepared.layers, power, answers, bits, on_layer)
+
+
+def block_influence(model: Any, texts: Sequence[torch.Tensor]) -> tuple[float, ...]:
+    """How much each decoder block changes the direction of its stream: 1 - mean cosine.
+
+    The block influence of ShortGPT (Men et al., 2024, equation 1): the mean over tokens of 1 less
+    the cosine between what comes into a block and what leaves it.
+
+    Args:
+        model: `LlamaForCausalLM` or a like one.
+        texts: Calibration texts, int64 `[tokens]` each.
+    """
+    turned: list[list[torch.Tensor]] = [[] for _ in model.model.layers]
+
+    def see(index: int, before: torch.Tensor, after: torch.Tensor) -> None:
+        cosine = torch.cosine_similarity(before.double(), after.double(), dim=-1)
+        turned[index].append(1 - cosine.flatten())
+
+    hooks = [
+        block.register_forward_hook(
+            lambda _, inputs, output, index=index: see(index, inputs[0], output)
+        )
+        for index, block in enumerate(model.model.layers)
+    ]
+    with torch.inference_mode():
+        for text in texts:
+            model(input_ids=text[None], use_cache=False, logits_to_keep=1)
+    for hook in hooks:
+        hook.remove()
+    return tuple(float(torch.cat(each).mean()) for each in turned)
