@@ -248,7 +248,7 @@ def _cost(
     latency_s = sum(max(pair) for pair in seconds)
     bound_s = sum(dram_s for core_s, dram_s in seconds if dram_s > core_s)
     return LanguageCost(
-        chunk_tokens=chunk,
+        chunk_tokens=min(chunk, prompt_tokens),
         prefill_cycles=sum(ran.cycles for ran in prefill),
         step_cycles=tuple(ran.cycles for ran in steps),
         latency_s=latency_s,

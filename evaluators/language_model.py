@@ -126,7 +126,7 @@ def remembered_weights(cache_dir: Path) -> Remember:
 def _kept(path: Path) -> QuantizedWeight | None:
     """What is stored; None where nothing is, or no such file."""
     try:
-        with np.load(path) as stored:
+        with io.BytesIO(path.read_bytes()) as content, np.load(content) as stored:
             return QuantizedWeight(stored["values"], stored["scale"], int(stored["bits"]))
     except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile):
         return None

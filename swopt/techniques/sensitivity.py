@@ -12,10 +12,11 @@ it, with what that block read in the float run.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 
 from hwlib.frozen import Frozen
 from swopt.techniques.allocation import allocate
@@ -33,6 +34,19 @@ class Sensitivities(Frozen):
 
     kl_nats: dict[str, dict[WeightBits, float]]
     """Layer -> bits -> mean divergence of the answers from the float model's, 0 or more."""
+
+    @field_validator("kl_nats", mode="before")
+    @classmethod
+    def _bits_are_numbers(cls, read: Any) -> Any:
+        """Out of JSON, whose keys are texts, bits come as texts."""
+        if not isinstance(read, dict):
+            return read
+        return {
+            layer: {int(bits) if str(bits).isdigit() else bits: loss for bits, loss in each.items()}
+            if isinstance(each, dict)
+            else each
+            for layer, each in read.items()
+        }
 
     def shared_out(self, weights: Mapping[str, int], mean_bits: float) -> "dict[str, WeightBits]":
         """Bits of some layers with the least sum of divergences.

@@ -89,6 +89,13 @@ def test_bits_go_where_it_hurts_and_the_mean_is_kept(
     assert set(measured.shared_out(weights, 8.0).values()) == {8}
 
 
+def test_a_text_gives_them_back() -> None:
+    made = sensitivity.Sensitivities(kl_nats={"head": {2: 0.5, 8: 0.0}})
+    assert sensitivity.Sensitivities.model_validate_json(made.model_dump_json()) == made
+    with pytest.raises(ValueError, match="Input should be 2, 3, 4"):
+        sensitivity.Sensitivities.model_validate_json('{"kl_nats": {"head": {"9": 0.5}}}')
+
+
 def test_a_level_that_speaks_keeps_its_word() -> None:
     knobs = QuantizationKnobs(mean_bits=3.0, vision=TowerBits(mlp_bits=6), overrides={"head": 8})
     shared = {"vision.0.mlp.up": 2, "vision.0.attention.key": 4, "head": 2}

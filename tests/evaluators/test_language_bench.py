@@ -1,0 +1,66 @@
+"""Plans are tried on a loaded language model, and what they have in common is done once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluators.language_model import LanguageBench, remembered_weights
+from swopt.compiler import prefix
+from swopt.compiler.language_model import make_anew
+from swopt.plan import CompressionPlan
+from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight, quantize
+from swopt.workloads import language_models
+from tests.swopt import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> LanguageBench:
+    folder = tmp_path_factory.mktemp("bench")
+    loaded = language_models.load(str(tiny_llama.save(folder / "tiny")))
+    return LanguageBench(loaded, folder / "store", windows=1)
+
+
+def test_plans_are_compressed_and_scored(bench: LanguageBench) -> None:
+    made = bench.compress(CompressionPlan())
+    assert len(bench.prefix_ids) == prefix.TOKENS
+    score = bench.score(made)
+    assert score.bits_per_byte > 0 and len(score.bits) == 1
+    other = bench.score(made, "test")
+    assert other.byte_counts[0] != score.byte_counts[0] or other.bits[0] != score.bits[0]
+    assert bench.prepared(PruningKnobs()) is bench.prepared(PruningKnobs())
+
+
+def test_sensitivities_are_measured_once(
+    bench: LanguageBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = CompressionPlan(quantization=QuantizationKnobs(mean_bits=4.0))
+    made = bench.compress(plan)
+    assert made.model_bytes < bench.compress(CompressionPlan()).model_bytes / 1.9
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("they were measured already")
+
+    monkeypatch.setattr("evaluators.language_model.measure_sensitivities", refuse)
+    assert bench.compress(plan).model_bytes == made.model_bytes
+
+
+def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    made = quantize(rng.standard_normal((8, 12)), 3, np.ones(12))
+    remember = remembered_weights(tmp_path)
+
+    def refuse() -> QuantizedWeight:
+        raise AssertionError("it is there")
+
+    remember("a", lambda: made)
+    back = remember("a", refuse)
+    assert np.array_equal(back.values, made.values) and back.values.dtype == np.int8
+    assert np.array_equal(back.scale, made.scale) and back.bits == 3
+    with pytest.raises(AssertionError, match="it is there"):
+        remember("b", refuse)
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-30])
+    assert remember("a", lambda: made) is made
+    assert make_anew("a", lambda: made) is made
