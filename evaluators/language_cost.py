@@ -197,6 +197,7 @@ class _Costing:
         self.latencies = CoreLatencies.shipped(config)
         self.room = room
         self.commands = 0
+        self._head: _Ran | None = None
 
     def program(self, first: int, tokens: int, head: bool) -> _Ran:
         """Of some tokens that continue `first` others, through all blocks.
@@ -212,7 +213,8 @@ class _Costing:
             cycles += count * ran.cycles
             moved = moved + _times(ran.traffic, count)
         if head:
-            ran = self._run(self.parts.head, tokens % self.config.rows or self.config.rows)
+            # Of the last token group alone, all of whose words are loaded: the same every time.
+            ran = self._head = self._head or self._run(self.parts.head, self.config.rows)
             cycles, moved = cycles + ran.cycles, moved + ran.traffic
         return _Ran(cycles, moved, self.commands)
 
