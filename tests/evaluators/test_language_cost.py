@@ -65,6 +65,7 @@ def test_every_token_has_its_cycles_and_longer_texts_more(cost: LanguageCost) ->
     assert 0 < cost.prefill_s < cost.latency_s and cost.tokens_per_s > 0
 
 
+@pytest.mark.slow
 def test_a_narrow_dram_decides_the_latency(made: IntegerLanguageModel, cost: LanguageCost) -> None:
     narrow = Target(dram_bytes_per_s=1e8)
     slow = language_cost(made.network, CORE, narrow, SILICON, 32, 4)
@@ -73,6 +74,7 @@ def test_a_narrow_dram_decides_the_latency(made: IntegerLanguageModel, cost: Lan
     assert slow.dram_bytes == cost.dram_bytes
 
 
+@pytest.mark.slow
 def test_fewer_bits_move_fewer_bytes_and_blocks_of_their_own_bits_lie_between(
     cost: LanguageCost,
 ) -> None:
@@ -98,6 +100,7 @@ def test_bytes_are_those_of_each_part(made: IntegerLanguageModel) -> None:
     assert found.total == sum(found.model_dump().values())
 
 
+@pytest.mark.slow
 def test_a_core_that_is_too_small_takes_smaller_pieces_or_says_so(
     made: IntegerLanguageModel,
 ) -> None:
