@@ -12,6 +12,7 @@ halves up is floor(x / 2^n + 1/2). Functions of one int16 are looked up.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,6 +121,20 @@ def tensors(network: Network, inputs: Inputs) -> dict[str, NDArray[np.generic]]:
     return {op.y: y for op, y in zip(network.operators, left, strict=True)}
 
 
+def operate(
+    operator: Operator, made: dict[str, torch.Tensor], batch: Inputs, network: Network
+) -> torch.Tensor:
+    """What one operator leaves in y, `[questions, tokens, channels]`.
+
+    Args:
+        operator: One of the network's.
+        made: What those before it left, by name.
+        batch: Inputs of questions of one length, with an axis of questions in front.
+        network: What it belongs to.
+    """
+    return _result(operator, made, batch, torch.zeros(len(batch.words), dtype=torch.long), network)
+
+
 def _result(
     operator: Operator,
     made: dict[str, torch.Tensor],
@@ -191,6 +206,11 @@ def linear(
         return scaled.clamp(-(1 << 31), (1 << 31) - 1).int()
     whole = scaled.clamp_(-(1 << 15), (1 << 15) - 1)
     return _to_int16(whole if stream is None else whole.add_(stream))
+
+
+def exact_type(inputs: int) -> type[np.floating[Any]]:
+    """The float type in which a linear layer of so many inputs is multiplied exactly."""
+    return np.float32 if 128 * 128 * inputs <= _EXACT[torch.float32] else np.float64
 
 
 def _product(
@@ -390,6 +410,17 @@ def attention(
             f"{op.y} continues {op.past} tokens that are not there; ask the whole network about "
             "all tokens"
         )
+    return attend(qkv, op, network)
+
+
+def attend(
+    qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor], op: Attention, network: Network
+) -> torch.Tensor:
+    """As `attention`, for the last tokens of a text: there may be fewer queries than keys.
+
+    Blocks of keys begin where they do for the whole text, so that a token gives the same numbers
+    with whichever others it is asked about. What the network keeps stands in front of the keys.
+    """
     q, k, v = qkv
     if op.kept is not None:
         k, v = _behind(op.kept.keys, k), _behind(op.kept.values, v)
@@ -398,13 +429,13 @@ def attention(
     )  # [..., heads, tokens, head_dim]
     used = torch.arange(op.heads) * op.kv_heads // op.heads
     keys, values = keys[..., used, :, :], values[..., used, :, :]
-    tokens, rows = queries.shape[-2], queries.shape[:-1]
+    tokens, rows = keys.shape[-2], queries.shape[:-1]
     maximum, total = torch.full(rows, EMPTY), torch.zeros(rows, dtype=torch.int64)
     weighted = torch.zeros(queries.shape, dtype=torch.int64)
-    places = torch.arange(keys.shape[-2])
-    at = places[op.past :] if op.past else places[:tokens]
-    for start in range(0, len(places), network.attention_block):
-        block = places[start : start + network.attention_block]
+    position = torch.arange(tokens)
+    at = position[tokens - rows[-1] :]
+    for start in range(0, tokens, network.attention_block):
+        block = position[start : start + network.attention_block]
         largest = 128 * 128 * op.head_dim
         sums = _product(queries, keys[..., block, :].mT, largest, network.built).double()
         scores = _rescaled(sums, op.score.multiplier * 2.0**-op.score.shift)
