@@ -20,7 +20,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from evaluators import cache
 from evaluators.energy import modelled_energy
 from evaluators.latency import dram_of
 from evaluators.silicon.cost import map_core
+from evaluators.silicon.simulation import Dram
 from evaluators.target import Target
 from evaluators.traffic import traffic
 from hwlib.elaborate import elaborate_core
@@ -43,6 +44,7 @@ from swopt.compiler.decoding import IntegerDecoder, IntegerTexts
 from swopt.compiler.generation import Generation
 from swopt.compiler.host import Inputs
 from swopt.compiler.language_model import IntegerLanguageModel, integer_language_model, observe
+from swopt.compiler.network import Int16s, Linear, Network
 from swopt.compiler.verification import programs_of
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.techniques.rotation import rotate
@@ -382,7 +384,9 @@ def of_integers(
     texts, steps = plain_texts(made, asked, new_tokens)
     progress("plain")
     rows = {
-        "8 tokens a call, from the start on": all_logits(made, texts, range(0, texts.shape[1], BATCH))[1],
+        "8 tokens a call, from the start on": all_logits(
+            made, texts, range(0, texts.shape[1], BATCH)
+        )[1],
         "a token and 4 drafted ones": verified(made, asked, texts, 4),
         "a token and 8 drafted ones": verified(made, asked, texts, 8),
     }
@@ -501,68 +505,100 @@ class Cost:
     energy_j: float
 
 
-def on_core(loaded: LanguageModel, stored: dict[str, Any]) -> None:
-    """Cycles and energy of steps, verifications and drafts, of the whole model."""
-    model: Any = loaded.model
-    ids = calibration(loaded)[:1]
-    mapped = map_core(elaborate_core(CORE), cache.root() / "silicon")
-    clock_hz, leakage_w = mapped.timing.clock_hz, mapped.synthesis.leakage_w
-    dram = dram_of(Target(), CORE, clock_hz)
-    print(f"{CORE.rows} x {CORE.columns} core at {clock_hz / 1e6:.0f} MHz, {dram}\n")
+@dataclass(frozen=True)
+class Core:
+    """The core beside its DRAM.
 
-    def cost(made: IntegerLanguageModel, read: int, past: int = PAST) -> Cost:
-        words = made.words[np.arange(past + read) % len(made.words)]
-        room = past + CORE.rows
-        generation = Generation(made.network, CORE, Inputs(words=words[: CORE.rows]), room)
-        program = generation.step(words, np.zeros(KEPT_BYTES, np.uint8))
-        cycles = timeline(program.commands, CORE, dram).total_cycles
-        moved = traffic(program.commands, CORE)
-        energy = modelled_energy(moved, CORE, Target(), cycles / clock_hz, leakage_w)
+    Attributes:
+        clock_hz: Of its mapped netlist.
+        leakage_w: Of its cells.
+        dram: How the target's DRAM answers.
+    """
+
+    clock_hz: float
+    leakage_w: float
+    dram: Dram
+
+    @classmethod
+    def mapped(cls) -> "Core":
+        """As synthesis and timing have it."""
+        mapped = map_core(elaborate_core(CORE), cache.root() / "silicon")
+        clock_hz = mapped.timing.clock_hz
+        return cls(clock_hz, mapped.synthesis.leakage_w, dram_of(Target(), CORE, clock_hz))
+
+    def cost(self, name: str, made: Network, words: Int16s, read: int) -> Cost:
+        """Of a program that reads so many tokens behind `PAST` others; prints its row."""
+        text = words[np.arange(PAST + read)]
+        generation = Generation(made, CORE, Inputs(words=text[: CORE.rows]), PAST + CORE.rows)
+        commands = generation.step(text, np.zeros(KEPT_BYTES, np.uint8)).commands
+        cycles = timeline(commands, CORE, self.dram).total_cycles
+        latency_s, moved = cycles / self.clock_hz, traffic(commands, CORE)
+        energy = modelled_energy(moved, CORE, Target(), latency_s, self.leakage_w)
+        print(f"| {name} | {len(commands):,} | {moved.dram_bytes / 1e6:.1f} | {cycles:,} |", end="")
+        print(f" {1e3 * latency_s:.2f} | {1e3 * energy.total_j:.2f} |", flush=True)
         return Cost(cycles, energy.total_j)
 
-    print("| program | cycles | ms | energy, modelled, mJ |\n|---|---|---|---|")
 
-    def line(name: str, each: Cost) -> Cost:
-        print(f"| {name} | {each.cycles:,} | {1e3 * each.cycles / clock_hz:.2f} |", end="")
-        print(f" {1e3 * each.energy_j:.2f} |", flush=True)
-        return each
-
-    eight, four = integers(model, ids, 8), integers(model, ids, 4)
-    step = line("w8a8, a step: 1 token", cost(eight, 1))
-    for read in (3, 5, 9, 16):
-        line(f"w8a8, a verification: {read} tokens", cost(eight, read))
-    draft = {"w4a8": line("w4a8, a draft step: 1 token", cost(four, 1))}
-    names = sorted({key.split("/")[0] for key in stored})
-    shorter = next(name for name in names if "without" in name)
-    blocks = tuple(int(each) for each in shorter.split("blocks ")[1].split(", "))
-    fewer = integers(drafts.without_blocks(model, blocks), ids, 4)
-    draft[shorter] = line(f"{shorter}, a draft step: 1 token", cost(fewer, 1))
-    draft[LOOKUP] = Cost(0, 0.0)
+def on_core(loaded: LanguageModel, stored: dict[str, Any]) -> None:
+    """Cycles and energy of steps, verifications and drafts, of the whole model."""
+    core = Core.mapped()
+    made = integers(loaded.model, calibration(loaded), 8)
+    eight, words = made.network, made.words
+    last = len(loaded.model.model.layers)
+    print(f"{CORE.rows} x {CORE.columns} core at {core.clock_hz / 1e6:.0f} MHz, {core.dram}\n")
+    print("| program | commands | DRAM, MB | cycles | ms | energy, modelled, mJ |")
+    print("|---|---|---|---|---|---|")
+    step = core.cost("w8a8, a step: 1 token", eight, words, 1)
+    verification = core.cost("w8a8, a verification: 16 tokens", eight, words, CORE.rows)
+    core.cost("w8a8, a step, 2 blocks and the head", lacking(eight, range(2, last)), words, 1)
+    core.cost("w8a8, a step, 1 block and the head", lacking(eight, range(1, last)), words, 1)
+    name = next(key.split("/")[0] for key in stored if "without" in key)
+    fewer = lacking(narrowed(eight), [int(each) for each in name.split("blocks ")[1].split(", ")])
+    draft = {name: core.cost(f"{name}, a step", fewer, words, 1), LOOKUP: Cost(0, 0.0)}
 
     print("\n| drafts by | most tokens | tokens a call | draft programs a call |", end="")
-    print(" cycles a token | ms a token | faster | modelled energy a token, mJ | of plain |")
+    print(" cycles a token | ms a token | faster | energy a token, modelled, mJ | of plain |")
     print("|---|---|---|---|---|---|---|---|---|")
-    print(
-        f"| none | 0 | 1.00 | 0.00 | {step.cycles:,} | {1e3 * step.cycles / clock_hz:.2f} | 1.00 |",
-        end="",
-    )
-    print(f" {1e3 * step.energy_j:.2f} | 1.00 |")
+    plain = f"{step.cycles:,} | {1e3 * step.cycles / core.clock_hz:.2f} | 1.00"
+    print(f"| none | | 1.00 | 0.00 | {plain} | {1e3 * step.energy_j:.2f} | 1.00 |")
     for key, values in stored.items():
         name, k, *group = key.split("/")
         if not group:
             continue
         each = Counts(**values)
         tokens = each.new_tokens - len(each.rounds)  # the first of each is the prompt's
-        calls, programs = each.calls, 0 if name == LOOKUP else each.draft_programs
-        cycles = (calls * step.cycles + programs * draft[name].cycles) / tokens
-        energy_j = (calls * step.energy_j + programs * draft[name].energy_j) / tokens
-        print(
-            f"| {name} | {k} | {tokens / calls:.2f} | {programs / calls:.2f} | {cycles:,.0f} |",
-            end="",
-        )
-        print(f" {1e3 * cycles / clock_hz:.2f} | {step.cycles / cycles:.2f} |", end="")
-        print(f" {1e3 * energy_j:.2f} | {energy_j / step.energy_j:.2f} |")
-    print("| tiny-vlm, any drafts | | n/a: its answer is one token | | | | | | |")
+        calls, programs = each.calls, each.draft_programs
+        cycles = (calls * verification.cycles + programs * draft[name].cycles) / tokens
+        energy_j = (calls * verification.energy_j + programs * draft[name].energy_j) / tokens
+        print(f"| {name} | {k} | {tokens / calls:.2f} | {programs / calls:.2f} |", end="")
+        print(f" {cycles:,.0f} | {1e3 * cycles / core.clock_hz:.2f} |", end="")
+        print(f" {step.cycles / cycles:.2f} | {1e3 * energy_j:.2f} |", end="")
+        print(f" {energy_j / step.energy_j:.2f} |")
+    print("| tiny-vlm, any drafts | | n/a: its answers are one token | | | | | | |")
+
+
+def narrowed(network: Network) -> Network:
+    """The same shapes with 4-bit weights: no command's cycles hang on what a weight is."""
+    return replace(
+        network,
+        operators=tuple(
+            replace(op, weight=op.weight >> 4, weight_bits=4) if isinstance(op, Linear) else op
+            for op in network.operators
+        ),
+    )
+
+
+def lacking(network: Network, blocks: Sequence[int]) -> Network:
+    """A network without some decoder blocks."""
+    names = tuple(f"decoder.{block}." for block in blocks)
+    return replace(
+        network,
+        operators=tuple(
+            op
+            for op in network.operators
+            if not (op.name if isinstance(op, Linear) else op.y).startswith(names)
+        ),
+    )
 
 
 if __name__ == "__main__":
