@@ -2,7 +2,7 @@
 
     python benchmarks/speculative.py float [MODEL] [--prompts 100] [--new-tokens 16] --out FILE
     python benchmarks/speculative.py integer [MODEL] [--prompts 20] [--new-tokens 48] --out FILE
-    python benchmarks/speculative.py core [MODEL] --rounds FILE
+    python benchmarks/speculative.py core [MODEL] --without BLOCK ... --rounds FILE
 
 MODEL is what `swopt.workloads.language_models.load` takes: `smollm2-135m` unless named. Prompts
 are pieces of validation modules of the standard library. Plain greedy decoding is run first, one
@@ -216,6 +216,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the rounds")
     parser.add_argument("--rounds", type=Path, help="file with the rounds of the integer model")
     chosen = parser.parse_args()
+    if chosen.part == "core" and not chosen.without:
+        parser.error("core needs --without: the blocks that the draft of the rounds lacks")
     torch.set_num_threads(1)
     began = time.process_time()
     loaded = language_models.load(chosen.model)
@@ -225,7 +227,7 @@ def main() -> None:
     )
     print(f"Python {platform.python_version()}, {platform.machine()}\n", flush=True)
     if chosen.part == "core":
-        on_core(loaded, json.loads(chosen.rounds.read_text()))
+        on_core(loaded, tuple(chosen.without), chosen.rounds)
     else:
         part = of_floats if chosen.part == "float" else of_integers
         default = (100, 16) if chosen.part == "float" else (20, 48)
@@ -420,7 +422,7 @@ def of_integers(
     )
     del made, target
     shorter = drafts.without_blocks(model, spare)
-    name = f"w4a8 without blocks {', '.join(map(str, spare))}"
+    name = shortened(spare)
     chosen, _ = all_logits(integers(shorter, ids, 4), texts, range(0, texts.shape[1], BATCH))
     for each, choices in zip(plain, chosen.tolist(), strict=True):
         count_rounds(each, {name: choices}, counts)
@@ -539,42 +541,61 @@ class Core:
         return Cost(cycles, energy.total_j)
 
 
-def on_core(loaded: LanguageModel, stored: dict[str, Any]) -> None:
+def on_core(loaded: LanguageModel, without: tuple[int, ...], rounds: Path | None) -> None:
     """Cycles and energy of steps, verifications and drafts, of the whole model."""
     core = Core.mapped()
     made = integers(loaded.model, calibration(loaded), 8)
-    eight, words = made.network, made.words
-    last = len(loaded.model.model.layers)
+    eight, words, last = made.network, made.words, len(loaded.model.model.layers)
     print(f"{CORE.rows} x {CORE.columns} core at {core.clock_hz / 1e6:.0f} MHz, {core.dram}\n")
     print("| program | commands | DRAM, MB | cycles | ms | energy, modelled, mJ |")
     print("|---|---|---|---|---|---|")
+    core.cost("w8a8, a step, 1 block and the head", lacking(eight, range(1, last)), words, 1)
+    core.cost("w8a8, a step, 2 blocks and the head", lacking(eight, range(2, last)), words, 1)
     step = core.cost("w8a8, a step: 1 token", eight, words, 1)
     verification = core.cost("w8a8, a verification: 16 tokens", eight, words, CORE.rows)
-    core.cost("w8a8, a step, 2 blocks and the head", lacking(eight, range(2, last)), words, 1)
-    core.cost("w8a8, a step, 1 block and the head", lacking(eight, range(1, last)), words, 1)
-    name = next(key.split("/")[0] for key in stored if "without" in key)
-    fewer = lacking(narrowed(eight), [int(each) for each in name.split("blocks ")[1].split(", ")])
-    draft = {name: core.cost(f"{name}, a step", fewer, words, 1), LOOKUP: Cost(0, 0.0)}
+    fewer = lacking(narrowed(eight), without)
+    draft = core.cost(f"{shortened(without)}, a step", fewer, words, 1)
+    if rounds is not None:
+        stored = json.loads(rounds.read_text())
+        counts = {key: Counts(**values) for key, values in stored.items()}
+        print_speed(core, counts, step, verification, draft)
 
+
+def print_speed(
+    core: Core, counts: Mapping[str, Counts], step: Cost, verification: Cost, draft: Cost
+) -> None:
+    """What a token takes with drafts that end with their token group.
+
+    Args:
+        core: Gives the clock.
+        counts: As `of_integers` gives them.
+        step: Of one token of the target alone.
+        verification: Of a whole group.
+        draft: Of one program of the model that drafts.
+    """
     print("\n| drafts by | most tokens | tokens a call | draft programs a call |", end="")
     print(" cycles a token | ms a token | faster | energy a token, modelled, mJ | of plain |")
     print("|---|---|---|---|---|---|---|---|---|")
     plain = f"{step.cycles:,} | {1e3 * step.cycles / core.clock_hz:.2f} | 1.00"
     print(f"| none | | 1.00 | 0.00 | {plain} | {1e3 * step.energy_j:.2f} | 1.00 |")
-    for key, values in stored.items():
+    for key, each in counts.items():
         name, k, *group = key.split("/")
         if not group:
             continue
-        each = Counts(**values)
         tokens = each.new_tokens - len(each.rounds)  # the first of each is the prompt's
         calls, programs = each.calls, each.draft_programs
-        cycles = (calls * verification.cycles + programs * draft[name].cycles) / tokens
-        energy_j = (calls * verification.energy_j + programs * draft[name].energy_j) / tokens
+        cycles = (calls * verification.cycles + programs * draft.cycles) / tokens
+        energy_j = (calls * verification.energy_j + programs * draft.energy_j) / tokens
         print(f"| {name} | {k} | {tokens / calls:.2f} | {programs / calls:.2f} |", end="")
         print(f" {cycles:,.0f} | {1e3 * cycles / core.clock_hz:.2f} |", end="")
         print(f" {step.cycles / cycles:.2f} | {1e3 * energy_j:.2f} |", end="")
         print(f" {energy_j / step.energy_j:.2f} |")
     print("| tiny-vlm, any drafts | | n/a: its answers are one token | | | | | | |")
+
+
+def shortened(without: Sequence[int]) -> str:
+    """Name of the pruned and quantized target."""
+    return f"w4a8 without blocks {', '.join(map(str, without))}"
 
 
 def narrowed(network: Network) -> Network:

@@ -45,7 +45,8 @@ class SpeculativeKnobs(Frozen):
     """Compressed draft: indices of the decoder blocks that it lacks, ascending, each once."""
 
     draft_bits: WeightBits = 8
-    """Compressed draft: bits of its weights."""
+    """Compressed draft: bits of its weights; 8 leaves them as they are where the draft is in
+    float."""
 
 
 class Decoder(Protocol):

@@ -51,12 +51,23 @@ def drafter(
                 raise ValueError("a draft by a separate model needs draft_model; name one")
             loaded = language_models.load(knobs.draft_model, models)
             check_tokenizers(target.tokenizer, loaded.tokenizer)
+            ours, theirs = _embedded(target.model), _embedded(loaded.model)
+            if theirs > ours:
+                raise ValueError(
+                    f"the draft has embeddings of {theirs} tokens and the target of {ours}, so it "
+                    "may draft what the target cannot read; take a draft with no more tokens"
+                )
             return ModelDrafter(FloatDecoder(loaded.model))
         case "compressed":
             model = without_blocks(target.model, knobs.draft_without_blocks)
             if knobs.draft_bits < SpeculativeKnobs().draft_bits:
                 round_weights(model, knobs.draft_bits, ids)
             return ModelDrafter(FloatDecoder(model))
+
+
+def _embedded(model: Any) -> int:
+    """Tokens that a model has embeddings of."""
+    return int(model.config.vocab_size)
 
 
 def without_blocks(model: Any, blocks: tuple[int, ...]) -> Any:
