@@ -218,6 +218,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.part == "core" and not chosen.without:
         parser.error("core needs --without: the blocks that the draft of the rounds lacks")
+    if chosen.rounds and not chosen.rounds.is_file():
+        parser.error(f"{chosen.rounds} is no file; the part `integer` writes it with --out")
     torch.set_num_threads(1)
     began = time.process_time()
     loaded = language_models.load(chosen.model)
