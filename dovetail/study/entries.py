@@ -39,15 +39,14 @@ CORES: tuple[Mapping[str, Any], ...] = (
     {},
     {"dma_bytes": 16},
     {"columns": 16, "dma_bytes": 16},
-    {"rows": 16, "dma_bytes": 16},
     {"rows": 16, "dma_bytes": 16, "activation_bytes": 32768},
     {"rows": 16, "columns": 16, "dma_bytes": 16, "activation_bytes": 32768, "weight_bytes": 8192},
 )
 """Cores that the baseline and the stack choose from, as what differs from the default one."""
 
-BITS: Mapping[str, Any] = {"bits": 4, "mean_bits": 2.5}
+BITS: Mapping[str, Any] = {"bits": 4, "mean_bits": 3.5}
 NARROW: Mapping[str, Any] = {"activation_bits": 4}
-BLOCKS: Mapping[str, Any] = {"vision_blocks": (2, 3)}
+BLOCKS: Mapping[str, Any] = {"vision_blocks": (1, 2, 3)}
 CHANNELS: Mapping[str, Any] = {"vision_mlp_keep": 0.25, "decoder_mlp_keep": 0.25}
 READ: Mapping[str, Any] = {"wording": "shortest"}
 TAUGHT: Mapping[str, Any] = {"steps": 200}
