@@ -30,6 +30,8 @@ from agents.estimates import (
     area_um2,
     gain,
 )
+from hwlib.config import CoreConfig
+from swopt.techniques.resolution import ResolutionKnobs, image_tokens
 
 STEERED = (ROWS, COLUMNS, LINK, ACTIVATIONS, WEIGHTS, COMPOSABLE, STAGES)
 """Knobs that the hardware role turns; the rest it leaves to the sampler's suggestions."""
@@ -37,6 +39,12 @@ STEERED = (ROWS, COLUMNS, LINK, ACTIVATIONS, WEIGHTS, COMPOSABLE, STAGES)
 ARRAY = (ROWS, COLUMNS)
 
 PRUNING = "compression.pruning"
+RESOLUTION = "compression.resolution."
+RECOVERY = "compression.recovery.steps"
+
+TAUGHT_STEPS = 100
+"""Steps of recovery that make up for most of what pruning costs."""
+
 OVERRIDES = f"{BITS}.overrides"
 
 PENDING = "under measurement now"
@@ -281,16 +289,34 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
                     _blocks(sections["layers"], tower)
                 ):  # no block would be left
                     suggested[f"{PRUNING}.{tower}_blocks"] = values[f"{PRUNING}.{tower}_blocks"]
+            if not _fills_rows(suggested, sections):
+                suggested |= {path: values[path] for path in values if path.startswith(RESOLUTION)}
             return [_differences(suggested, values)]
         case "restore":
             whole = _differences(_defaults(sections), values)
-            return [whole, *({path: value} for path, value in whole.items())]
+            taught = [{RECOVERY: TAUGHT_STEPS}] if _pruned(values) else []
+            return [*taught, whole, *({path: value} for path, value in whole.items())]
         case "narrow":
             return [*_fewer_bits(values, sections), *_less_work(values, sections)]
         case "prune":
             return [*_less_work(values, sections), *_fewer_bits(values, sections)]
         case _:
             return []
+
+
+def _fills_rows(wanted: Json, sections: Json) -> bool:
+    """Whether an image's tokens are a multiple of the rows of the parent's core."""
+    told = {path.removeprefix(RESOLUTION): wanted[path] for path in wanted if RESOLUTION in path}
+    core = (parent_of(sections) or sections["suggestion"])["knobs"]
+    rows: int = core.get(ROWS, CoreConfig().rows)
+    return image_tokens(ResolutionKnobs(**told)) % rows == 0
+
+
+def _pruned(values: Json) -> bool:
+    """Whether something was removed that nothing has been taught to make up for."""
+    kept = [values[f"{PRUNING}.{tower}_mlp_keep"] for tower in TOWERS]
+    removed = [values[f"{PRUNING}.{tower}_blocks"] for tower in TOWERS]
+    return values[RECOVERY] == 0 and (min(kept) < 1 or any(removed))
 
 
 def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:

@@ -113,7 +113,7 @@ class Isolated:
         if isinstance(got, Broken):
             raise EvaluatorBroken(
                 f"the scoring of the test images {got.reason}; mend that and go on with "
-                "`dovetail resume`"
+                "`dovetail resume`, or give the command again"
             )
         results: dict[str, dict[str, float]] = got
         return results

@@ -147,10 +147,7 @@ class Pipeline(Frozen):
     def _tested(self, workload: "Workload", design: DesignPoint) -> "Answered":
         """A design's answers to the test questions; asked once."""
         units = self.units(design)
-
-        def model() -> IntegerModel:
-            return self.model(workload, design, units)
-
+        model = partial(self.model, workload, design, units)
         return self._answered(workload, "test", numbers_of(workload, design, units), model)
 
     def uncompressed(self, workload: "Workload", split: Literal["val", "test"]) -> "Answered":
