@@ -142,7 +142,8 @@ class Pipeline(Frozen):
         with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             models = pool.map(partial(self._tested, workload), (design, DesignPoint()))
             theirs = self.uncompressed(workload, "test")
-        return figures_by_set(*models, theirs)
+            ours, baseline = models
+        return figures_by_set(ours, baseline, theirs)
 
     def _tested(self, workload: "Workload", design: DesignPoint) -> "Answered":
         """A design's answers to the test questions; asked once."""

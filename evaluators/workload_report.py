@@ -51,7 +51,7 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
         ("32 x 16 pixels, shortest wording", PruningKnobs(), HALVED),
     ):
         for steps in (0, 50, 100, 200):
-            taught = RecoveryKnobs(steps=steps)  # type: ignore[arg-type]
+            taught = RecoveryKnobs(steps=steps)
             table[f"{name}, {steps} steps of recovery"] = CompressionPlan(
                 resolution=read, pruning=cut, recovery=taught
             )

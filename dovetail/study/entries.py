@@ -76,7 +76,7 @@ STACK: Mapping[str, Change] = {
 ALONE: Mapping[str, Change] = {
     **{name: change for name, change in STACK.items() if name != "recovery by adapters"},
     "4-bit activations": {
-        "quantization": {"bits": 4} | NARROW,
+        "quantization": {"bits": 4, **NARROW},
         "hardware": {"composable": True},
     },
 }

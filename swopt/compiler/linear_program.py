@@ -87,7 +87,7 @@ def added(site: Site, operator: net.Linear) -> Iterator[Atom]:
 
 def added_words(operator: net.Linear, groups: int) -> int:
     """Words that `added` needs beside its tensors."""
-    return groups * operator.weight.shape[0]
+    return groups * len(operator.weight)
 
 
 def fused(site: Site, step: Step, table: Tensor | None) -> Iterator[Atom]:

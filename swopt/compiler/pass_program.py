@@ -372,7 +372,8 @@ def _turns(step: Step, site: Site) -> list[Site]:
 
     Each group then has the words beside the tensors to itself, in its turn.
     """
-    layers = [layer for _, layer in step.linears] or [step.operator]
+    layers: list[net.Operator] = [layer for _, layer in step.linears]
+    layers = layers or [step.operator]
     if step.choices.dataflow.stationary == "weights" or not all(map(is_streamed, layers)):
         return [site]
     return [replace(site, groups=range(group, group + 1)) for group in site.groups]

@@ -98,8 +98,9 @@ def _only_for(
 
 def is_streamed(operator: net.Operator) -> bool:
     """Whether tiles of weights stream past the token groups of a block."""
-    layer = isinstance(operator, net.Linear)
-    return layer and not operator.across and operator.output != "logits"
+    if not isinstance(operator, net.Linear):
+        return False
+    return not operator.across and operator.output != "logits"
 
 
 def chunk_channels(step: Step, columns: int) -> int:

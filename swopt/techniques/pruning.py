@@ -1,7 +1,7 @@
 """Structural pruning: blocks, attention heads and MLP channels really leave the model."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -128,7 +128,8 @@ def _readers(
     for tower, part in towers.items():
         indices = sorted({int(n.split(".")[1]) for n in layers if n.startswith(f"{tower}.")})
         left = [index for index in indices if index not in removed[tower]]
-        for index, block in zip(left, part, strict=True):
+        blocks: list[Any] = list(part)
+        for index, block in zip(left, blocks, strict=True):
             stem = f"{tower}.{index}"
             if heads[tower] < 1:
                 key = layers[f"{stem}.attention.key"]

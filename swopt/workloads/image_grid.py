@@ -41,7 +41,8 @@ class Grid(NamedTuple):
         """Patch, counted row by row, that each token holds so that pixel shuffle is free."""
         shape = (-1, self.joined_rows, self.columns // self.joined_columns, self.joined_columns)
         grid = np.arange(self.rows * self.columns).reshape(shape)
-        return grid.transpose(1, 3, 0, 2).reshape(-1)
+        ordered: NDArray[np.int64] = grid.transpose(1, 3, 0, 2).reshape(-1)
+        return ordered
 
 
 class GridEmbeddings(torch.nn.Module):
@@ -50,15 +51,18 @@ class GridEmbeddings(torch.nn.Module):
     def __init__(self, patches: torch.nn.Module, positions: torch.Tensor, grid: Grid) -> None:
         super().__init__()
         self.patch_embedding = patches
-        self.position_embedding = torch.nn.Embedding.from_pretrained(positions, freeze=False)
+        self.position_embedding = torch.nn.Embedding(
+            len(positions), positions.shape[1], _weight=positions
+        )
         self.grid = grid
 
     def forward(
         self, pixel_values: torch.Tensor, patch_attention_mask: torch.Tensor
     ) -> torch.Tensor:
         """float `[n, 3, height, width]` -> `[n, patches, channels]`; the mask is all ones."""
-        patches: torch.Tensor = self.patch_embedding(pixel_values)
-        return patches.flatten(2).transpose(1, 2) + self.position_embedding.weight
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        embedded: torch.Tensor = patches + self.position_embedding.weight
+        return embedded
 
 
 class GridConnector(torch.nn.Module):
@@ -132,7 +136,7 @@ def _widen(layer: torch.nn.Linear, trained: Grid, grid: Grid) -> None:
     rows = torch.arange(grid.joined_rows) % trained.joined_rows
     columns = torch.arange(grid.joined_columns) % trained.joined_columns
     part = (rows[:, None] * trained.joined_columns + columns).flatten()
-    parts = layer.weight.detach().unflatten(1, (trained.joined, -1))  # [outputs, squares, channels]
+    parts = layer.weight.detach().view(len(layer.weight), trained.joined, -1)
     share = trained.joined / grid.joined
     layer.weight = torch.nn.Parameter((parts[:, part] * share).flatten(1))
     layer.in_features = layer.weight.shape[1]
@@ -163,8 +167,9 @@ WHOLE = 32
 
 
 def _weighted(values: NDArray[np.int64], along: str, size: int) -> NDArray[np.int64]:
-    summed: NDArray[np.int64] = np.einsum(along, values, triangle(size), optimize=True)
-    return (summed + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
+    summed = np.einsum(along, values, triangle(size), optimize=True)
+    rounded: NDArray[np.int64] = (summed + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
+    return rounded
 
 
 @cache
@@ -176,6 +181,7 @@ def triangle(size: int) -> NDArray[np.int64]:
     step = WHOLE / size
     centre = (np.arange(size)[:, None] + 0.5) * step
     weight = np.maximum(0.0, 1 - np.abs(np.arange(WHOLE) + 0.5 - centre) / step)
-    whole = np.rint(weight / weight.sum(1, keepdims=True) * (1 << FRACTION_BITS)).astype(np.int64)
+    steps = np.rint(weight / weight.sum(1, keepdims=True) * (1 << FRACTION_BITS))
+    whole: NDArray[np.int64] = steps.astype(np.int64)
     whole[np.arange(size), whole.argmax(1)] += (1 << FRACTION_BITS) - whole.sum(1)
     return whole
