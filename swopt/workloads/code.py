@@ -262,8 +262,63 @@ def complete(
         np.array(
             [text[:1] == "\n" and _line(text) == prompt.line.rstrip() for prompt, text in pairs]
         ),
-        np.array([_parses(f"{prompt.beginning}{text}\n") for prompt, text in pairs]),
+        np.array([parses(f"{prompt.beginning}{text}\n") for prompt, text in pairs]),
     )
+
+
+def write(
+    model: "torch.nn.Module",
+    tokenizer: "Tokenizer",
+    beginning: str,
+    most_tokens: int,
+    cut: Callable[[str], str | None],
+) -> str:
+    """What a model goes on with, the likeliest token at a time, with keys and values kept.
+
+    Args:
+        model: It has to keep keys and values (`use_cache`).
+        tokenizer: Of the model.
+        beginning: What it goes on with, 1 token or more.
+        most_tokens: After which it ends in any case.
+        cut: Told all that was written so far; gives what of it counts once it is at its end, and
+            None before.
+
+    Raises:
+        CodeError: A logit is no number, or infinite.
+    """
+    import torch
+
+    ids = torch.tensor([tokenizer.encode(beginning, add_special_tokens=False).ids])
+    tokens: list[int] = []
+    kept, text = None, ""
+    with torch.inference_mode():
+        while len(tokens) < most_tokens:
+            answer = model(input_ids=ids, past_key_values=kept, use_cache=True, logits_to_keep=1)
+            kept = answer.past_key_values
+            if not bool(torch.isfinite(answer.logits[0, -1]).all()):
+                raise CodeError(
+                    f"the model's logits for token {len(tokens) + 1} are no finite numbers; its "
+                    "weights or their compression are broken"
+                )
+            tokens.append(int(answer.logits[0, -1].argmax()))
+            text = tokenizer.decode(tokens, skip_special_tokens=False)
+            if (done := cut(text)) is not None:
+                return done
+            ids = torch.tensor([tokens[-1:]])
+    return text
+
+
+def parses(text: str) -> bool:
+    """Whether a text is Python. A model's may be anything, so every way to fail counts."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an invalid escape is a warning
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            return False
+    return True
 
 
 def read_module(name: str) -> tuple[str, str]:
@@ -293,47 +348,24 @@ def _places(tokenizer: "Tokenizer", lines: list[str]) -> list[tuple[str, str]]:
         if len(tokenizer.encode(beginning).ids) > PROMPT_TOKENS:
             break
         short = len(tokenizer.encode(f"\n{line}").ids) < LINE_TOKENS
-        if short and _parses(f"{beginning}\n{line}\n") and not _in_text(beginning):
+        if short and parses(f"{beginning}\n{line}\n") and not _in_text(beginning):
             places.append((beginning, line))
     return places
 
 
 def _in_text(beginning: str) -> bool:
     """Whether a beginning ends inside a string or a bracket, so that no new line begins."""
-    return not _parses(f"{beginning}\n") and not beginning.rstrip().endswith(":")
-
-
-def _parses(text: str) -> bool:
-    """Whether it is Python. A model's text may be anything, so every way to fail counts."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape is a warning
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return False
-    return True
+    return not parses(f"{beginning}\n") and not beginning.rstrip().endswith(":")
 
 
 def _written(model: "torch.nn.Module", tokenizer: "Tokenizer", beginning: str) -> str:
     """What a model goes on with, up to the first line feed behind something that is no blank."""
-    import torch
 
-    ids = torch.tensor([tokenizer.encode(beginning, add_special_tokens=False).ids])
-    tokens: list[int] = []
-    kept = None
-    with torch.inference_mode():
-        while len(tokens) < LINE_TOKENS:
-            answer = model(input_ids=ids, past_key_values=kept, use_cache=True, logits_to_keep=1)
-            kept = answer.past_key_values
-            tokens.append(int(answer.logits[0, -1].argmax()))
-            text: str = tokenizer.decode(tokens, skip_special_tokens=False)
-            blank = len(text) - len(text.lstrip())
-            if (end := text.find("\n", blank)) >= 0:
-                return text[:end]
-            ids = torch.tensor([tokens[-1:]])
-    return text
+    def cut(text: str) -> str | None:
+        end = text.find("\n", len(text) - len(text.lstrip()))
+        return text[:end] if end >= 0 else None
+
+    return write(model, tokenizer, beginning, LINE_TOKENS, cut)
 
 
 def _line(text: str) -> str:

@@ -1,0 +1,69 @@
+"""What both far sides do first: keep two descriptors, and give up all that a computation can spare.
+
+The same walls as around an edit (`evaluators.gate`): limits, Landlock, seccomp. Modules are imported
+before, since no file can be opened afterwards.
+"""
+
+import importlib
+import os
+import resource
+from pathlib import Path
+
+from evaluators.confinement import landlock, process, seccomp
+
+MODULES = (
+    "abc", "array", "base64", "bisect", "calendar", "cmath", "collections", "collections.abc",
+    "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
+    "hashlib", "heapq", "itertools", "json", "keyword", "math", "numbers", "operator", "os",
+    "pprint", "queue", "random", "re", "statistics", "string", "struct", "sys", "textwrap", "time",
+    "timeit", "types", "typing", "unicodedata", "uuid", "zlib",
+)  # fmt: skip
+"""What a program and its tests may import: of the standard library what computes."""
+
+DESCRIPTORS = 64
+"""Most open ones."""
+
+_OWN_THREADS = Path("/proc/self/task")
+
+
+def import_modules() -> None:
+    """Imports all of `MODULES`."""
+    for module in MODULES:
+        importlib.import_module(module)
+
+
+def confine(parent: int, cpu_s: int, memory_bytes: int, keep: tuple[int, ...]) -> None:
+    """From here on this process can compute, and use the descriptors that it holds.
+
+    Args:
+        parent: With whose end this process ends.
+        cpu_s: Processor time that it may take, from its start on.
+        memory_bytes: Its address space.
+        keep: Standard descriptors that stay; the others lead nowhere.
+
+    Raises:
+        LandlockMissing, SeccompMissing, RuntimeError: It could not be done.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in {0, 1, 2}.difference(keep):
+        os.dup2(nowhere, standard)
+    os.close(nowhere)
+    process.die_with(parent)
+    process.limit(
+        {
+            "RLIMIT_CPU": cpu_s + 1,
+            "RLIMIT_AS": memory_bytes,
+            "RLIMIT_FSIZE": 0,
+            "RLIMIT_CORE": 0,
+            "RLIMIT_NPROC": 0,
+            "RLIMIT_NOFILE": DESCRIPTORS,
+        }
+    )
+    # The signal of the softer limit tells why; who ignores it gets a second more.
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, soft), hard))
+    if len(list(_OWN_THREADS.iterdir())) != 1:
+        raise RuntimeError("a process with several threads cannot confine itself")
+    process.forbid_new_privileges()
+    landlock.deny_all_files()
+    seccomp.deny_all_but_computing()
