@@ -77,7 +77,7 @@ def ask(link: wire.Link, *message: object) -> Any:
 
 
 def main() -> None:
-    """Runs the trial in the file whose descriptor it is given; answers status and reason as JSON."""
+    """Runs the trial whose descriptor it is given; answers status and reason as JSON."""
     parent, cpu_s, memory_bytes, answer_bytes, job = (int(argument) for argument in sys.argv[1:])
     with os.fdopen(job, "rb") as file:
         trial = json.load(file)

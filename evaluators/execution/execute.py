@@ -75,8 +75,10 @@ def execute(trial: Trial, limits: Limits = Limits()) -> Outcome:  # noqa: B008 (
     """
     if reason := sandbox_missing():
         raise SandboxMissing(f"programs that a model wrote are not run here: {reason}")
-    with contextlib.ExitStack() as stack:
-        candidate, examiner = _started(trial, limits, stack)
+    with tempfile.TemporaryFile() as job, contextlib.ExitStack() as stack:
+        job.write(json.dumps(asdict(trial)).encode())
+        job.seek(0)
+        candidate, examiner = _started(job.fileno(), limits, stack)
         said = _verdict(examiner, time.monotonic() + limits.deadline_s)
         if said is None:
             return Outcome("timeout", f"it took longer than {limits.deadline_s:g} s")
@@ -89,21 +91,17 @@ def execute(trial: Trial, limits: Limits = Limits()) -> Outcome:  # noqa: B008 (
 
 
 def _started(
-    trial: Trial, limits: Limits, stack: contextlib.ExitStack
+    job: int, limits: Limits, stack: contextlib.ExitStack
 ) -> tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]:
-    """Both processes, joined by two pipes; the stack ends them."""
-    job = stack.enter_context(tempfile.TemporaryFile())
-    job.write(json.dumps(asdict(trial)).encode())
-    job.seek(0)
+    """Both processes, joined by two pipes; the tests' gets the descriptor `job`; the stack ends
+    them."""
     asked, answers = os.pipe(), os.pipe()
     given = [str(os.getpid()), str(limits.cpu_s), str(limits.memory_bytes)]
     try:
         candidate = _start("candidate", given, asked[0], answers[1], subprocess.DEVNULL)
         stack.callback(_end, candidate)
-        given += [str(limits.answer_bytes), str(job.fileno())]
-        examiner = _start(
-            "examiner", given, answers[0], asked[1], subprocess.PIPE, (job.fileno(),)
-        )
+        given += [str(limits.answer_bytes), str(job)]
+        examiner = _start("examiner", given, answers[0], asked[1], subprocess.PIPE, (job,))
         stack.callback(_end, examiner)
     finally:
         for descriptor in (*asked, *answers):

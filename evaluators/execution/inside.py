@@ -1,7 +1,7 @@
-"""What both far sides do first: keep two descriptors, and give up all that a computation can spare.
+"""What both far sides do first: give up all that a computation can spare.
 
-The same walls as around an edit (`evaluators.gate`): limits, Landlock, seccomp. Modules are imported
-before, since no file can be opened afterwards.
+The same walls as around an edit (`evaluators.gate`): limits, Landlock, seccomp. Modules are
+imported before, since no file can be opened afterwards.
 """
 
 import importlib
@@ -15,10 +15,13 @@ MODULES = (
     "abc", "array", "base64", "bisect", "calendar", "cmath", "collections", "collections.abc",
     "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
     "hashlib", "heapq", "itertools", "json", "keyword", "math", "numbers", "operator", "os",
-    "pprint", "queue", "random", "re", "statistics", "string", "struct", "sys", "textwrap", "time",
-    "timeit", "types", "typing", "unicodedata", "uuid", "zlib",
+    "queue", "random", "re", "statistics", "string", "struct", "sys", "textwrap", "time",
+    "types", "typing", "unicodedata", "zlib",
 )  # fmt: skip
 """What a program and its tests may import: of the standard library what computes."""
+
+LATER = ("_strptime", "encodings.ascii", "encodings.latin_1", "encodings.unicode_escape")
+"""What these import only when they need it."""
 
 DESCRIPTORS = 64
 """Most open ones."""
@@ -27,8 +30,8 @@ _OWN_THREADS = Path("/proc/self/task")
 
 
 def import_modules() -> None:
-    """Imports all of `MODULES`."""
-    for module in MODULES:
+    """Imports all of `MODULES`, and what they would import later."""
+    for module in (*MODULES, *LATER):
         importlib.import_module(module)
 
 

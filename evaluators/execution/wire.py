@@ -1,8 +1,9 @@
 """How a program and its tests talk: one line of JSON a message, values of Python's plain types.
 
 A value crosses as `null`, `true`, `false`, a string, or a list that begins with its kind; a type of
-Python's own by its name. What is none of these (an object, a function, a generator) stays where it is, and its number
-crosses. So no method of a foreign object, `__eq__` above all, ever runs on the other side.
+Python's own by its name. What is none of these (an object, a function, a generator) stays where it
+is, and its number crosses. So no method of a foreign object, `__eq__` above all, ever runs on the
+other side.
 """
 
 import builtins

@@ -157,6 +157,32 @@ HARM = {
 }  # fmt: skip
 """Each of these is stopped, and told in one of the words behind it."""
 
+AS_EDITS = frozenset(
+    {
+        "removes a file",
+        "lists a folder",
+        "becomes a program",
+        "kills everybody",
+        "maps memory to run own code",
+        "reads memory that is not there",
+        "calls itself beyond the limit",
+        "takes all memory",
+        "asks a person",
+        "gives back a huge text",
+        "makes a huge message of an error",
+        "writes a file",
+    }
+)
+"""Of these, what `tests/hostile` tries in the same sandbox; long tests try it here, too."""
+
+FOOL_AN_ONLOOKER = (
+    "ends well before its tests",
+    "asks to end",
+    "equals everything",
+    "defines the helper of its tests anew",
+)
+"""Of the forgeries, those that pass where program and tests share a process that must end well."""
+
 ENDLESS = {
     "loops": "def double(x):\n    while True: pass\n",
     "loops before it defines anything": "while True: pass\n",
@@ -190,7 +216,8 @@ HARMLESS = {
         "def double(x): return math.prod([x, Two().x])\n"
     ),
     "gives back a number of its own kind": (
-        "class Mine(int): pass\ndef double(x): return Mine(2 * x)\n"
+        "class Mine(int): pass\n"
+        "def double(x): return Mine(2 * x) if type(x) is int else x + x\n"
     ),
     "prints a great deal": "def double(x):\n    print('x' * (1 << 22))\n    return 2 * x\n",
     "has a main part": RIGHT + "if __name__ == '__main__':\n    raise SystemExit(1)\n",

@@ -1,6 +1,8 @@
 """A program passes by its values alone, and harms nobody."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from evaluators.execution.execute import Limits, execute
 from evaluators.gate.self_test import SandboxMissing
 from swopt.workloads.programs import Outcome, Trial
 from tests.evaluators.hostile_programs import (
+    AS_EDITS,
     ENDLESS,
+    FOOL_AN_ONLOOKER,
     FORGERIES,
     HARM,
     HARMLESS,
@@ -33,6 +37,8 @@ assert math.isclose(double(math.pi), math.tau)
 assert double([1, (2, None)]) == [1, (2, None), 1, (2, None)]
 """
 
+NEAR_TESTS = "value = double(3)\nassert value == 6 or near(value, 6)\n"
+
 
 def trial(program: str, tests: str = TESTS, names: tuple[str, ...] = ("double",)) -> Trial:
     return Trial(program, HEAD, tests, names)
@@ -45,7 +51,17 @@ def test_no_program_passes_without_the_values(name: str) -> None:
     assert found.reason and found.reason.isprintable() and len(found.reason) <= 400
 
 
-@pytest.mark.parametrize("name", HARM)
+@pytest.mark.parametrize("name", FOOL_AN_ONLOOKER)
+def test_forgeries_do_pass_where_they_share_a_process_with_their_tests(name: str) -> None:
+    """What the test above shows is worth nothing if the programs could not cheat anybody."""
+    together = f"{HEAD}\n{FORGERIES[name]}\n{NEAR_TESTS}"
+    assert subprocess.run([sys.executable, "-I", "-c", together], timeout=60).returncode == 0
+    assert execute(trial(FORGERIES[name], NEAR_TESTS)).status in ("failed", "crashed")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in AS_EDITS else []) for n in HARM]
+)
 def test_what_would_harm_is_stopped_and_told(name: str, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text("6")
@@ -99,10 +115,14 @@ def test_tests_see_values_and_errors_as_if_they_called_it(tests: str, status: st
 
 
 def test_every_plain_value_crosses_both_ways_as_it_is() -> None:
-    program = "seen = []\ndef same(x):\n    seen.append(x)\n    return x\ndef kinds(): return repr(seen)\n"
+    program = (
+        "seen = []\n"
+        "def same(x):\n    seen.append(x)\n    return x\n"
+        "def kinds(): return repr(seen)\n"
+    )
     tests = """
 values = [None, True, 0, -7, 10**400, 0.1, -0.0, float("inf"), 1j, "é\\ud800", b"a\\0", [], (1,),
-          {1, 2}, frozenset({3}), {"a": [1, {2: (3,)}], (1, 2): None}]
+          {1, 2}, frozenset({3}), {"a": [1, {2: (3,)}], (1, 2): None}, int]
 for value in values:
     back = same(value)
     assert back == value and type(back) is type(value), value
