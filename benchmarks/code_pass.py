@@ -62,8 +62,7 @@ def _first(tasks: tuple[Task, ...], count: int) -> tuple[Task, ...]:
     scored = (
         task
         for task in tasks
-        if not task.name.startswith(MBPP)
-        or int(task.name.removeprefix(MBPP)) in programs.MBPP_TEST
+        if not task.name.startswith(MBPP) or int(task.name.removeprefix(MBPP)) in programs.MBPP_TEST
     )
     return tuple(itertools.islice(scored, count))
 
