@@ -94,9 +94,17 @@ def _report(tasks: tuple[Task, ...], attempts: tuple[Attempt, ...], took_s: floa
     )
     statuses = collections.Counter(attempt.outcome.status for attempt in attempts)
     print("    " + ", ".join(f"{status} {n}" for status, n in statuses.most_common()))
-    for attempt in attempts:
+    for task, attempt in zip(tasks, attempts, strict=True):
         if attempt.outcome.status == "passed":
-            print(f"    passed: {attempt.task}")
+            print(f"    passed: {attempt.task}; {_hidden(task, attempt)}")
+
+
+def _hidden(task: Task, attempt: Attempt) -> str:
+    """What tests that the model was not shown say of a program that passes those it was."""
+    if not task.hidden:
+        return "the task has no hidden tests"
+    outcome = execute(task.hidden_trial(attempt.program))
+    return f"on hidden tests: {outcome.status} {outcome.reason}".rstrip()
 
 
 if __name__ == "__main__":

@@ -46,10 +46,10 @@ def _done(asked: Any, kept: list[object]) -> object:
     verb, *rest = asked
     if verb == "run":
         return _run(rest[0], rest[1], kept)
-    target = kept[rest[0]]
+    target: Any = kept[rest[0]]
     if verb == "call":
         arguments, named = (wire.decoded(each, lambda number, _: kept[number]) for each in rest[1:])
-        return target(*arguments, **named)  # type: ignore[operator]
+        return target(*arguments, **named)
     if verb == "get":
         return getattr(target, rest[1])
     setattr(target, rest[1], wire.decoded(rest[2], lambda number, _: kept[number]))

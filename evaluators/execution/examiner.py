@@ -119,14 +119,14 @@ def _raised(name: str, text: str) -> Exception:
     """The error as one of Python's own, which a test may expect.
 
     Not StopIteration: it would end a loop over the program's answers, and what is left untested
-    would count as passed.
+    would count as passed. A UnicodeError takes more than a text.
     """
     kind = getattr(builtins, name, None)
-    known = isinstance(kind, type) and issubclass(kind, Exception)
-    if not known or issubclass(kind, StopIteration | StopAsyncIteration | UnicodeError):
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return RuntimeError(f"{name}: {text}")
-    error: Exception = kind(text)
-    return error
+    if issubclass(kind, StopIteration | StopAsyncIteration | UnicodeError):
+        return RuntimeError(f"{name}: {text}")
+    return kind(text)
 
 
 def _number(value: object) -> int:

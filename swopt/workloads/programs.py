@@ -95,6 +95,7 @@ class Task:
         head: As of a trial.
         tests: As of a trial.
         names: As of a trial.
+        hidden: Source of tests that the prompt does not show; most tasks have none.
     """
 
     name: str
@@ -105,10 +106,15 @@ class Task:
     head: str
     tests: str
     names: tuple[str, ...]
+    hidden: str = ""
 
     def trial(self, program: str) -> Trial:
         """The trial of a program that is to solve this task."""
         return Trial(program, self.head, self.tests, self.names)
+
+    def hidden_trial(self, program: str) -> Trial:
+        """The same on the hidden tests: a program made to fit what it was shown fails there."""
+        return Trial(program, self.head, self.hidden, self.names)
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def read(path: Path, shots: Sequence[int] = MBPP_SHOTS) -> tuple[Task, ...]:
     Args:
         path: JSON lines. HumanEval's have `task_id`, `prompt`, `entry_point`,
             `canonical_solution` and `test`; MBPP's `task_id`, `text` (or `prompt`), `code`,
-            `test_list` and perhaps `test_setup_code`.
+            `test_list` and perhaps `test_setup_code` and `challenge_test_list`.
         shots: Numbers of MBPP's tasks that stand solved in front of each; none is zero-shot.
 
     Returns:
@@ -314,11 +320,11 @@ def _mbpp(
 def _mbpp_task(path: Path, number: int, row: dict[str, Any]) -> Task:
     """A task whose prompt is its own alone, in the words of Austin et al., figure 1."""
     text, solution = _field(path, number, row, "text", "prompt"), _field(path, number, row, "code")
-    tests = row.get("test_list")
-    if not isinstance(tests, list) or not tests or not all(isinstance(t, str) for t in tests):
+    tests, hidden = _assertions(row, "test_list"), _assertions(row, "challenge_test_list")
+    if not tests:
         raise TaskError(f"{path}, line {number}, has no test_list of one assertion or more")
     setup = _field(path, number, {"test_setup_code": ""} | row, "test_setup_code")
-    shown = "\n".join(test.replace("\r\n", "\n") for test in tests)
+    shown = "\n".join(tests)
     asked = f"{setup}\n{shown}\n"
     used = {
         n.id for n in ast.walk(_parsed(path, number, "tests", asked)) if isinstance(n, ast.Name)
@@ -339,7 +345,16 @@ def _mbpp_task(path: Path, number: int, row: dict[str, Any]) -> Task:
         head=_imports(body, used),
         tests=asked,
         names=names,
+        hidden="\n".join([setup, *hidden]) if hidden else "",
     )
+
+
+def _assertions(row: dict[str, Any], name: str) -> list[str]:
+    """The texts of a list in a row; none where it is no such list."""
+    found = row.get(name)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        return []
+    return [each.replace("\r\n", "\n") for each in found]
 
 
 def _bound(body: list[ast.stmt]) -> set[str]:

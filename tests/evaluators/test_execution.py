@@ -114,6 +114,12 @@ def test_tests_see_values_and_errors_as_if_they_called_it(tests: str, status: st
     assert execute(trial(RIGHT, tests)).status == status
 
 
+def test_a_program_cannot_end_a_loop_over_its_answers() -> None:
+    """As `map` would end at it, and everything behind it would go untested."""
+    program = "def double(x): raise StopIteration\n"
+    assert execute(trial(program, "assert list(map(double, [1])) == []")).status == "failed"
+
+
 def test_every_plain_value_crosses_both_ways_as_it_is() -> None:
     program = (
         "seen = []\n"

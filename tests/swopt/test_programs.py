@@ -82,6 +82,16 @@ def test_a_task_of_mbpp_stands_behind_solved_ones_and_shows_its_tests(tmp_path: 
     assert in_process(task.trial(shots[0].reference)).status == "failed"
 
 
+def test_hidden_tests_find_a_program_that_fits_the_shown_ones_alone(tmp_path: Path) -> None:
+    row = mbpp(5, challenge_test_list=["assert f5(10) == 15"])
+    fitted, none = programs.read(written(tmp_path / "tasks", row, mbpp(6)), ())
+    assert none.hidden == "" and "f5(10)" not in fitted.prompt
+    cheat = "def f5(x): return {1: 6, 2: 7}.get(x)"
+    assert in_process(fitted.trial(cheat)).status == "passed"
+    assert in_process(fitted.hidden_trial(cheat)).status == "failed"
+    assert in_process(fitted.hidden_trial(fitted.reference)).status == "passed"
+
+
 def test_names_are_what_tests_and_their_setup_use_of_the_program(tmp_path: Path) -> None:
     row = mbpp(
         1,
