@@ -16,6 +16,10 @@ from evaluators.execution import inside, wire
 REASON_CHARACTERS = 300
 
 
+class ProgramError(RuntimeError):
+    """What the program raised that is none of Python's own exceptions, or none that may pass."""
+
+
 class Remote:
     """Something that the program defined or gave back, and that cannot cross.
 
@@ -112,6 +116,8 @@ def _examined(link: wire.Link, trial: dict[str, Any]) -> tuple[str, str]:
 
 def _said(error: BaseException) -> str:
     text = str(error)
+    if isinstance(error, ProgramError):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -123,9 +129,9 @@ def _raised(name: str, text: str) -> Exception:
     """
     kind = getattr(builtins, name, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        return RuntimeError(f"{name}: {text}")
+        return ProgramError(f"{name}: {text}")
     if issubclass(kind, StopIteration | StopAsyncIteration | UnicodeError):
-        return RuntimeError(f"{name}: {text}")
+        return ProgramError(f"{name}: {text}")
     return kind(text)
 
 

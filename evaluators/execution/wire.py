@@ -127,6 +127,8 @@ class Link:
             if not chunk:
                 raise Ended
             self._read += chunk
+        if at > self._limit_bytes:
+            raise TooLong
         line = bytes(self._read[:at])
         del self._read[: at + 1]
         return json.loads(line)

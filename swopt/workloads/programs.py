@@ -286,10 +286,13 @@ def _human_eval(path: Path, number: int, row: dict[str, Any]) -> Task:
     _parsed(path, number, "test", test)
     if not entry.isidentifier():
         raise TaskError(f"{path}, line {number}: its entry_point is no name")
+    # Without the line feed at its end: tokenizers join it with the blanks behind it to one token,
+    # which a model could not write any more.
+    beginning = prompt.rstrip()
     return Task(
         name=str(row.get("task_id", f"line {number}")),
-        prompt=prompt,
-        beginning=prompt,
+        prompt=beginning,
+        beginning=beginning,
         stops=HUMAN_EVAL_STOPS,
         reference=prompt + solution,
         head=prompt,
@@ -309,7 +312,7 @@ def _mbpp(
             f"{path} has no task {absent[0]}, which should stand solved in front of the others; "
             "name shots that it has, or none"
         )
-    solved = "".join(f"{tasks[shot].prompt}{tasks[shot].reference}\n[DONE]\n\n" for shot in shots)
+    solved = "".join(f"{tasks[shot].prompt}\n{tasks[shot].reference}\n[DONE]\n\n" for shot in shots)
     return tuple(
         Task(**{**task.__dict__, "prompt": solved + task.prompt})
         for number, task in tasks.items()
@@ -337,7 +340,7 @@ def _mbpp_task(path: Path, number: int, row: dict[str, Any]) -> Task:
         name=f"MBPP/{row.get('task_id')}",
         prompt=(
             f"You are an expert Python programmer, and here is your task: {text.strip()} "
-            f"Your code should pass these tests:\n\n{shown}\n[BEGIN]\n"
+            f"Your code should pass these tests:\n\n{shown}\n[BEGIN]"
         ),
         beginning="",
         stops=MBPP_STOPS,

@@ -120,6 +120,21 @@ def test_a_program_cannot_end_a_loop_over_its_answers() -> None:
     assert execute(trial(program, "assert list(map(double, [1])) == []")).status == "failed"
 
 
+def test_an_answer_may_be_as_long_as_its_limit() -> None:
+    long = trial("def double(x): return list(range(1000))\n", "assert len(double(1)) == 1000")
+    assert execute(long).status == "passed"
+    assert execute(long, Limits(answer_bytes=1 << 10)) == Outcome(
+        "failed", "it gave back more than is read"
+    )
+
+
+def test_a_program_that_asks_to_end_is_told_apart_from_one_that_is_gone() -> None:
+    assert execute(trial(FORGERIES["asks to end"])) == Outcome("failed", "SystemExit: 0")
+    assert execute(trial(FORGERIES["ends well before its tests"])) == Outcome(
+        "crashed", "the program's process ended with code 0"
+    )
+
+
 def test_every_plain_value_crosses_both_ways_as_it_is() -> None:
     program = (
         "seen = []\n"

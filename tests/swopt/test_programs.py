@@ -59,10 +59,11 @@ def test_a_task_of_humaneval_is_its_prompt_gone_on_with(tmp_path: Path, packed: 
         path.write_bytes(gzip.compress(path.read_bytes()))
     (task,) = programs.read(path)
     assert (task.name, task.prompt, task.names) == (
-        "HumanEval/0", HUMAN_EVAL["prompt"], ("double",),
+        "HumanEval/0", str(HUMAN_EVAL["prompt"]).rstrip(), ("double",),
     )  # fmt: skip
     assert in_process(task.trial(task.reference)) == Outcome("passed", "")
-    cheat = task.beginning + "    return 7\ndef half(x): return x\n"
+    assert task.prompt == task.beginning and task.head == HUMAN_EVAL["prompt"]
+    cheat = task.beginning + "\n    return 7\ndef half(x): return x\n"
     assert in_process(task.trial(cheat)).status == "failed", "half is the task's, not the program's"
 
 
@@ -72,10 +73,10 @@ def test_a_task_of_mbpp_stands_behind_solved_ones_and_shows_its_tests(tmp_path: 
     zero, *_ = (each for each in programs.read(path, ()) if each.name == "MBPP/11")
     assert zero.prompt == (
         "You are an expert Python programmer, and here is your task: Write 11. Your code should "
-        "pass these tests:\n\nassert f11(1) == 12\nassert f11(2) < sys.maxsize\n[BEGIN]\n"
+        "pass these tests:\n\nassert f11(1) == 12\nassert f11(2) < sys.maxsize\n[BEGIN]"
     )
     shots = [each for each in programs.read(path, ()) if each.name != "MBPP/11"]
-    solved = [f"{shot.prompt}{shot.reference}\n[DONE]\n\n" for shot in shots]
+    solved = [f"{shot.prompt}\n{shot.reference}\n[DONE]\n\n" for shot in shots]
     assert task.prompt == "".join(solved) + zero.prompt and "\r" not in task.prompt
     assert (task.names, task.head, task.beginning) == (("f11",), "import sys\n", "")
     assert in_process(task.trial(task.reference)) == Outcome("passed", "")
