@@ -97,6 +97,8 @@ def _report(tasks: tuple[Task, ...], attempts: tuple[Attempt, ...], took_s: floa
     for task, attempt in zip(tasks, attempts, strict=True):
         if attempt.outcome.status == "passed":
             print(f"    passed: {attempt.task}; {_hidden(task, attempt)}")
+        elif attempt.outcome.status != "failed":
+            print(f"    {attempt.outcome.status}: {attempt.task}; {attempt.outcome.reason}")
 
 
 def _hidden(task: Task, attempt: Attempt) -> str:

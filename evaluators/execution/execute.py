@@ -45,10 +45,10 @@ _END_S = 1.0
 class Limits(Frozen):
     """What one program may take, all of its tests together."""
 
-    cpu_s: Annotated[int, Field(ge=1, le=3600)] = 5
+    cpu_s: Annotated[int, Field(ge=1, le=3600)] = 10
     """Processor time of the program, and of its tests, the start of Python included."""
 
-    deadline_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30.0
+    deadline_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 60.0
     """Wall-clock time. Well above `cpu_s`, so that a busy machine does not decide a verdict."""
 
     memory_bytes: Annotated[int, Field(ge=1 << 27, le=1 << 40)] = 1 << 30

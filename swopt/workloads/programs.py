@@ -30,7 +30,7 @@ TOKENS = 256
 """Most tokens of a completion."""
 
 HUMAN_EVAL_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-"""Where a function is at its end, as Chen et al. have it (section 2.1 and appendix)."""
+"""Where a function is at its end, as Chen et al. have it."""
 
 MBPP_STOPS = ("[DONE]", "[BEGIN]", "\nYou are an expert")
 """Where a solution is at its end: its own mark, or the model goes on to make up a task."""
@@ -321,7 +321,7 @@ def _mbpp(
 
 
 def _mbpp_task(path: Path, number: int, row: dict[str, Any]) -> Task:
-    """A task whose prompt is its own alone, in the words of Austin et al., figure 1."""
+    """A task whose prompt is its own alone, in the words of Austin et al."""
     text, solution = _field(path, number, row, "text", "prompt"), _field(path, number, row, "code")
     tests, hidden = _assertions(row, "test_list"), _assertions(row, "challenge_test_list")
     if not tests:

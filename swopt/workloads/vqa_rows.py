@@ -4,7 +4,7 @@ A row has `image` (a path, relative to the file, or a PNG in base64), `question`
 may have `kind` (`closed` or `open`; without it, an answer of yes or no is closed) and `split`.
 
 Closed questions are scored by accuracy and open ones by token recall, as medical VQA sets are
-(VQA-RAD, SLAKE, PathVQA; LLaVA-Med, Li et al., NeurIPS 2023, section 5): the share of the true
+(VQA-RAD, SLAKE, PathVQA; LLaVA-Med, Li et al., NeurIPS 2023): the share of the true
 answer's words that stand in what was said. Recall alone does not punish talking at length.
 """
 
