@@ -62,6 +62,9 @@ FAIR_TRIES = 2
 AREA_MARGIN = 0.96
 """Share of the area limit that an expected area may take; the rest is for the RTL role."""
 
+MOST_ELEMENTS = 128
+"""Of an array, so that the gate judges a rewrite of it in minutes."""
+
 MOST_CHANGES = 3
 """Knobs of the parent that are changed at once."""
 
@@ -79,6 +82,7 @@ def hardware(sections: Json, chance: random.Random) -> Json:
             return bool(parent["feasible"]) and word not in ("change", "compose")
         return (
             max(wanted[ROWS], wanted[COLUMNS]) <= 4 * min(wanted[ROWS], wanted[COLUMNS])
+            and wanted[ROWS] * wanted[COLUMNS] <= MOST_ELEMENTS
             and (wanted[COMPOSABLE] or word != "compose")
             and (wanted[COMPOSABLE] or parent["knobs"].get(ACTIVATION_BITS, 8) == 8)
             and not _hardware_known(wanted, tried)
