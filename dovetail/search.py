@@ -16,8 +16,11 @@ from evaluators.metrics import OBJECTIVES
 STARTUP_TRIALS = 4
 """Told trials before the suggestions are guided; few, so that a short run is guided too."""
 
-ATTEMPTS = 64
-"""Suggestions drawn for one trial until one is a lawful design."""
+ATTEMPTS = 1024
+"""Suggestions drawn for one trial until one is a lawful design; most at random, which is quick."""
+
+GUIDED_ATTEMPTS = 32
+"""The first of them, which know the history."""
 
 REFUSED_VIOLATION = 1.0
 """Told of a draw that breaks a law: as infeasible as twice the area that is allowed."""
@@ -42,15 +45,15 @@ def suggest(
         layers: Names of the workload's blocks and layers, which say how many blocks can go.
 
     Raises:
-        RuntimeError: no lawful design in `ATTEMPTS` draws, half of them at random.
+        RuntimeError: no lawful design in `ATTEMPTS` draws.
     """
     counts = space.block_counts(layers)
     known = {past.proposal.design.id for past in history} | {design.id for design in in_flight}
     repeated = None
     refused: list[dict[str, Any]] = []
     for attempt in range(ATTEMPTS):
-        # Where the guided draws find nothing, the second half is drawn as if nothing were known.
-        past = history if attempt < ATTEMPTS // 2 else ()
+        # Where the guided draws find nothing, the others are drawn as if nothing were known.
+        past = history if attempt < GUIDED_ATTEMPTS else ()
         params = _draw(past, in_flight, refused, _seed(seed, trial, attempt), counts)
         try:
             design = space.design_of(params)

@@ -126,6 +126,8 @@ def _readers(
     channels = {"vision": knobs.vision_mlp_keep, "decoder": knobs.decoder_mlp_keep}
     heads = {"vision": knobs.vision_heads_keep, "decoder": knobs.decoder_heads_keep}
     for tower, part in towers.items():
+        if heads[tower] == channels[tower] == 1:
+            continue
         indices = sorted({int(n.split(".")[1]) for n in layers if n.startswith(f"{tower}.")})
         left = [index for index in indices if index not in removed[tower]]
         blocks: list[Any] = list(part)
