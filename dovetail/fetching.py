@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -101,19 +102,13 @@ def fetch_smollm2(data_dir: str | None, deadline_s: float, console: Console) -> 
             def say(sentence: str) -> None:
                 console.print(Text(safe(sentence)), soft_wrap=True)
 
-            try:
+            with _faults_of(folder):
                 source = _within(
                     deadline_s + _GRACE_S,  # the fetch keeps its time itself, and tidies up
                     partial(smollm2.fetch, models, deadline_s, on_progress, say),
                     f"or copy the folder {folder} from another machine",
                     stop,
                 )
-            except (ConnectionError, ValueError) as error:
-                raise Missing(str(error)) from None
-            except OSError as error:
-                if error.errno in FULL:
-                    raise
-                raise Missing(f"{folder} cannot be written ({error.strerror})") from None
     there = "is already in" if already else "is in"
     said = f"{smollm2.NAME} {there} {folder}: {source.statement}"
     console.print(Text(said), soft_wrap=True)
@@ -135,7 +130,7 @@ def fetch_human_eval(data_dir: str | None, deadline_s: float, console: Console) 
     path, stop = folder / human_eval.FILE, threading.Event()
     if folder.is_file():
         raise Missing(f"{folder} is a file, not a folder; name a folder with --data-dir")
-    try:
+    with _faults_of(folder):
         if already := path.exists():
             human_eval.check(path)
         else:
@@ -145,14 +140,21 @@ def fetch_human_eval(data_dir: str | None, deadline_s: float, console: Console) 
                 f"or copy {human_eval.FILE} into {folder} by hand",
                 stop,
             )
+    there = "is already in" if already else "is in"
+    console.print(Text(f"{human_eval.FILE} {there} {folder}"), soft_wrap=True)
+
+
+@contextmanager
+def _faults_of(folder: Path) -> Iterator[None]:
+    """What a fetch into a folder raises, as a sentence; a full disk goes on as it is."""
+    try:
+        yield
     except (ConnectionError, ValueError) as error:
         raise Missing(str(error)) from None
     except OSError as error:
         if error.errno in FULL:
             raise
         raise Missing(f"{folder} cannot be written ({error.strerror})") from None
-    there = "is already in" if already else "is in"
-    console.print(Text(f"{human_eval.FILE} {there} {folder}"), soft_wrap=True)
 
 
 def _check_options(data_dir: str | None, deadline_s: float) -> None:
