@@ -4,10 +4,12 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,18 +42,26 @@ def sha256(content: str | bytes) -> str:
 
 
 @cache
-def code_sha256() -> str:
-    """SHA-256 over the sources that shape a number: hwlib, swopt and evaluators.
+def code_sha256(*floors: str) -> str:
+    """SHA-256 over the sources that shape a number.
 
     It is part of every key, so that a result never outlives the code that made it.
+
+    Args:
+        floors: Packages; none for hwlib, swopt and evaluators.
     """
-    floors = Path(__file__).parent.parent
+    house = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for floor in ("hwlib", "swopt", "evaluators"):
-        for path in sorted((floors / floor).rglob("*.py")):
-            digest.update(str(path.relative_to(floors)).encode() + b"\0")
+    for floor in floors or ("hwlib", "swopt", "evaluators"):
+        for path in sorted((house / floor).rglob("*.py")):
+            digest.update(str(path.relative_to(house)).encode() + b"\0")
             digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of installed packages, without importing them."""
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def remembered(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from agents.rewrites import PLAYBOOK, read_playbook
+from evaluators.bench import DesignBench
 from evaluators.design import DesignPoint
 from evaluators.gate.check import Judgement, judge
-from evaluators.pipeline import Pipeline, _Bench
+from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
 from evaluators.silicon.simulation import simulate_core
 from evaluators.target import Target
@@ -167,12 +168,12 @@ def test_the_score_of_a_design_is_that_of_its_units(
     design = DesignPoint(edits=(edit,))
     seen = {}
 
-    def score(bench: _Bench, workload: object, inputs: dict[str, str]) -> None:
+    def score(bench: DesignBench, workload: object, inputs: dict[str, str]) -> None:
         seen["inputs"] = inputs
         seen["built"] = bench._model(workload).network.built
         raise ValueError("far enough")
 
-    monkeypatch.setattr(_Bench, "_score", score)
+    monkeypatch.setattr(DesignBench, "_score", score)
     got = Pipeline(cache_dir=cache_dir).evaluate(design, Target(), lambda stage: None)
     assert got.reason == "far enough"
     table = seen["built"]["exponential"]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluators.core_bench import unit_of
 from evaluators.design import DesignPoint
 from evaluators.gate.check import judge
 from evaluators.gate.netlist import check_netlist, without_start_values
 from evaluators.gate.stimuli import Stimulus
 from evaluators.gate.vectors import first_mismatch, simulate, simulator
-from evaluators.pipeline import unit_of
 from evaluators.silicon import verilator
 from evaluators.silicon.simulation import simulate_core
 from hwlib.blocks.cells import instance
