@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -28,8 +29,9 @@ from typing import Any, Literal, NamedTuple
 from dovetail.errors import EvaluatorBroken, NoSpace
 from dovetail.formatting import one_line
 from evaluators.design import DesignPoint
-from evaluators.metrics import Evaluation, Evaluator, Stage, Status, Verdict
+from evaluators.metrics import NO_VERDICT, Evaluation, Evaluator, Stage, Status, Verdict
 from evaluators.target import Target
+from hwlib.edit import RtlEdit
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 """Names of environment variables that no evaluation gets."""
@@ -78,15 +80,23 @@ class Isolated:
         self._closed = False
 
     def gate(self, design: DesignPoint) -> tuple[Verdict, ...]:
-        """The evaluator's verdicts; an edit whose gate broke is refused with the reason."""
-        got = self._call("gate", (design,), _silent)
+        """The evaluator's verdicts, each edit judged in a process of its own, side by side.
+
+        An edit whose gate broke is refused with the reason: nothing is known of it.
+        """
+        if not design.edits:
+            return ()
+        with ThreadPoolExecutor(len(design.edits)) as pool:
+            return tuple(pool.map(lambda edit: self._verdict(design, edit), design.edits))
+
+    def _verdict(self, design: DesignPoint, edit: RtlEdit) -> Verdict:
+        got = self._call("gate", (design.model_copy(update={"edits": (edit,)}),), _silent)
         if isinstance(got, Broken):
-            return tuple(
-                Verdict(unit=edit.unit, accepted=False, reason=f"the gate {got.reason}")
-                for edit in design.edits
-            )
-        verdicts: tuple[Verdict, ...] = got
-        return verdicts
+            reason = f"{NO_VERDICT}: the gate {got.reason}"
+            return Verdict(unit=edit.unit, accepted=False, reason=reason)
+        (verdict,) = got
+        found: Verdict = verdict
+        return found
 
     def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
         """The evaluator's evaluation, or one with status `timeout` or `failed`."""
@@ -209,6 +219,8 @@ def _child(
 ) -> None:
     """Runs in the forked process."""
     _confine(last_words)
+    # A semaphore that a library makes then has no name, so that none is left behind at the end.
+    multiprocessing.set_start_method("fork", force=True)
     pipe.send(("begun", None))
     try:
         if method == "evaluate":

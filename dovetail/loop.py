@@ -33,7 +33,7 @@ from dovetail.history import RunState, TrialRecord, fold
 from dovetail.settings import Settings, TestSettings
 from evaluators import space
 from evaluators.design import DesignPoint
-from evaluators.metrics import OBJECTIVES, Evaluation, Evaluator
+from evaluators.metrics import OBJECTIVES, Evaluation, Evaluator, refusal
 from evaluators.target import Target
 
 BASELINE = DesignPoint()
@@ -332,14 +332,8 @@ class Loop:
             self._ledger.write(told(index, trial.evaluation, self._settings.target))
 
     def _evaluation(self, index: int, design: DesignPoint) -> Evaluation:
-        verdicts = self._ledger.trial(index).verdicts.values()
-        refused = [verdict for verdict in verdicts if not verdict.accepted]
-        if refused:
-            reason = "; ".join(f"edit of {v.unit} refused: {v.reason}" for v in refused)
-            return Evaluation(
-                design_id=design.id, evaluator="gate", status="invalid", reason=reason
-            )
-        return self._evaluator.evaluate(
+        refused = refusal(design.id, self._ledger.trial(index).verdicts.values())
+        return refused or self._evaluator.evaluate(
             design, self._settings.target, lambda stage: self._watch.stage(index, stage)
         )
 

@@ -80,7 +80,7 @@ class Settings(Frozen):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     """Evaluations at once; never changes what a run finds."""
 
-    deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     """Time one evaluation may take before it counts as `timeout`."""
 
     data_dir: Annotated[str, AfterValidator(_filled), Field(max_length=4096)] | None = None

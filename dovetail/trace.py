@@ -17,7 +17,7 @@ from dovetail.progress import figure
 from dovetail.saved import Run
 from evaluators import space
 from evaluators.design import DesignPoint
-from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator, Verdict
+from evaluators.metrics import METRICS, OBJECTIVES, Evaluation, Evaluator, Verdict, refusal
 from evaluators.target import Target
 
 if TYPE_CHECKING:
@@ -161,11 +161,8 @@ def as_json(run: Run, step: int | None) -> Any:
 
 def measured(evaluator: Evaluator, design: DesignPoint, target: Target) -> Evaluation:
     """Gates a design's edits and measures it, as one trial of a run does."""
-    refused = [verdict for verdict in evaluator.gate(design) if not verdict.accepted]
-    if refused:
-        reason = "; ".join(f"edit of {v.unit} refused: {v.reason}" for v in refused)
-        return Evaluation(design_id=design.id, evaluator="gate", status="invalid", reason=reason)
-    return evaluator.evaluate(design, target, lambda stage: None)
+    refused = refusal(design.id, evaluator.gate(design))
+    return refused or evaluator.evaluate(design, target, lambda stage: None)
 
 
 def table_of_runs(folder: Path) -> Table:

@@ -1,6 +1,6 @@
 """Metrics, and the verdict that an evaluator gives on a design."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -162,6 +162,23 @@ class Verdict(Frozen):
 
     shown: Shown | None = None
     """How far; None where it was refused, or in a journal that is older than proofs."""
+
+
+def refusal(design_id: str, verdicts: Iterable[Verdict]) -> Evaluation | None:
+    """What a design gets whose edits the gate did not accept; None where it accepted all.
+
+    `failed` where nothing is known of one, since its gate broke or ran out of time.
+    """
+    refused = [verdict for verdict in verdicts if not verdict.accepted]
+    if not refused:
+        return None
+    unknown = any(verdict.reason.startswith(NO_VERDICT) for verdict in refused)
+    return Evaluation(
+        design_id=design_id,
+        evaluator="gate",
+        status="failed" if unknown else "invalid",
+        reason="; ".join(f"edit of {each.unit} refused: {each.reason}" for each in refused),
+    )
 
 
 Stage = Callable[[str], None]

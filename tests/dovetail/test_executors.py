@@ -18,7 +18,7 @@ from dovetail.errors import EvaluatorBroken, NoSpace
 from dovetail.executors import Isolated
 from dovetail.testing import ToyEvaluator
 from evaluators.design import DesignPoint
-from evaluators.metrics import Evaluation, Stage, Verdict
+from evaluators.metrics import Evaluation, Stage, Verdict, refusal
 from evaluators.target import Target
 from hwlib.edit import RtlEdit
 
@@ -120,6 +120,58 @@ def test_a_crash_is_a_status_with_the_last_words(what: Callable[[], None], said:
         assert [v.accepted for v in verdicts] == [False]
     with pytest.raises(EvaluatorBroken, match="dovetail resume"):
         isolated.test(DESIGN)
+
+
+@dataclass(frozen=True)
+class Stuck(ToyEvaluator):
+    """Never has done with an edit of the rescaler."""
+
+    def gate(self, design: DesignPoint) -> tuple[Verdict, ...]:
+        if any(edit.unit == "rescaler" for edit in design.edits):
+            time.sleep(60)
+        return super().gate(design)
+
+
+def test_each_edit_is_judged_alone_and_one_that_hangs_is_all_that_is_not_known() -> None:
+    edits = tuple(
+        RtlEdit(unit=unit, source="amaranth", latency=1) for unit in ("rescaler", "activation")
+    )
+    design = DesignPoint(edits=edits)
+    verdicts = Isolated(Stuck(), deadline_s=8, workers=2).gate(design)
+    assert [(v.unit, v.accepted) for v in verdicts] == [("rescaler", False), ("activation", True)]
+    refused = refusal(design.id, verdicts)
+    assert refused is not None and refused.status == "failed"
+    assert "edit of rescaler refused: no verdict: the gate gave no answer within 8 s" in (
+        refused.reason
+    )
+    judged = [v.model_copy(update={"reason": "it is wrong"}) for v in verdicts]
+    known = refusal(design.id, judged)
+    assert known is not None and known.status == "invalid"
+    assert refusal(design.id, verdicts[1:]) is None
+
+
+LOCKING = """
+import multiprocessing
+from dovetail.executors import Isolated
+from dovetail.testing import ToyEvaluator
+from evaluators.design import DesignPoint
+
+class Locking(ToyEvaluator):
+    def test(self, design):
+        self.__dict__["lock"] = multiprocessing.RLock()
+        return super().test(design)
+
+if __name__ == "__main__":
+    Isolated(Locking(), deadline_s=60, workers=1).test(DesignPoint())
+"""
+
+
+def test_a_library_that_makes_a_semaphore_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = tmp_path / "locking.py"
+    script.write_text(LOCKING)
+    command = [sys.executable, str(script)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stderr == ""
 
 
 def test_a_hang_is_ended_at_the_deadline() -> None:
