@@ -15,7 +15,7 @@ from evaluators.accuracy import Answered, answer, figures, validation_metrics
 from swopt.compiler.integer_model import integer_model, measure_sensitivities
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
-from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.quantization import QuantizationKnobs, Rounding
 from swopt.techniques.recovery import RecoveryKnobs
 from swopt.techniques.resolution import ResolutionKnobs
 from swopt.techniques.sensitivity import Sensitivities
@@ -31,6 +31,10 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
     table: dict[str, CompressionPlan] = {}
     for bits in (8, 6, 5, 4, 3, 2):
         table[f"W{bits}"] = CompressionPlan(quantization=QuantizationKnobs(bits=bits))
+    for bits in (4, 3, 2):
+        table[f"W{bits}, compensated"] = CompressionPlan(
+            quantization=QuantizationKnobs(bits=bits, rounding="compensated")
+        )
     count = {tower: len(part) for tower, part in blocks(workload.vlm.model).items()}
     for index in range(count["vision"]):
         knobs = PruningKnobs(vision_blocks=(index,))
@@ -83,9 +87,9 @@ MEANS = (4.0, 3.0, 2.5, 2.25)
 """Mean bits that are shared out."""
 
 
-def shared(mean_bits: float) -> CompressionPlan:
+def shared(mean_bits: float, rounding: Rounding = "nearest") -> CompressionPlan:
     """Bits shared out by sensitivity."""
-    return CompressionPlan(quantization=QuantizationKnobs(mean_bits=mean_bits))
+    return CompressionPlan(quantization=QuantizationKnobs(mean_bits=mean_bits, rounding=rounding))
 
 
 def shuffled(found: Sensitivities, seed: int) -> Sensitivities:
@@ -129,6 +133,8 @@ def look_at_validation(workload: Workload) -> list[str]:
     named = [(name, plan, found) for name, plan in plans(workload).items()]
     for mean in MEANS:
         named.append((f"{mean:g} bits in the mean", shared(mean), found))
+        compensated = shared(mean, "compensated")
+        named.append((f"{mean:g} bits in the mean, compensated", compensated, found))
     for seed in range(CONTROLS):
         name = f"2.5 bits, sensitivities shuffled ({seed + 1})"
         named.append((name, shared(2.5), shuffled(found, seed)))

@@ -9,9 +9,12 @@ stream is rotated (`swopt.techniques.rotation`), sizes of channels move into wei
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hwlib.config import CoreConfig
 from swopt.compiler.calibration import Seen
@@ -27,7 +30,7 @@ from swopt.compiler.language_model import (
 from swopt.compiler.prefix import Prefix, float_prefix
 from swopt.compiler.ranges import Range
 from swopt.plan import CompressionPlan
-from swopt.techniques import pruning, quantization, rotation, sensitivity, smoothing
+from swopt.techniques import compensation, pruning, quantization, rotation, sensitivity, smoothing
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, WeightBits
 from swopt.techniques.sensitivity import Sensitivities
@@ -42,6 +45,18 @@ import re
 '''
 """Text whose first `prefix.TOKENS` tokens stand in front of every text: of no module that scores
 are taken of."""
+
+
+ABOUT_IMAGES = (
+    "resolution",
+    "recovery",
+    "pruning.vision_blocks",
+    "pruning.vision_mlp_keep",
+    "pruning.vision_heads_keep",
+    "quantization.vision",
+    "quantization.connector_bits",
+)
+"""Fields of a plan, and knobs in them, that a language model alone does not take."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,12 @@ class PreparedLanguageModel:
         """Tokens that stand in front of every text."""
         return () if self.prefix is None else self.prefix.ids
 
+    @cached_property
+    def moments(self) -> Mapping[str, NDArray[np.float32]]:
+        """Moments of what each layer reads on the calibration texts, for compensated rounding."""
+        calibrate = partial(run, self.model, self.calibration, self.prefix_ids, logits=0)
+        return compensation.second_moments(self.layers, calibrate, len(self.prefix_ids))
+
 
 def check(plan: CompressionPlan, unpruned: Sequence[str]) -> None:
     """Holds a plan to a causal language model without images.
@@ -85,19 +106,20 @@ def check(plan: CompressionPlan, unpruned: Sequence[str]) -> None:
     Raises:
         ValueError: It speaks of images, or of blocks or layers that are not there.
     """
-    bare = CompressionPlan()
-    removed, bits = plan.pruning, plan.quantization
-    image = {
-        "pruning.vision_blocks": removed.vision_blocks != bare.pruning.vision_blocks,
-        "pruning.vision_mlp_keep": removed.vision_mlp_keep != bare.pruning.vision_mlp_keep,
-        "quantization.vision": bits.vision != bare.quantization.vision,
-        "quantization.connector_bits": bits.connector_bits is not None,
-    }
-    if spoken := [name for name, said in image.items() if said]:
+    plain, spoken = CompressionPlan().model_dump(), plan.model_dump()
+    told = []
+    for path in ABOUT_IMAGES:
+        part, _, name = path.partition(".")
+        if (spoken[part][name] if name else spoken[part]) != (
+            plain[part][name] if name else plain[part]
+        ):
+            told.append(path)
+    if told:
         raise ValueError(
-            f"a language model without images has no vision tower and no connector; leave "
-            f"{', '.join(spoken)} out of the plan"
+            "a language model without images has no vision tower, no connector and no recovery "
+            f"yet; leave {', '.join(told)} out of the plan"
         )
+    removed, bits = plan.pruning, plan.quantization
     named = {".".join(name.split(".")[:2]) for name in unpruned if name != "head"}
     blocks = len(named)
     pruning.check(removed, 1, blocks)
@@ -134,12 +156,7 @@ def prepare(
     named = linear_layers(made)
     unpruned = tuple(named)
 
-    def calibrate() -> None:
-        with torch.inference_mode():
-            for text in calibration:
-                ids = torch.cat((torch.tensor(tuple(prefix), dtype=torch.long), text))
-                made(input_ids=ids[None], use_cache=False, logits_to_keep=1)
-
+    calibrate = partial(run, made, calibration, prefix)
     pruning.apply({"decoder": made.model.layers}, named, removed, calibrate, skip)
     for index, block in enumerate(made.model.layers):
         block.self_attn.layer_idx = index
@@ -168,6 +185,26 @@ def prepare(
         float_prefix(made, prefix) if prefix else None,
         tuple(calibration),
     )
+
+
+def run(
+    model: Any,
+    texts: Sequence[torch.Tensor],
+    prefix: Sequence[int] = (),
+    logits: int = 1,
+) -> None:
+    """Runs a float model on texts, for what watches its layers.
+
+    Args:
+        model: `LlamaForCausalLM` or a like one.
+        texts: int64 `[tokens]` each.
+        prefix: Tokens that stand in front of every text.
+        logits: Last tokens of each text that the head answers; 0 for all.
+    """
+    with torch.inference_mode():
+        for text in texts:
+            ids = torch.cat((torch.tensor(tuple(prefix), dtype=torch.long), text))
+            model(input_ids=ids[None], use_cache=False, logits_to_keep=logits)
 
 
 def compress(
@@ -208,6 +245,7 @@ def compress(
         shared=_shared(plan.quantization, prepared, sensitivities),
         prefix=prepared.prefix,
         ranges=prepared.ranges,
+        moments=lambda: prepared.moments,
         remember=remember,
     )
 
@@ -299,9 +337,7 @@ def block_influence(model: Any, texts: Sequence[torch.Tensor]) -> tuple[float, .
         )
         for index, block in enumerate(model.model.layers)
     ]
-    with torch.inference_mode():
-        for text in texts:
-            model(input_ids=text[None], use_cache=False, logits_to_keep=1)
+    run(model, texts)
     for hook in hooks:
         hook.remove()
     return tuple(float(torch.cat(each).mean()) for each in turned)

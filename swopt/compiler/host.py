@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from swopt.compiler.network import Int16s
+from swopt.techniques.quantization import EmbeddingBits
 from swopt.techniques.resolution import ResolutionKnobs, worded
+from swopt.techniques.rounding import quantize
 from swopt.workloads.image_grid import Grid, grid_of, positions_of, resized
 from swopt.workloads.vqa import Questions
 
@@ -60,6 +62,7 @@ class Host:
         positions: int16 `[patches, channels]`, in the order of tokens.
         words: int16 `[vocabulary, channels]`.
         tokenizer: Words to their indices.
+        embedding_bits: That a channel of a word is kept in.
         resolution: Of which the wording of questions counts here.
     """
 
@@ -70,14 +73,17 @@ class Host:
     positions: Int16s
     words: Int16s
     tokenizer: "Tokenizer"
+    embedding_bits: EmbeddingBits = 16
     resolution: ResolutionKnobs = NEUTRAL
 
     @property
     def constant_bytes(self) -> int:
         """Bytes of the embeddings as they are kept, and of the patch convolution in float16."""
         half = np.dtype(np.float16).itemsize
+        count, channels = self.words.shape
+        words = embedding_bytes(count, channels, self.embedding_bits)
         convolution = (self.patch_weight.size + self.patch_bias.size) * half
-        return convolution + self.positions.nbytes + self.words.nbytes
+        return convolution + self.positions.nbytes + words
 
     def inputs(self, questions: Questions) -> list[Inputs]:
         """The tensors of each question; equal questions give equal integers, alone or together."""
@@ -102,7 +108,33 @@ class Host:
         return to_int16(steps[:, torch.from_numpy(self.grid.order())].numpy())
 
 
-def build(model: Any, vision_step: float, decoder_step: float, tokenizer: "Tokenizer") -> Host:
+def words_of(weight: NDArray[np.float64], step: float, bits: EmbeddingBits) -> Int16s:
+    """Embeddings of a vocabulary as the core reads them, int16 `[vocabulary, channels]`.
+
+    Args:
+        weight: `[vocabulary, channels]`.
+        step: What one step of the stream is worth.
+        bits: That a channel is kept in; fewer than 16 have a scale for each word.
+    """
+    if bits < 16:
+        kept = quantize(weight, bits, np.ones(weight.shape[1]))
+        weight = kept.values * kept.scale[:, None]
+    return to_int16(weight / step)
+
+
+def embedding_bytes(words: int, channels: int, bits: EmbeddingBits) -> int:
+    """Bytes that the embeddings of so many words take, their float32 scales among them."""
+    scales = np.dtype(np.float32).itemsize if bits < 16 else 0
+    return words * (channels * bits // 8 + scales)
+
+
+def build(
+    model: Any,
+    vision_step: float,
+    decoder_step: float,
+    tokenizer: "Tokenizer",
+    embedding_bits: EmbeddingBits,
+) -> Host:
     """The host's part of an Idefics3 model.
 
     Args:
@@ -110,6 +142,7 @@ def build(model: Any, vision_step: float, decoder_step: float, tokenizer: "Token
         vision_step: What one step of the vision stream is worth.
         decoder_step: What one step of the decoder's stream is worth.
         tokenizer: Of the model.
+        embedding_bits: That words are kept in.
     """
     embeddings = model.model.vision_model.embeddings
     convolution = embeddings.patch_embedding
@@ -122,8 +155,9 @@ def build(model: Any, vision_step: float, decoder_step: float, tokenizer: "Token
         vision_step,
         grid,
         to_int16(positions / vision_step),
-        to_int16(words / decoder_step),
+        words_of(words, decoder_step, embedding_bits),
         tokenizer,
+        embedding_bits,
     )
 
 

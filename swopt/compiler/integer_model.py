@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -15,9 +16,10 @@ from swopt.compiler.host import Host
 from swopt.compiler.integerize import integerize
 from swopt.compiler.network import Network
 from swopt.plan import CompressionPlan
-from swopt.techniques import pruning, quantization, recovery, resolution, sensitivity
-from swopt.techniques.quantization import QuantizedWeight, WeightBits
+from swopt.techniques import compensation, pruning, quantization, recovery, resolution, sensitivity
+from swopt.techniques.quantization import WeightBits
 from swopt.techniques.recovery import Taught
+from swopt.techniques.rounding import QuantizedWeight
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import tiny_vlm
 from swopt.workloads.lessons import distillation
@@ -99,6 +101,7 @@ def integer_model(
         plan.attention.block,
         exponential_entries,
         plan.quantization.activation_bits,
+        plan.quantization.embedding_bits,
     )
     host = replace(host, resolution=plan.resolution)
     return IntegerModel(workload, replace(network, built=built), host)
@@ -176,6 +179,7 @@ def _compress(
     weights = quantization.apply(
         {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
         {name: each.input_power for name, each in seen.layers.items()},
+        partial(compensation.second_moments, layers, calibrate),
         plan.quantization,
         _shared(plan, layers, sensitivities or (lambda: measure_sensitivities(workload))),
     )

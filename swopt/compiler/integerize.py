@@ -42,7 +42,8 @@ from swopt.compiler.network import (
     Shuffle,
 )
 from swopt.compiler.ranges import Range
-from swopt.techniques.quantization import QuantizedWeight
+from swopt.techniques.quantization import EmbeddingBits
+from swopt.techniques.rounding import QuantizedWeight
 from swopt.workloads.image_grid import grid_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def integerize(
     attention_block: int,
     exponential_entries: int,
     activation_bits: ActivationBits = 8,
+    embedding_bits: EmbeddingBits = 16,
 ) -> tuple[Network, Host]:
     """The model as integer operators, and what the host computes before them.
 
@@ -96,6 +98,7 @@ def integerize(
         exponential_entries: Entries of the exponential's table: 4, 8, 16 or 32.
         activation_bits: With 4, a tensor that linear layers read has 4 bits if the weights of all
             of them have 4 or fewer; every other one has 8.
+        embedding_bits: That the host keeps words in.
 
     Raises:
         ValueError: A constant does not fit the core's fields.
@@ -119,7 +122,7 @@ def integerize(
         _decoder_block(writer, name, block, rotary_table(text))
 
     network = _with_head(writer, text, weights, attention_block, exponential_entries)
-    return network, host.build(model, image.size, language.size, tokenizer)
+    return network, host.build(model, image.size, language.size, tokenizer, embedding_bits)
 
 
 def integerize_block(

@@ -21,9 +21,16 @@ from swopt.compiler.host import Inputs
 from swopt.compiler.network import Int16s, Network
 from swopt.compiler.prefix import Prefix, with_prefix
 from swopt.compiler.ranges import Range
-from swopt.techniques import quantization
+from swopt.techniques import compensation, quantization, rounding
 from swopt.techniques.attention import AttentionKnobs
-from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight, WeightBits
+from swopt.techniques.quantization import (
+    EmbeddingBits,
+    Moments,
+    QuantizationKnobs,
+    WeightBits,
+    is_compensated,
+)
+from swopt.techniques.rounding import QuantizedWeight
 
 ATTENTION_BLOCK = AttentionKnobs().block
 
@@ -42,10 +49,12 @@ class IntegerLanguageModel:
     Attributes:
         network: What the core computes.
         words: Embeddings in steps of the stream, int16 `[vocabulary, channels]`.
+        embedding_bits: That a channel of a word is kept in.
     """
 
     network: Network
     words: Int16s
+    embedding_bits: EmbeddingBits = 16
 
     @property
     def model_bytes(self) -> int:
@@ -131,6 +140,7 @@ def integer_language_model(
     shared: Mapping[str, WeightBits] | None = None,
     prefix: Prefix | None = None,
     ranges: Mapping[str, Range] = integerize.NO_RANGES,
+    moments: Moments = dict,
     remember: Remember = make_anew,
 ) -> IntegerLanguageModel:
     """Quantizes a language model and writes it in integers.
@@ -147,6 +157,7 @@ def integer_language_model(
         shared: What `mean_bits` gave to layers.
         prefix: What stands in front of every text; None for nothing.
         ranges: How far the steps of what some layers read reach, by layer.
+        moments: Gives the moments of what each layer reads, where `knobs` round by them.
         remember: Where quantized weights are kept, under a hash of all that they depend on.
 
     Raises:
@@ -159,12 +170,16 @@ def integer_language_model(
         )
     layers = linear_layers(model) if layers is None else layers
     weights: dict[str, QuantizedWeight] = {}
+    named_bits = {name: quantization.bits_of(knobs, name, shared) for name in layers}
+    made_up = {name for name, bits in named_bits.items() if is_compensated(knobs, bits)}
+    of_pairs = moments() if made_up else {}
     for name, layer in layers.items():
         on_layer(name)
-        weight, power = layer.weight.detach().numpy(), seen.layers[name].input_power
-        bits = quantization.bits_of(knobs, name, shared)
+        weight, bits = layer.weight.detach().numpy(), named_bits[name]
+        # The powers, or the moments whose diagonal they are.
+        seen_of = of_pairs[name] if name in made_up else seen.layers[name].input_power
         weights[name] = remember(
-            weight_key(weight, bits, power), partial(_quantized, weight, bits, power)
+            weight_key(weight, bits, seen_of), partial(_quantized, weight, bits, seen_of)
         )
     network, steps = integerize.integerize_decoder(
         model,
@@ -179,18 +194,25 @@ def integer_language_model(
     if prefix is not None:
         network = with_prefix(network, prefix.kept(network, steps))
     words = model.model.embed_tokens.weight.detach().double().numpy()
-    return IntegerLanguageModel(network, host.to_int16(words / steps["decoder"]))
+    bits = knobs.embedding_bits
+    return IntegerLanguageModel(network, host.words_of(words, steps["decoder"], bits), bits)
 
 
-def _quantized(
-    weight: NDArray[np.float32], bits: int, power: NDArray[np.float64]
-) -> QuantizedWeight:
-    return quantization.quantize(weight.astype(np.float64), bits, power)
+def _quantized(weight: NDArray[np.float32], bits: int, seen: NDArray[Any]) -> QuantizedWeight:
+    if seen.ndim == 2:
+        return compensation.quantize(weight.astype(np.float64), bits, seen)
+    return rounding.quantize(weight.astype(np.float64), bits, seen)
 
 
-def weight_key(weight: NDArray[np.float32], bits: int, power: NDArray[np.float64]) -> str:
-    """Content address of a quantized weight: SHA-256 of the weight, the bits and the powers."""
-    digest = hashlib.sha256(f"{weight.shape} {weight.dtype} {bits} ".encode())
+def weight_key(weight: NDArray[np.float32], bits: int, seen: NDArray[Any]) -> str:
+    """Content address of a quantized weight: SHA-256 of it, the bits and what its inputs are like.
+
+    Args:
+        weight: `[outputs, inputs]`.
+        bits: It is rounded to.
+        seen: Powers of the inputs, `[inputs]`, or moments, `[inputs, inputs]`.
+    """
+    digest = hashlib.sha256(f"{weight.shape} {weight.dtype} {bits} {seen.shape} ".encode())
     digest.update(np.ascontiguousarray(weight).data)
-    digest.update(np.ascontiguousarray(power).data)
+    digest.update(np.ascontiguousarray(seen).data)
     return digest.hexdigest()

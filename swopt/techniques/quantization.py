@@ -1,7 +1,6 @@
 """Quantization with the bits chosen level by level down the model's hierarchy."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,9 +8,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hwlib.frozen import Frozen
+from swopt.techniques import compensation, rounding
+from swopt.techniques.rounding import QuantizedWeight
 
 WeightBits = Literal[2, 3, 4, 5, 6, 7, 8]
 """Bits of a weight; in DRAM it takes the next of 2, 4 or 8."""
+
+EmbeddingBits = Literal[16, 8, 4]
+"""Bits that a channel of a word's embedding is kept in."""
+
+Rounding = Literal["nearest", "compensated"]
+"""How weights are rounded."""
 
 LayerKind = Literal["attention", "mlp"]
 """The kinds of linear layers inside a block."""
@@ -58,23 +65,16 @@ class QuantizationKnobs(Frozen):
     activation_bits: Literal[8, 4] = 8
     """Bits of what linear layers read whose weights have 4 bits or fewer."""
 
+    embedding_bits: EmbeddingBits = 16
+    """Bits of a channel of a word's embedding, with a scale for each word where they are fewer than
+    16; the host looks words up and hands int16 to the core."""
+
+    rounding: Rounding = "nearest"
+    """How weights of fewer than 8 bits are rounded: each to its nearest step, or so that those not
+    rounded yet make up for the errors of the others, by what calibration saw."""
+
     overrides: Annotated[dict[str, WeightBits], Field(max_length=64)] = {}
     """Bits of single blocks or layers by name, e.g. `vision.1` or `decoder.0.mlp.down`."""
-
-
-@dataclass(frozen=True)
-class QuantizedWeight:
-    """A weight matrix in integers.
-
-    Attributes:
-        values: int8 `[outputs, inputs]`, in the range of `bits` bits, two's complement.
-        scale: float64 `[outputs]`; `values * scale` is what stands for the weight.
-        bits: Bits of each value.
-    """
-
-    values: NDArray[np.int8]
-    scale: NDArray[np.float64]
-    bits: int
 
 
 def bits_of(
@@ -119,9 +119,14 @@ def packed_bits(bits: int) -> Literal[2, 4, 8]:
     return 4 if bits <= 4 else 8
 
 
+Moments = Callable[[], Mapping[str, NDArray[np.float32]]]
+"""Gives `compensation.second_moments` of all layers; asked only where rounding needs them."""
+
+
 def apply(
     weights: Mapping[str, NDArray[np.float64]],
     input_power: Mapping[str, NDArray[np.float64]],
+    moments: Moments,
     knobs: QuantizationKnobs,
     shared: Mapping[str, WeightBits] | None = None,
 ) -> dict[str, QuantizedWeight]:
@@ -130,122 +135,20 @@ def apply(
     Args:
         weights: By layer name, `[outputs, inputs]`.
         input_power: By layer name, mean square of each input on calibration data, `[inputs]`.
+        moments: By layer name, of each two inputs.
         knobs: Which bits where.
         shared: What `mean_bits` gave to layers.
     """
+    bits = {name: bits_of(knobs, name, shared) for name in weights}
+    made_up = moments() if any(is_compensated(knobs, each) for each in bits.values()) else {}
     return {
-        name: quantize(weight, bits_of(knobs, name, shared), input_power[name])
+        name: compensation.quantize(weight, bits[name], made_up[name])
+        if is_compensated(knobs, bits[name])
+        else rounding.quantize(weight, bits[name], input_power[name])
         for name, weight in weights.items()
     }
 
 
-CLIPPINGS = np.concatenate([np.linspace(0.2, 0.98, 40), [1.0]])
-"""Clipping points that are tried, as shares of a channel's largest magnitude."""
-
-
-def quantize(
-    weight: NDArray[np.float64], bits: int, input_power: NDArray[np.float64]
-) -> QuantizedWeight:
-    """Rounds to `bits` bits, symmetric, one scale a channel, clipped where the error is least.
-
-    The error of channel n is sum_k E[x_k^2] (w_nk - v_nk s_n)^2: the output's expected squared
-    error where inputs are uncorrelated. Of equal errors the largest clipping point wins.
-
-    Args:
-        weight: `[outputs, inputs]`.
-        bits: 2..8; values reach from -2^(bits-1) to 2^(bits-1) - 1.
-        input_power: Mean square of each input, `[inputs]`.
-    """
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    largest = np.abs(weight).max(1)
-    largest[largest == 0] = 1.0
-    values, best_scale = np.empty(weight.shape, np.int8), np.empty(len(weight))
-    step = max(1, SEARCHED_AT_ONCE // max(1, weight.shape[1]))
-    for start in range(0, len(weight), step):
-        part = slice(start, start + step)
-        scale = _best_scale(weight[part], largest[part], low, high, input_power)
-        rounded = np.clip(np.rint(weight[part] / scale[:, None]), low, high)
-        values[part], best_scale[part] = rounded, scale
-    return QuantizedWeight(values, best_scale, bits)
-
-
-SEARCHED_AT_ONCE = 1 << 15
-"""Weights whose clipping is searched together: they stay in a processor's cache."""
-
-_NEAR, _NEAR_A_STEP = 3e-5, 2e-6
-"""Relative error of an error in float32, from above: of the sums, and for each step that a weight
-may have, as float32 holds what is left behind the step the worse the more there are."""
-
-_NEAR_STEPS = 1e-4
-"""How far float32 is off where a weight lies on a step, in steps, from above."""
-
-_CUTS_CHECKED = (3, 6, 12, 18, 24)
-"""Clipping points, counted from the largest, behind which to look whether smaller ones can win."""
-
-
-def _best_scale(
-    weight: NDArray[np.float64],
-    largest: NDArray[np.float64],
-    low: int,
-    high: int,
-    power: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """The scale of least error of each channel, `[outputs]`.
-
-    float32 tells which clipping points can be the best; of these alone float64 finds it.
-    """
-    near = 1 + _NEAR + _NEAR_A_STEP * -low
-    errors = _float32_errors(weight, largest, low, high, power)  # [clippings, outputs]
-    on_steps = (CLIPPINGS[:, None] * largest / high) ** 2 * (_NEAR_STEPS**2 * power.sum())
-    within = errors - on_steps <= (errors + on_steps).min(0) * near**2
-    best_error, best_scale = np.full(len(weight), np.inf), largest / high
-    for share, possible in zip(CLIPPINGS, within, strict=True):
-        rows = np.flatnonzero(possible)
-        if not len(rows):
-            continue
-        scale = share * largest[rows] / high
-        chosen = weight[rows]
-        off = chosen / scale[:, None]
-        np.clip(np.rint(off, out=off), low, high, out=off)
-        np.subtract(chosen, np.multiply(off, scale[:, None], out=off), out=off)
-        # Summed row by row, whichever rows there are, so that equal errors are found equal.
-        error = np.multiply(np.square(off, out=off), power, out=off).sum(1)
-        better = error <= best_error[rows]
-        best_error[rows[better]], best_scale[rows[better]] = error[better], scale[better]
-    return best_scale
-
-
-def _float32_errors(
-    weight: NDArray[np.float64],
-    largest: NDArray[np.float64],
-    low: int,
-    high: int,
-    power: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """About the errors of all clipping points, `[clippings, outputs]`.
-
-    From the largest point down; those that cannot win any more stay at infinity: what clipping
-    alone loses grows as the point falls.
-    """
-    # Against overflow and loss: only ratios of powers count.
-    top = float(power.max()) or 1.0
-    weights, powers = weight.astype(np.float32), (power / top).astype(np.float32)
-    steps, rounded = np.empty_like(weights), np.empty_like(weights)
-    errors = np.full((len(CLIPPINGS), len(weight)), np.inf)
-    for count, index in enumerate(reversed(range(len(CLIPPINGS)))):
-        scale = CLIPPINGS[index] * largest / high
-        np.multiply(weights, (1 / scale).astype(np.float32)[:, None], out=steps)
-        np.rint(steps, out=rounded)
-        np.clip(rounded, low, high, out=rounded)
-        np.subtract(steps, rounded, out=steps)
-        np.multiply(steps, steps, out=steps)
-        errors[index] = (steps @ powers).astype(np.float64) * scale**2 * top
-        if count in _CUTS_CHECKED:
-            ends = (np.array([[low], [high]]) * scale).astype(np.float32)[..., None]
-            np.clip(weights, *ends, out=steps)
-            np.subtract(weights, steps, out=steps)
-            np.multiply(steps, steps, out=steps)
-            lost = (steps @ powers).astype(np.float64) * top
-            if bool((lost > 1.01 * errors.min(0)).all()):
-                break
-    return errors
+def is_compensated(knobs: QuantizationKnobs, bits: int) -> bool:
+    """Whether weights of so many bits make up for each other's errors."""
+    return knobs.rounding == "compensated" and bits < 8

@@ -20,7 +20,8 @@ from pydantic import field_validator
 
 from hwlib.frozen import Frozen
 from swopt.techniques.allocation import allocate
-from swopt.techniques.quantization import WeightBits, packed_bits, quantize
+from swopt.techniques.quantization import WeightBits, packed_bits
+from swopt.techniques.rounding import quantize
 
 if TYPE_CHECKING:
     import torch

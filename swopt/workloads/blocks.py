@@ -17,8 +17,8 @@ from swopt.compiler import calibration, integerize
 from swopt.compiler.calibration import Seen, Stream
 from swopt.compiler.host import Inputs, to_int16
 from swopt.compiler.network import ActivationBits, Network
-from swopt.techniques import quantization
 from swopt.techniques.quantization import WeightBits
+from swopt.techniques.rounding import quantize
 from swopt.workloads import tiny_vlm
 
 ATTENTION_BLOCK = 64
@@ -280,11 +280,12 @@ def integer_block(
     tower, index = block.name.split(".")
     layers = tiny_vlm.block_layers(tower, int(index), block.module)
     seen = _seen(block, tower, layers)
-    weights = quantization.apply(
-        {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
-        {name: each.input_power for name, each in seen.layers.items()},
-        quantization.QuantizationKnobs(bits=weight_bits),
-    )
+    weights = {
+        name: quantize(
+            layer.weight.detach().double().numpy(), weight_bits, seen.layers[name].input_power
+        )
+        for name, layer in layers.items()
+    }
     network, step = integerize.integerize_block(
         block.name,
         block.module,

@@ -92,12 +92,15 @@ class CodeScore:
         bits: Negative log-likelihood of all tokens but the first, float64 `[n]`.
         byte_counts: Bytes that they stand for, int64 `[n]`.
         hits: Tokens that were the likeliest, int64 `[n]`.
+        shuffled_hits: Tokens that were the likeliest once the true ones are dealt to other places
+            of their window: what is left for a model that knows nothing of the place.
         tokens: Tokens that were predicted in each window.
     """
 
     bits: NDArray[np.float64]
     byte_counts: NDArray[np.int64]
     hits: NDArray[np.int64]
+    shuffled_hits: NDArray[np.int64]
     tokens: int
 
     @property
@@ -202,14 +205,19 @@ def score(model: Scored, asked: Windows) -> CodeScore:
     import torch
     from torch.nn import functional
 
-    bits, hits = [], []
+    bits, hits, shuffled = [], [], []
+    dealt = torch.from_numpy(np.random.default_rng(_SEED).permutation(asked.ids.shape[1] - 1))
     with torch.inference_mode():
         for row in torch.from_numpy(asked.ids):
             logits = model(input_ids=row[None], use_cache=False).logits[0, :-1]  # [T - 1, V]
             nats = functional.cross_entropy(logits.float(), row[1:], reduction="none")
             bits.append(float(nats.double().sum()) / math.log(2))
-            hits.append(int((logits.argmax(-1) == row[1:]).sum()))
-    return CodeScore(np.array(bits), asked.byte_counts, np.array(hits), asked.ids.shape[1] - 1)
+            likeliest = logits.argmax(-1)
+            hits.append(int((likeliest == row[1:]).sum()))
+            shuffled.append(int((likeliest == row[1:][dealt]).sum()))
+    return CodeScore(
+        np.array(bits), asked.byte_counts, np.array(hits), np.array(shuffled), len(dealt)
+    )
 
 
 def prompts(tokenizer: "Tokenizer", split: Split, count: int = PROMPTS) -> tuple[Prompt, ...]:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swopt.techniques import pruning, quantization
+from swopt.techniques import pruning
 from swopt.techniques.pruning import PruningKnobs
-from swopt.techniques.quantization import QuantizationKnobs, WeightBits
+from swopt.techniques.quantization import WeightBits
+from swopt.techniques.rounding import quantize
 from swopt.techniques.speculative import (
     Drafter,
     ModelDrafter,
@@ -110,12 +111,9 @@ def round_weights(model: Any, bits: WeightBits, ids: Sequence["torch.Tensor"]) -
         raise ValueError(f"rounding to {bits} bits needs calibration texts, and there are none")
     seen = observe(model, ids)
     layers = linear_layers(model)
-    rounded = quantization.apply(
-        {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
-        {name: seen.layers[name].input_power for name in layers},
-        QuantizationKnobs(bits=bits),
-    )
     model.config.tie_word_embeddings = False
     for name, layer in layers.items():
-        values = torch.from_numpy(rounded[name].values * rounded[name].scale[:, None]).float()
+        weight = layer.weight.detach().double().numpy()
+        rounded = quantize(weight, bits, seen.layers[name].input_power)
+        values = torch.from_numpy(rounded.values * rounded.scale[:, None]).float()
         layer.weight = torch.nn.Parameter(values, requires_grad=False)

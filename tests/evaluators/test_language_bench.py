@@ -10,7 +10,8 @@ from swopt.compiler import prefix
 from swopt.compiler.language_model import make_anew
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
-from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight, quantize
+from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.rounding import QuantizedWeight, quantize
 from swopt.workloads import language_models
 from tests.swopt import tiny_llama
 

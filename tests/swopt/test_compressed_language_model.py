@@ -16,7 +16,8 @@ from swopt.compiler.compressed_language_model import (
 from swopt.compiler.prefix import TOKENS
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
-from swopt.techniques.quantization import QuantizationKnobs, QuantizedWeight, TowerBits
+from swopt.techniques.quantization import QuantizationKnobs, TowerBits
+from swopt.techniques.rounding import QuantizedWeight
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.techniques.smoothing import SmoothingKnobs
 from tests.swopt import tiny_llama

@@ -8,8 +8,8 @@ from swopt.techniques.quantization import (
     TowerBits,
     bits_of,
     packed_bits,
-    quantize,
 )
+from swopt.techniques.rounding import quantize
 
 
 def test_the_deepest_level_that_speaks_wins() -> None:

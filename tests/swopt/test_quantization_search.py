@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from swopt.techniques.quantization import CLIPPINGS, SEARCHED_AT_ONCE, quantize
+from swopt.techniques.rounding import CLIPPINGS, SEARCHED_AT_ONCE, quantize
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,118 @@
+"""Rounds a weight matrix input by input, and lets the inputs still to come make up for each error.
+
+GPTQ (Frantar et al., ICLR 2023): what an output loses is e^T M e, with e the errors of its weights
+and M the mean of x x^T over what the layer reads in calibration. Once a weight is rounded, those
+not rounded yet take the values at which the loss is least, by M's inverse; inputs of the greatest
+power come first. Scales are those of `swopt.techniques.rounding`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swopt.techniques import rounding
+from swopt.techniques.rounding import QuantizedWeight
+
+if TYPE_CHECKING:
+    import torch
+
+DAMPING = 0.01
+"""Share of the mean power that is added to every input's, against errors of the inverse: GPTQ's."""
+
+INPUTS_AT_ONCE = 64
+"""Inputs whose errors are handed on together to those behind them; no number depends on it but for
+the order of sums."""
+
+
+def second_moments(
+    layers: "Mapping[str, torch.nn.Linear]", calibrate: Callable[[], object], skip: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """Mean of x x^T over what each layer reads, `[inputs, inputs]`; layers of one input share it.
+
+    Args:
+        layers: Linear layers by name.
+        calibrate: Runs the model that they are part of.
+        skip: Tokens at the beginning of each text that do not count.
+    """
+    import torch
+
+    sums: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    last: list[tuple[torch.Tensor, str]] = []
+
+    def see(name: str, inputs: torch.Tensor) -> None:
+        if name not in owner:
+            owner[name] = last[0][1] if last and last[0][0] is inputs else name
+        if owner[name] != name:
+            return
+        last[:] = [(inputs, name)]
+        x = inputs.detach()[..., skip:, :].flatten(0, -2).double()
+        sums[name] = sums.get(name, 0.0) + x.T @ x
+        counts[name] = counts.get(name, 0) + len(x)
+
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: see(name, inputs[0]))
+        for name, layer in layers.items()
+    ]
+    calibrate()
+    for hook in hooks:
+        hook.remove()
+    mean = {name: (total / counts[name]).float().numpy() for name, total in sums.items()}
+    return {name: mean[owner[name]] for name in layers}
+
+
+def quantize(
+    weight: NDArray[np.float64], bits: int, moment: NDArray[np.float32]
+) -> QuantizedWeight:
+    """Rounds to `bits` bits; no output loses more than by rounding each weight to its nearest step.
+
+    Args:
+        weight: `[outputs, inputs]`.
+        bits: 2..8, as `rounding.quantize` has them.
+        moment: Mean of x x^T, `[inputs, inputs]`.
+    """
+    exact = moment.astype(np.float64)
+    power = exact.diagonal().copy()
+    nearest = rounding.quantize(weight, bits, power)
+    order = np.argsort(-power, kind="stable")
+    upper = _upper(exact[np.ix_(order, order)])
+    values = np.empty(weight.shape, np.int8)
+    values[:, order] = _rounded(weight[:, order], nearest.scale, bits, upper)
+    # Clipping may cost more than is won back, and what is damped is not quite what is lost.
+    scale = nearest.scale[:, None]
+    worse = _loss(weight - values * scale, exact) > _loss(weight - nearest.values * scale, exact)
+    values[worse] = nearest.values[worse]
+    return QuantizedWeight(values, nearest.scale, bits)
+
+
+def _loss(error: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:
+    """e^T M e of each output."""
+    return np.asarray(((error @ moment) * error).sum(1))
+
+
+def _upper(moment: NDArray[np.float64]) -> NDArray[np.float64]:
+    """U of U^T U, the inverse of the damped moment: row i says how to make up for input i."""
+    added = DAMPING * float(moment.diagonal().mean()) or 1.0
+    inverse = np.linalg.inv(moment + added * np.eye(len(moment)))
+    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+
+
+def _rounded(
+    weight: NDArray[np.float64], scale: NDArray[np.float64], bits: int, upper: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    left = weight.copy()
+    values = np.empty(weight.shape, np.int8)
+    for start in range(0, weight.shape[1], INPUTS_AT_ONCE):
+        stop = min(start + INPUTS_AT_ONCE, weight.shape[1])
+        errors = np.empty((len(weight), stop - start))
+        for at in range(start, stop):
+            values[:, at] = np.clip(np.rint(left[:, at] / scale), low, high)
+            error = (left[:, at] - values[:, at] * scale) / upper[at, at]
+            left[:, at + 1 : stop] -= np.outer(error, upper[at, at + 1 : stop])
+            errors[:, at - start] = error
+        left[:, stop:] -= errors @ upper[start:stop, stop:]
+    return values
