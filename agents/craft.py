@@ -21,6 +21,7 @@ from agents.estimates import (
     COMPOSABLE,
     LINK,
     MEAN_BITS,
+    ROUNDING,
     ROWS,
     STAGES,
     TOWERS,
@@ -298,12 +299,14 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
             return [_differences(suggested, values)]
         case "restore":
             whole = _differences(_defaults(sections), values)
-            taught = [{RECOVERY: TAUGHT_STEPS}] if _pruned(values) else []
+            taught: list[Json] = [{RECOVERY: TAUGHT_STEPS}] if _pruned(values) else []
+            if _rounded(values):
+                taught.append({ROUNDING: "compensated"})
             return [*taught, whole, *({path: value} for path, value in whole.items())]
         case "narrow":
-            return [*_fewer_bits(values, sections), *_less_work(values, sections)]
+            return [*_narrower(values, sections), *_less_work(values, sections)]
         case "prune":
-            return [*_less_work(values, sections), *_fewer_bits(values, sections)]
+            return [*_less_work(values, sections), *_narrower(values, sections)]
         case _:
             return []
 
@@ -321,6 +324,19 @@ def _pruned(values: Json) -> bool:
     kept = [values[f"{PRUNING}.{tower}_mlp_keep"] for tower in TOWERS]
     removed = [values[f"{PRUNING}.{tower}_blocks"] for tower in TOWERS]
     return values[RECOVERY] == 0 and (min(kept) < 1 or any(removed))
+
+
+def _rounded(values: Json) -> bool:
+    """Whether some weights have fewer than 8 bits, each rounded for itself."""
+    few = [values[path] for path in values if path.startswith(BITS) and path.endswith("bits")]
+    weights = [bits for bits in few if bits is not None]
+    return bool(values[ROUNDING] == "nearest" and min(weights) < 8)
+
+
+def _narrower(values: Json, sections: Json) -> Iterator[Json]:
+    """Fewer bits, whose errors of rounding are made up for from then on."""
+    for move in _fewer_bits(values, sections):
+        yield move if values[ROUNDING] == "compensated" else {**move, ROUNDING: "compensated"}
 
 
 def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:

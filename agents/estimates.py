@@ -21,6 +21,7 @@ COMPOSABLE, STAGES = "hardware.composable", "hardware.mac_stages"
 BITS = "compression.quantization"
 ACTIVATION_BITS = f"{BITS}.activation_bits"
 MEAN_BITS = f"{BITS}.mean_bits"
+ROUNDING = f"{BITS}.rounding"
 TOWERS = ("vision", "decoder")
 
 ELEMENT_UM2 = {False: 1500.0, True: 2300.0}

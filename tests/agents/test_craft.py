@@ -164,6 +164,20 @@ def test_activations_get_four_bits_where_elements_and_weights_have_them():
         )
 
 
+def test_fewer_bits_come_with_compensated_rounding_and_a_loss_asks_for_it():
+    rounding = "compression.quantization.rounding"
+    for changes in proposed("compression", DesignPoint(), "narrow"):
+        fewer = any("bits" in path for path in changes)
+        assert changes.get(rounding) == ("compensated" if fewer else None)
+    assert any(
+        c == {rounding: "compensated"}
+        for c in proposed("compression", shipped(**NARROW), "restore")
+    )
+    for design in (DesignPoint(), shipped(**NARROW, **{rounding: "compensated"})):
+        for changes in proposed("compression", design, "restore"):
+            assert changes.get(rounding) != "compensated"
+
+
 def test_a_suggestion_is_merged_without_what_the_parents_elements_refuse():
     """Its activations of 4 bits are lawful on its own core, not on the parent's."""
     read = sections("compression", [toy.judged(0, DesignPoint())], "merge")
