@@ -12,13 +12,12 @@ the same prefix. Prints Markdown; CPU-seconds of one thread by stage.
 import argparse
 import time
 from dataclasses import replace
-from typing import Any
 
 import torch
 import transformers
 
 from evaluators import cache
-from evaluators.language_model import LanguageBench, remembered_weights
+from evaluators.language_model import Behind, LanguageBench, remembered_weights
 from swopt.compiler.clipping import clipped_range
 from swopt.compiler.compressed_language_model import PreparedLanguageModel, compress, prepare
 from swopt.compiler.head_groups import split_heads
@@ -40,20 +39,6 @@ ROWS = {
     "split": (True, SmoothingKnobs()),
 }
 """Whether a row has a prefix, and how it is smoothed."""
-
-
-class Behind:
-    """A float model whose texts stand behind a prefix."""
-
-    def __init__(self, model: Any, prefix: tuple[int, ...]) -> None:
-        self._model, self._first = model, torch.tensor(prefix, dtype=torch.long)
-
-    def __call__(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
-        """The logits of the text's own tokens."""
-        ids = torch.cat((self._first[None], input_ids), 1)
-        answer = self._model(input_ids=ids, use_cache=use_cache)
-        answer.logits = answer.logits[:, len(self._first) :]
-        return answer
 
 
 def main() -> None:

@@ -6,8 +6,11 @@ of block (its shapes and bits) and counted as often as there are such blocks; th
 head are a program of their own. So blocks do not overlap, and each loads its stream anew.
 
 The prompt goes through in pieces of as many tokens as fit the core's activation memory, the keys
-and values of those before it kept in DRAM. Energy is modelled (`evaluators.energy`), not measured:
-it has neither clock nor the registers between operators.
+and values of those before it kept in DRAM. A step of generation is costed as a whole token group,
+which its last one is. What a program takes grows with the tokens before it by so much a token
+(tests/evaluators/test_language_cost.py holds it to that): programs are written for every
+`STRIDE` tokens, and those between lie on a straight line. Energy is modelled (`evaluators.energy`),
+not measured: it has neither clock nor the registers between operators.
 """
 
 from collections.abc import Hashable
@@ -26,14 +29,17 @@ from hwlib.frozen import Frozen
 from hwlib.timeline import timeline
 from swopt.compiler import kv_cache
 from swopt.compiler import network as net
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.dram import DramImage
 from swopt.compiler.generation import continuation
-from swopt.compiler.host import Inputs
+from swopt.compiler.head_groups import split_heads
+from swopt.compiler.host import Inputs, embedding_bytes
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import place
 from swopt.compiler.network import Network
 from swopt.compiler.prefix import length_of
 from swopt.compiler.program import lower
+from swopt.techniques.quantization import EmbeddingBits
 
 PROMPT_TOKENS = 256
 """Of the prompt that is costed."""
@@ -45,6 +51,10 @@ CHUNKS = (256, 128, 64, 32, 16, 8, 4)
 """Tokens of the prompt that may go through the core at once, the most first."""
 
 
+STRIDE = 64
+"""Tokens from one length that programs are written for to the next."""
+
+
 class ModelBytes(Frozen):
     """Memory that a model takes, in DRAM."""
 
@@ -52,7 +62,7 @@ class ModelBytes(Frozen):
     """Of the linear layers, packed to 2, 4 or 8 bits, the head among them."""
 
     embeddings: int
-    """Of the look-up of words, int16."""
+    """Of the look-up of words, with their scales where they are kept in fewer than 16 bits."""
 
     scales: int
     """Biases and requantizers of all outputs, and constants of norms: 8 bytes each."""
@@ -136,6 +146,9 @@ def language_cost(
     silicon: Silicon,
     prompt_tokens: int = PROMPT_TOKENS,
     generated_tokens: int = GENERATED_TOKENS,
+    latencies: CoreLatencies | None = None,
+    choices: Choices = MAPPER,
+    embedding_bits: EmbeddingBits = 16,
 ) -> LanguageCost:
     """Costs a language model on a core.
 
@@ -146,26 +159,60 @@ def language_cost(
         silicon: Of the core's netlist.
         prompt_tokens: Of the prompt; 1 or more.
         generated_tokens: Found by programs of their own, behind the one that the prompt finds.
+        latencies: Of the core's units; None for the shipped ones.
+        choices: Which operators run as one, and what the mapper is held to.
+        embedding_bits: That a channel of a word is kept in.
 
     Raises:
         LoweringError: A block does not fit the core in pieces of one token group.
         ValueError: The network has no head.
     """
-    if network.logits is None:
-        raise ValueError("a language model's cost needs a network with a head")
-    parts = _parts(network)
-    room = prompt_tokens + generated_tokens
-    refused = LoweringError(f"the core has more than {CHUNKS[0]} rows")
-    for chunk in (size for size in CHUNKS if size % config.rows == 0):
-        costing = _Costing(parts, config, target, silicon, room)
+    latencies = latencies or CoreLatencies.shipped(config)
+    costing = _Costing(
+        _parts(network),
+        config,
+        target,
+        silicon,
+        latencies,
+        choices,
+        prompt_tokens,
+        generated_tokens,
+    )
+    return costing.cost(model_bytes(network, prompt_tokens + generated_tokens, embedding_bits))
+
+
+def fitting(
+    network: Network,
+    config: CoreConfig,
+    prompt_tokens: int = PROMPT_TOKENS,
+    generated_tokens: int = GENERATED_TOKENS,
+    choices: Choices = MAPPER,
+) -> Network:
+    """The network as a core takes it: all heads of an attention at once, or else one by one.
+
+    Args:
+        network, config, prompt_tokens, generated_tokens, choices: As for `language_cost`.
+
+    Raises:
+        LoweringError: It fits neither way.
+    """
+    for form in (network, split_heads(network)):
+        costing = _Costing(
+            _parts(form),
+            config,
+            Target(),
+            Silicon(clock_hz=1e9, cell_leakage_w=0.0),
+            CoreLatencies.shipped(config),
+            choices,
+            prompt_tokens,
+            generated_tokens,
+        )
         try:
-            # The last piece has the most keys to hold.
-            last = (prompt_tokens - 1) // chunk * chunk
-            costing.program(last, min(chunk, prompt_tokens - last), head=True)
+            costing.chunk()
         except LoweringError as error:
             refused = error
-            continue
-        return _cost(network, costing, chunk, prompt_tokens, generated_tokens)
+        else:
+            return form
     raise refused
 
 
@@ -183,21 +230,80 @@ class _Ran:
 
     cycles: int
     traffic: Traffic
-    commands: int
 
 
+@dataclass
 class _Costing:
     """Costs pieces of text, each kind of program once."""
 
-    def __init__(
-        self, parts: _Parts, config: CoreConfig, target: Target, silicon: Silicon, room: int
-    ) -> None:
-        self.parts, self.config, self.target, self.silicon = parts, config, target, silicon
-        self.dram = dram_of(target, config, silicon.clock_hz)
-        self.latencies = CoreLatencies.shipped(config)
-        self.room = room
+    parts: _Parts
+    config: CoreConfig
+    target: Target
+    silicon: Silicon
+    latencies: CoreLatencies
+    choices: Choices
+    prompt_tokens: int
+    generated_tokens: int
+
+    def __post_init__(self) -> None:
+        self.dram = dram_of(self.target, self.config, self.silicon.clock_hz)
+        # Whole groups, so that the last step has room as the others do.
+        rows = self.config.rows
+        self.room = sum(-(-n // rows) * rows for n in (self.prompt_tokens, self.generated_tokens))
         self.commands = 0
         self._head: _Ran | None = None
+        self._blocks: dict[tuple[int, int], _Ran] = {}
+
+    def chunk(self) -> int:
+        """The most tokens of the prompt that go through the core at once.
+
+        Raises:
+            LoweringError: Not even one token group does.
+        """
+        refused = LoweringError(f"the core has more than {CHUNKS[0]} rows")
+        for chunk in (size for size in CHUNKS if size % self.config.rows == 0):
+            # The last piece has the most keys to hold.
+            last = (self.prompt_tokens - 1) // chunk * chunk
+            try:
+                self.program(last, min(chunk, self.prompt_tokens - last), head=True)
+            except LoweringError as error:
+                refused = error
+            else:
+                return chunk
+        raise refused
+
+    def cost(self, model: ModelBytes) -> LanguageCost:
+        """Of the prompt, as many tokens at once as fit, and of what follows it.
+
+        Raises:
+            LoweringError: Not even one token group fits.
+        """
+        rows, prompt, chunk = self.config.rows, self.prompt_tokens, self.chunk()
+        prefill = [
+            self.program(first, min(chunk, prompt - first), first + chunk >= prompt)
+            for first in range(0, prompt, chunk)
+        ]
+        steps = [
+            self.program((length - 1) // rows * rows, rows, head=True)
+            for length in range(prompt + 1, prompt + self.generated_tokens + 1)
+        ]
+        moved = sum((ran.traffic for ran in (*prefill, *steps)), Traffic())
+        seconds = [_seconds(ran, self.target, self.silicon) for ran in (*prefill, *steps)]
+        latency_s = sum(max(pair) for pair in seconds)
+        bound_s = sum(dram_s for core_s, dram_s in seconds if dram_s > core_s)
+        leakage_w = self.silicon.cell_leakage_w
+        return LanguageCost(
+            chunk_tokens=min(chunk, prompt),
+            prefill_cycles=sum(ran.cycles for ran in prefill),
+            step_cycles=tuple(ran.cycles for ran in steps),
+            latency_s=latency_s,
+            prefill_s=sum(max(pair) for pair in seconds[: len(prefill)]),
+            dram_bound_programs=bound_s / latency_s,
+            dram_bytes=moved.dram_bytes,
+            energy=modelled_energy(moved, self.config, self.target, latency_s, leakage_w),
+            bytes=model,
+            commands=self.commands,
+        )
 
     def program(self, first: int, tokens: int, head: bool) -> _Ran:
         """Of some tokens that continue `first` others, through all blocks.
@@ -207,16 +313,28 @@ class _Costing:
             tokens: How many.
             head: Whether the next token is to be found.
         """
-        cycles, moved = 0, Traffic()
-        for block, count in self.parts.blocks:
-            ran = self._run(continuation(block, first) if first else block, tokens)
-            cycles += count * ran.cycles
-            moved = moved + _times(ran.traffic, count)
-        if head:
-            # Of the last token group alone, all of whose words are loaded: the same every time.
-            ran = self._head = self._head or self._run(self.parts.head, self.config.rows)
-            cycles, moved = cycles + ran.cycles, moved + ran.traffic
-        return _Ran(cycles, moved, self.commands)
+        low = first // STRIDE * STRIDE
+        ran = self._all_blocks(low, tokens)
+        if low < first:
+            high = min(low + STRIDE, (self.room - tokens) // self.config.rows * self.config.rows)
+            share = (first - low) / (high - low)
+            ran = _between(ran, self._all_blocks(high, tokens), share)
+        if not head:
+            return ran
+        # Of the last token group alone, all of whose words are loaded: the same every time.
+        self._head = self._head or self._run(self.parts.head, self.config.rows)
+        return _Ran(ran.cycles + self._head.cycles, ran.traffic + self._head.traffic)
+
+    def _all_blocks(self, first: int, tokens: int) -> _Ran:
+        """All blocks, by a program for each kind."""
+        if (first, tokens) not in self._blocks:
+            cycles, moved = 0, Traffic()
+            for block, count in self.parts.blocks:
+                ran = self._run(continuation(block, first) if first else block, tokens)
+                cycles += count * ran.cycles
+                moved = moved + _times(ran.traffic, count)
+            self._blocks[first, tokens] = _Ran(cycles, moved)
+        return self._blocks[first, tokens]
 
     def _run(self, part: Network, tokens: int) -> _Ran:
         channels = next(op.channels for op in part.operators if isinstance(op, net.Input))
@@ -225,42 +343,10 @@ class _Costing:
         placed = place(part, inputs, self.config.rows)
         room = length_of(part) + self.room
         kept = kv_cache.reserve(part, placed, self.config, room, dram)
-        program = lower(part, inputs, self.config, dram=dram, kept=kept)
+        program = lower(part, inputs, self.config, choices=self.choices, dram=dram, kept=kept)
         self.commands += len(program.commands)
         line = timeline(program.commands, self.config, self.dram, self.latencies)
-        return _Ran(line.total_cycles, traffic(program.commands, self.config), 0)
-
-
-def _cost(
-    network: Network, costing: _Costing, chunk: int, prompt_tokens: int, generated_tokens: int
-) -> LanguageCost:
-    rows = costing.config.rows
-    starts = range(0, prompt_tokens, chunk)
-    prefill = [
-        costing.program(first, min(chunk, prompt_tokens - first), first + chunk >= prompt_tokens)
-        for first in starts
-    ]
-    steps = []
-    for length in range(prompt_tokens + 1, prompt_tokens + generated_tokens + 1):
-        first = (length - 1) // rows * rows
-        steps.append(costing.program(first, length - first, head=True))
-    config, target, silicon = costing.config, costing.target, costing.silicon
-    moved = sum((ran.traffic for ran in (*prefill, *steps)), Traffic())
-    seconds = [_seconds(ran, target, silicon) for ran in (*prefill, *steps)]
-    latency_s = sum(max(pair) for pair in seconds)
-    bound_s = sum(dram_s for core_s, dram_s in seconds if dram_s > core_s)
-    return LanguageCost(
-        chunk_tokens=min(chunk, prompt_tokens),
-        prefill_cycles=sum(ran.cycles for ran in prefill),
-        step_cycles=tuple(ran.cycles for ran in steps),
-        latency_s=latency_s,
-        prefill_s=sum(max(pair) for pair in seconds[: len(prefill)]),
-        dram_bound_programs=bound_s / latency_s,
-        dram_bytes=moved.dram_bytes,
-        energy=modelled_energy(moved, config, target, latency_s, silicon.cell_leakage_w),
-        bytes=model_bytes(network, prompt_tokens + generated_tokens),
-        commands=costing.commands,
-    )
+        return _Ran(line.total_cycles, traffic(program.commands, self.config))
 
 
 def _seconds(ran: _Ran, target: Target, silicon: Silicon) -> tuple[float, float]:
@@ -269,16 +355,24 @@ def _seconds(ran: _Ran, target: Target, silicon: Silicon) -> tuple[float, float]
     return ran.cycles / silicon.clock_hz, dram_s
 
 
+def _between(low: _Ran, high: _Ran, share: float) -> _Ran:
+    """On the straight line from one program to another."""
+    ends = zip(low.traffic.model_dump().items(), high.traffic.model_dump().values(), strict=True)
+    moved = {name: round(a + share * (b - a)) for (name, a), b in ends}
+    return _Ran(round(low.cycles + share * (high.cycles - low.cycles)), Traffic(**moved))
+
+
 def _times(moved: Traffic, count: int) -> Traffic:
     return Traffic(**{name: count * value for name, value in moved.model_dump().items()})
 
 
-def model_bytes(network: Network, tokens: int) -> ModelBytes:
+def model_bytes(network: Network, tokens: int, embedding_bits: EmbeddingBits = 16) -> ModelBytes:
     """Memory that a decoder takes in DRAM.
 
     Args:
         network: A whole decoder with its head.
         tokens: Most tokens of prompt and answer.
+        embedding_bits: That a channel of a word is kept in.
     """
     layers = [op for op in network.operators if isinstance(op, net.Linear)]
     norms = [op for op in network.operators if isinstance(op, net.Norm)]
@@ -287,7 +381,7 @@ def model_bytes(network: Network, tokens: int) -> ModelBytes:
     words = next(op for op in network.operators if isinstance(op, net.Input))
     return ModelBytes(
         weights=network.weight_bytes,
-        embeddings=2 * words.channels * len(layers[-1].weight),
+        embeddings=embedding_bytes(len(layers[-1].weight), words.channels, embedding_bits),
         scales=CHANNEL_BYTES
         * (sum(len(op.weight) for op in layers) + sum(len(op.gamma) for op in norms)),
         rotary=2 * 2 * tokens * max(widths, default=0),
@@ -297,6 +391,8 @@ def model_bytes(network: Network, tokens: int) -> ModelBytes:
 
 def _parts(network: Network) -> _Parts:
     """Blocks of equal shapes and bits are one kind."""
+    if network.logits is None:
+        raise ValueError("a language model's cost needs a network with a head")
     words = next(op for op in network.operators if isinstance(op, net.Input))
     blocks: dict[str, list[net.Operator]] = {}
     behind: list[net.Operator] = []

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from evaluators import cache
+from hwlib.config import CoreConfig
 from swopt.compiler import prefix
 from swopt.compiler.compressed_language_model import (
     PREFIX_TEXT,
@@ -26,9 +27,9 @@ from swopt.compiler.compressed_language_model import (
 )
 from swopt.compiler.language_model import IntegerLanguageModel, Remember
 from swopt.plan import CompressionPlan
-from swopt.techniques import quantization
+from swopt.techniques import compensation, rounding
 from swopt.techniques.pruning import PruningKnobs
-from swopt.techniques.quantization import QuantizedWeight
+from swopt.techniques.rounding import QuantizedWeight
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import code
 from swopt.workloads.vqa import Split
@@ -61,6 +62,11 @@ class LanguageBench:
         self.prefix_ids = tuple(ids[: prefix.TOKENS])
         self._prepared: dict[str, PreparedLanguageModel] = {}
 
+    @property
+    def float16_bytes(self) -> int:
+        """Bytes of the uncompressed model in float16."""
+        return 2 * sum(each.numel() for each in self.loaded.model.parameters())
+
     def prepared(self, removed: PruningKnobs) -> PreparedLanguageModel:
         """The float model without what a pruning removes, ready to be quantized."""
         key = removed.model_dump_json()
@@ -70,8 +76,10 @@ class LanguageBench:
             )
         return self._prepared[key]
 
-    def compress(self, plan: CompressionPlan) -> IntegerLanguageModel:
-        """The integer model that a plan leaves.
+    def compress(
+        self, plan: CompressionPlan, exponential_entries: int = CoreConfig().exponential_entries
+    ) -> IntegerLanguageModel:
+        """The integer model that a plan leaves, on a core with so large a table of the exponential.
 
         Raises:
             ValueError: The plan breaks a law of the model.
@@ -79,9 +87,14 @@ class LanguageBench:
         return compress(
             self.prepared(plan.pruning),
             plan,
+            exponential_entries,
             sensitivities=self.sensitivities,
             remember=remembered_weights(self.cache_dir),
         )
+
+    def uncompressed(self) -> "Behind":
+        """The float model behind the prefix that stands in front of every compressed one."""
+        return Behind(self.loaded.model, self.prefix_ids)
 
     def score(self, model: code.Scored, split: Split = "val") -> code.CodeScore:
         """Bits per byte and next-token accuracy on code; `test` is to be looked at once."""
@@ -93,12 +106,31 @@ class LanguageBench:
             "model": self.loaded.sha256,
             "calibration": str([text.tolist() for text in self.calibration]),
             "prefix": str(self.prefix_ids),
-            "code": cache.code_sha256(),
+            "code": cache.code_sha256("swopt"),
         }
         measure = partial(measure_sensitivities, self.prepared(PruningKnobs()))
         return cache.remembered(
             self.cache_dir, "language_sensitivity", cache.key(inputs), Sensitivities, measure
         )
+
+
+class Behind:
+    """A float model whose texts stand behind a prefix.
+
+    Args:
+        model: A causal language model.
+        prefix: Tokens.
+    """
+
+    def __init__(self, model: Any, prefix: tuple[int, ...]) -> None:
+        self._model, self._first = model, torch.tensor(prefix, dtype=torch.long)
+
+    def __call__(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
+        """The logits of the text's own tokens."""
+        ids = torch.cat((self._first[None], input_ids), 1)
+        answer = self._model(input_ids=ids, use_cache=use_cache)
+        answer.logits = answer.logits[:, len(self._first) :]
+        return answer
 
 
 def remembered_weights(cache_dir: Path) -> Remember:
@@ -107,7 +139,8 @@ def remembered_weights(cache_dir: Path) -> Remember:
     Args:
         cache_dir: The store's folder.
     """
-    code_sha256 = cache.sha256(Path(quantization.__file__).read_bytes())
+    sources = (rounding.__file__, compensation.__file__)
+    code_sha256 = cache.sha256(b"".join(Path(each).read_bytes() for each in sources))
 
     def remember(key: str, make: Callable[[], QuantizedWeight]) -> QuantizedWeight:
         address = cache.key({"weight": key, "code": code_sha256})

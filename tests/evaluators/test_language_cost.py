@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 import torch
 
+from evaluators import language_cost as costs
 from evaluators.language_cost import LanguageCost, Silicon, language_cost, model_bytes
 from evaluators.latency import dram_of
 from evaluators.target import Target
 from evaluators.traffic import traffic
 from hwlib.config import CoreConfig
 from hwlib.timeline import timeline
+from swopt.compiler import kv_cache
 from swopt.compiler.compressed_language_model import compress, prepare
+from swopt.compiler.dram import DramImage
+from swopt.compiler.generation import continuation
 from swopt.compiler.host import Inputs
 from swopt.compiler.language_model import IntegerLanguageModel
 from swopt.compiler.lowering import LoweringError
+from swopt.compiler.memory_map import place
 from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
 from swopt.techniques.quantization import QuantizationKnobs
@@ -63,6 +68,34 @@ def test_every_token_has_its_cycles_and_longer_texts_more(cost: LanguageCost) ->
     assert cost.step_cycles[0] <= cost.step_cycles[-1] < cost.prefill_cycles
     assert cost.latency_s >= cost.cycles / SILICON.clock_hz * (1 - 1e-9)
     assert 0 < cost.prefill_s < cost.latency_s and cost.tokens_per_s > 0
+
+
+def test_lengths_between_lie_on_a_straight_line(
+    made: IntegerLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = language_cost(made.network, CORE, TARGET, SILICON, 72, 40)
+    monkeypatch.setattr(costs, "STRIDE", 8)
+    each = language_cost(made.network, CORE, TARGET, SILICON, 72, 40)
+    assert each.commands > line.commands
+    for ours, theirs in zip(line.step_cycles, each.step_cycles, strict=True):
+        assert ours == pytest.approx(theirs, rel=5e-3)
+    assert line.prefill_cycles == pytest.approx(each.prefill_cycles, rel=5e-3)
+    assert line.dram_bytes == pytest.approx(each.dram_bytes, rel=5e-3)
+
+
+def test_a_whole_group_takes_hardly_more_than_its_first_token(made: IntegerLanguageModel) -> None:
+    """A step is costed as a group: what one token of it takes is a little less."""
+    past = continuation(made.network, 64)
+    dram = dram_of(TARGET, CORE, SILICON.clock_hz)
+
+    def cycles(tokens: int) -> int:
+        inputs = Inputs(words=np.zeros((tokens, tiny_llama.HIDDEN), np.int16))
+        image = DramImage(CORE.dma_bytes)
+        kept = kv_cache.reserve(past, place(past, inputs, CORE.rows), CORE, 96, image)
+        program = lower(past, inputs, CORE, dram=image, kept=kept)
+        return timeline(program.commands, CORE, dram).total_cycles
+
+    assert 0.95 * cycles(8) < cycles(1) <= cycles(8)
 
 
 @pytest.mark.slow
