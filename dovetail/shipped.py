@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agents.proposer import Context, ModelCall, Proposer
 from dovetail.errors import Missing, ServerRefused
 from dovetail.settings import Settings
+from dovetail.study.tiny_vlm import TINY_VLM
 from dovetail.workshop import Bench, Estimate, OnCall
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ PRELOAD = (
     "transformers.models.idefics3.modeling_idefics3",
 )
 """What an evaluation imports, once for all of them."""
+
+
+PRELOAD_LANGUAGE = (
+    "evaluators.language_cost",
+    "evaluators.language_model",
+    "evaluators.language_pipeline",
+    "evaluators.silicon.cost",
+    "hwlib.elaborate",
+    "swopt.workloads.language_models",
+    "transformers.models.llama.modeling_llama",
+)
+"""The same, of a language model."""
 
 
 class Shipped:
@@ -56,6 +69,35 @@ class Shipped:
             data_sha256=workload.data_sha256,
             layers=workload.layers,
             preload=PRELOAD,
+        )
+
+    def study_bench(self, settings: Settings, workload: str) -> Bench:
+        """As `bench`, or a language model on Python's standard library.
+
+        Raises:
+            Missing: data, a tool or the model is not there or not whole.
+        """
+        if workload == TINY_VLM.workload:
+            return self.bench(settings)
+        from evaluators.language_pipeline import LanguagePipeline
+        from swopt.workloads import code, language_models
+        from swopt.workloads.model_store import ModelError
+
+        try:
+            loaded = language_models.load(workload)
+            windows = [code.windows(loaded.tokenizer, split) for split in ("val", "test")]
+        except (ModelError, code.CodeError) as error:
+            raise Missing(str(error)) from None
+        modules = {f"{name}.py": found for each in windows for name, found in each.sha256.items()}
+        base = pipeline(None, frozenset(settings.cleared))
+        return Bench(
+            evaluator=LanguagePipeline(
+                model=workload, cache_dir=base.cache_dir, vetted=base.vetted, cleared=base.cleared
+            ),
+            data=f"{loaded.name} on modules of Python's standard library; {loaded.source}",
+            data_sha256={loaded.name: loaded.sha256} | modules,
+            layers=(),
+            preload=PRELOAD_LANGUAGE,
         )
 
     def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":

@@ -1,6 +1,6 @@
 """What `dovetail study` does: measures its list of designs and writes the page and the picture."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,19 @@ from typing import Any
 from agents.rewrites import Rewrite
 from dovetail import session
 from dovetail.settings import Settings
-from dovetail.study.entries import Entry, cores, entries, fitted
+from dovetail.study.entries import Entry, StudyList
 from dovetail.study.folder import Header, StudyFolder
 from dovetail.study.measuring import Row, Study
+from dovetail.study.smollm2 import SMOLLM2
+from dovetail.study.tiny_vlm import TINY_VLM
 from dovetail.viewer import study_chart, study_page
 from dovetail.workshop import Workshop, versions
 from hwlib.config import CoreConfig
 
 PAGE, CHART = "study.md", "study.svg"
+
+LISTS: Mapping[str, StudyList] = {each.workload: each for each in (TINY_VLM, SMOLLM2)}
+"""What can be studied, by the model's name."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +36,17 @@ class Done:
     figures: list[dict[str, Any]]
 
 
-def plan(playbook: Sequence[Rewrite]) -> Iterator[str]:
-    """The designs, a line each; those that depend on the baseline's core as on the default one."""
-    wanted = [*cores(), *entries(CoreConfig(), playbook), *fitted(playbook)]
+def plan(listed: StudyList, playbook: Sequence[Rewrite]) -> Iterator[str]:
+    """The designs, a line each; those that depend on the baseline's core as on the first one."""
+    core = CoreConfig(**listed.cores[0])
+    wanted = [*listed.baselines(), *listed.entries(core, playbook), *listed.fitted(playbook)]
     yield f"{len(wanted)} designs; all but the fitted ones on the core of the baseline"
     for entry in wanted:
         yield f"{entry.part:11} {entry.name}"
 
 
 def study(
+    listed: StudyList,
     settings: Settings,
     path: Path,
     playbook: Sequence[Rewrite],
@@ -52,7 +59,7 @@ def study(
         DovetailError: Data or a tool is missing, the folder is something else, or there is no
             baseline.
     """
-    bench = workshop.bench(settings)
+    bench = workshop.study_bench(settings, listed.workload)
     target = settings.target.resolved()
     header = Header(
         data=bench.data,
@@ -63,10 +70,11 @@ def study(
     folder = StudyFolder.begin(path, header)
     tell(f"measuring on {bench.data}")
     with session.isolated(settings, bench) as evaluator:
-        running = Study(evaluator, target, folder, settings.workers, tell)
+        running = Study(listed, evaluator, target, folder, settings.workers, tell)
         rows = running.rows(playbook)
         best = running.best([row for row in rows if row.entry.part == "fitted"])
-    text = study_page.page(header, rows, best, "dovetail study")
+    command = f"dovetail study --workload {listed.workload}"
+    text = study_page.page(listed, header, rows, best, command)
     pages = [folder.write(PAGE, text), folder.write(CHART, study_chart.svg(rows, best))]
     return Done(tuple(_summary(rows, best, pages)), [_figures(row) for row in rows])
 

@@ -74,6 +74,14 @@ class Workshop(Protocol):
         """
         ...
 
+    def study_bench(self, settings: Settings, workload: str) -> Bench:
+        """Loads what a study of a model by name measures on.
+
+        Raises:
+            Missing: data, a tool or the model is not there or not whole.
+        """
+        ...
+
     def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":
         """What `dovetail compile` compiles: a design's model in integers, and a question for it.
 

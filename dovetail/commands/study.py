@@ -7,11 +7,15 @@ import typer
 
 from dovetail import checks
 from dovetail.desk import desk_of
+from dovetail.errors import BadInput
 from dovetail.options import AsJson, DataDir, SetTarget, settings_of
 
 
 def study(
     context: typer.Context,
+    workload: Annotated[
+        str, typer.Option(help="The model: tiny-vlm, or smollm2-135m.")
+    ] = "tiny-vlm",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the study.")] = Path(
         "runs/study"
     ),
@@ -27,18 +31,21 @@ def study(
     from dovetail import studying
 
     desk = desk_of(context)
+    if (listed := studying.LISTS.get(workload)) is None:
+        known = " and ".join(studying.LISTS)
+        raise BadInput(f"there is no study of `{workload[:40]}`; there are those of {known}")
     named = {"--data-dir": ("data_dir", data_dir), "--workers": ("workers", workers)}
     checks.refuse_knobs(changes, Path("the study's list of designs"))
     settings = settings_of(config, changes, named)
     playbook = shipped_library().rewrites
     if dry_run:
-        for line in studying.plan(playbook):
+        for line in studying.plan(listed, playbook):
             desk.say(line)
         return
     checks.check_data(settings)
     checks.check_cells(settings)
     checks.check_store()
-    done = studying.study(settings, out, playbook, desk.open_workshop(), desk.tell)
+    done = studying.study(listed, settings, out, playbook, desk.open_workshop(), desk.tell)
     if as_json:
         desk.print_json(done.figures)
     for line in done.summary:

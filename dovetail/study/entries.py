@@ -1,4 +1,4 @@
-"""Which designs the study of `tiny-vlm` measures: written down, not searched for.
+"""Which designs a study measures: written down, not searched for.
 
 The settings were chosen on validation questions; where a paper has a usual setting, it stands
 beside ours. Hardware is chosen by the same rule on both sides: of some cores under the area limit,
@@ -7,6 +7,7 @@ of its techniques.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agents.rewrites import Rewrite
@@ -15,8 +16,11 @@ from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.frozen import Frozen
 
-Part = Literal["cores", "alone", "usual", "cumulative", "fitted", "without", "control"]
+Part = Literal["cores", "alone", "usual", "cumulative", "fitted", "without", "ladder", "control"]
 """Where an entry stands in the table."""
+
+Change = Mapping[str, Mapping[str, Any]]
+"""Knobs by part of a design: `hardware` and the fields of a compression plan."""
 
 
 class Entry(Frozen):
@@ -35,161 +39,115 @@ class Entry(Frozen):
     """What a reader should know of it."""
 
 
-CORES: tuple[Mapping[str, Any], ...] = (
-    {},
-    {"dma_bytes": 16},
-    {"columns": 16, "dma_bytes": 16},
-    {"rows": 16, "dma_bytes": 16, "activation_bytes": 32768},
-    {"rows": 16, "columns": 16, "dma_bytes": 16, "activation_bytes": 32768, "weight_bytes": 8192},
-)
-"""Cores that the baseline and the stack choose from, as what differs from the default one."""
+@dataclass(frozen=True)
+class StudyList:
+    """What is measured of one model.
 
-BITS: Mapping[str, Any] = {"bits": 4, "mean_bits": 3.5}
-NARROW: Mapping[str, Any] = {"activation_bits": 4}
-BLOCKS: Mapping[str, Any] = {"vision_blocks": (1, 2, 3)}
-CHANNELS: Mapping[str, Any] = {"vision_mlp_keep": 0.25, "decoder_mlp_keep": 0.25}
-READ: Mapping[str, Any] = {"wording": "shortest"}
-TAUGHT: Mapping[str, Any] = {"steps": 200}
-REWRITES = (
-    "array_shared_operands",
-    "rescaler_booth",
-    "inverse_sqrt_one_cycle",
-    "activation_coarse_table",
-)
+    Attributes:
+        workload: The model.
+        asked: What the energy-delay product is of, in words.
+        scored: What quality is: answers to questions, or bits per byte of text.
+        cores: Cores that the baseline and the stack choose from, as what differs from the default.
+        stack: The techniques of software, in the order in which they are added.
+        alone: Each of them with what it cannot do without.
+        usual: Settings as papers have them, with whose they are.
+        controls: What tells a cause from another, with what it is.
+        rewrites: Names of playbook entries, the last technique of the stack.
+        ladder: The stack, smaller and smaller, for what a limit of quality allows.
+        together: What goes too where a technique is left out, since it needs it.
+    """
 
-Change = Mapping[str, Mapping[str, Any]]
-"""Knobs by part of a design: `hardware` and the fields of a compression plan."""
+    workload: str
+    asked: str
+    scored: Literal["answers", "bits per byte"]
+    cores: tuple[Mapping[str, Any], ...]
+    stack: Mapping[str, Change]
+    alone: Mapping[str, Change]
+    usual: Mapping[str, tuple[Change, str]]
+    controls: Mapping[str, tuple[Change, str]]
+    rewrites: tuple[str, ...]
+    ladder: Mapping[str, Change] = field(default_factory=dict)
+    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-STACK: Mapping[str, Change] = {
-    "bits by sensitivity, composable elements": {
-        "quantization": BITS,
-        "hardware": {"composable": True},
-    },
-    "4-bit activations": {"quantization": NARROW},
-    "vision blocks pruned": {"pruning": BLOCKS},
-    "MLP channels pruned": {"pruning": CHANNELS},
-    "shortest wording": {"resolution": READ},
-    "recovery by adapters": {"recovery": TAUGHT},
-}
-"""The techniques of software, in the order in which they are added."""
+    def baselines(self) -> list[Entry]:
+        """w8a8 on each core."""
+        return [
+            Entry(part="cores", name=f"w8a8 on {described(c)}", design=DesignPoint(hardware=c))
+            for c in (CoreConfig(**each) for each in self.cores)
+        ]
 
-ALONE: Mapping[str, Change] = {
-    **{name: change for name, change in STACK.items() if name != "recovery by adapters"},
-    "4-bit activations": {
-        "quantization": {"bits": 4, **NARROW},
-        "hardware": {"composable": True},
-    },
-}
-"""Each with what it cannot do without; recovery alone has nothing to win back."""
+    def entries(self, core: CoreConfig, playbook: Iterable[Rewrite]) -> list[Entry]:
+        """Every other row on the core of the baseline; those of `fitted` have cores of their own.
 
-USUAL: Mapping[str, tuple[Change, str]] = {
-    "4 bits in every layer": (
-        {"quantization": {"bits": 4}, "hardware": {"composable": True}},
-        "the equal bits that mixed precision is compared with (HAWQ)",
-    ),
-    "a quarter of the vision blocks": (
-        {"pruning": {"vision_blocks": (2,)}},
-        "25 % of the blocks (ShortGPT)",
-    ),
-    "a quarter of the MLP channels": (
-        {"pruning": {"vision_mlp_keep": 0.75, "decoder_mlp_keep": 0.75}},
-        "20 to 25 % of the channels (LLM-Pruner)",
-    ),
-    "half of the pixels": (
-        {"resolution": {"image_width": 16}},
-        "fewer pixels without other training",
-    ),
-}
-"""Settings as papers have them, with whose they are."""
+        Args:
+            core: The baseline's.
+            playbook: Where RTL edits come from.
+        """
+        base, edits = DesignPoint(hardware=core), self._edits(playbook)
 
-CONTROLS: Mapping[str, tuple[Change, str]] = {
-    "other vision blocks pruned": (
-        {"pruning": {"vision_blocks": (0, 1)}},
-        "as many blocks, but not those whose influence is least",
-    ),
-    "composable elements under w8a8": ({"hardware": {"composable": True}}, "hardware alone"),
-}
+        def row(part: Part, name: str, changes: Iterable[Change], note: str = "") -> Entry:
+            return Entry(part=part, name=name, design=changed(base, changes), note=note)
+
+        names = list(self.stack)
+        whole = changed(base, self.stack.values())
+        return [
+            *(row("alone", name, [each]) for name, each in self.alone.items()),
+            Entry(part="alone", name=RTL_EDITS, design=_with(base, edits)),
+            *(row("usual", name, [each], note) for name, (each, note) in self.usual.items()),
+            *(
+                row("cumulative", f"+ {name}", [self.stack[each] for each in names[: at + 1]])
+                for at, name in enumerate(names)
+            ),
+            Entry(part="cumulative", name=f"+ {RTL_EDITS}", design=_with(whole, edits)),
+            *self._without(base, edits),
+            *(
+                Entry(part="ladder", name=name, design=_with(changed(whole, [each]), edits))
+                for name, each in self.ladder.items()
+            ),
+            *(row("control", name, [each], note) for name, (each, note) in self.controls.items()),
+        ]
+
+    def fitted(self, playbook: Iterable[Rewrite]) -> list[Entry]:
+        """The whole stack on each core that the baseline chose from, by the same rule."""
+        edits, found = self._edits(playbook), []
+        for each in self.cores:
+            base = DesignPoint(hardware=CoreConfig(**each))
+            design = _with(changed(base, self.stack.values()), edits)
+            found.append(Entry(part="fitted", name=described(base.hardware), design=design))
+        return found
+
+    def _without(self, base: DesignPoint, edits: tuple[RtlEdit, ...]) -> list[Entry]:
+        rows = []
+        for name in self.stack:
+            gone = (name, *self.together.get(name, ()))
+            changes = [change for each, change in self.stack.items() if each not in gone]
+            note = f"and without {' and '.join(gone[1:])}, which needs it" if gone[1:] else ""
+            design = _with(changed(base, changes), edits)
+            rows.append(Entry(part="without", name=name, design=design, note=note))
+        whole = changed(base, self.stack.values())
+        return [*rows, Entry(part="without", name=RTL_EDITS, design=whole)]
+
+    def _edits(self, playbook: Iterable[Rewrite]) -> tuple[RtlEdit, ...]:
+        found = {each.name: each for each in playbook}
+        return tuple(
+            RtlEdit(unit=found[name].unit, source=found[name].source, latency=found[name].latency)
+            for name in self.rewrites
+        )
 
 
-def cores() -> list[Entry]:
-    """The baselines: w8a8 on each core."""
-    return [
-        Entry(part="cores", name=f"w8a8 on {described(c)}", design=DesignPoint(hardware=c))
-        for c in (CoreConfig(**each) for each in CORES)
-    ]
+RTL_EDITS = "RTL edits"
+
+
+def both(first: Change, second: Change) -> Change:
+    """Two changes as one; the second has the last word."""
+    parts = dict.fromkeys([*first, *second])
+    return {part: {**first.get(part, {}), **second.get(part, {})} for part in parts}
 
 
 def described(core: CoreConfig) -> str:
     """A core in a few words."""
     kib = core.activation_bytes // 1024
     return f"{core.rows} x {core.columns}, {kib} KiB, {core.dma_bytes} bytes a beat"
-
-
-def entries(core: CoreConfig, playbook: Iterable[Rewrite]) -> list[Entry]:
-    """Every other row, on the core of the baseline; the fitted cores are those of the whole stack.
-
-    Args:
-        core: The baseline's.
-        playbook: Where RTL edits come from.
-    """
-    base = DesignPoint(hardware=core)
-    edits = _edits(playbook)
-    rows = [
-        Entry(part="alone", name=name, design=changed(base, [each])) for name, each in ALONE.items()
-    ]
-    rows.append(Entry(part="alone", name="RTL edits", design=_with(base, edits)))
-    rows += [
-        Entry(part="usual", name=name, design=changed(base, [each]), note=note)
-        for name, (each, note) in USUAL.items()
-    ]
-    names = list(STACK)
-    rows += [
-        Entry(
-            part="cumulative",
-            name=f"+ {name}",
-            design=changed(base, [STACK[each] for each in names[: at + 1]]),
-        )
-        for at, name in enumerate(names)
-    ]
-    whole = changed(base, STACK.values())
-    rows.append(Entry(part="cumulative", name="+ RTL edits", design=_with(whole, edits)))
-    rows += _without(base, edits)
-    rows += [
-        Entry(part="control", name=name, design=changed(base, [each]), note=note)
-        for name, (each, note) in CONTROLS.items()
-    ]
-    return rows
-
-
-def fitted(playbook: Iterable[Rewrite]) -> list[Entry]:
-    """The whole stack on each core that the baseline had, among which it chooses as that did."""
-    edits, found = _edits(playbook), []
-    for each in CORES:
-        base = DesignPoint(hardware=CoreConfig(**each))
-        design = _with(changed(base, STACK.values()), edits)
-        found.append(Entry(part="fitted", name=described(base.hardware), design=design))
-    return found
-
-
-def _without(base: DesignPoint, edits: tuple[RtlEdit, ...]) -> list[Entry]:
-    rows = []
-    for left_out in STACK:
-        changes = [change for name, change in STACK.items() if name != left_out]
-        note = ""
-        if "hardware" in STACK[left_out]:
-            # Elements of 8-bit products can do nothing with narrow activations.
-            changes = [change for change in changes if change != STACK["4-bit activations"]]
-            note = "and without 4-bit activations, which need both"
-        rows.append(
-            Entry(
-                part="without",
-                name=left_out,
-                design=_with(changed(base, changes), edits),
-                note=note,
-            )
-        )
-    rows.append(Entry(part="without", name="RTL edits", design=changed(base, STACK.values())))
-    return rows
 
 
 def changed(base: DesignPoint, changes: Iterable[Change]) -> DesignPoint:
@@ -204,11 +162,3 @@ def changed(base: DesignPoint, changes: Iterable[Change]) -> DesignPoint:
 
 def _with(design: DesignPoint, edits: tuple[RtlEdit, ...]) -> DesignPoint:
     return DesignPoint.model_validate(design.model_dump() | {"edits": edits})
-
-
-def _edits(playbook: Iterable[Rewrite]) -> tuple[RtlEdit, ...]:
-    by_name = {each.name: each for each in playbook}
-    return tuple(
-        RtlEdit(unit=by_name[name].unit, source=by_name[name].source, latency=by_name[name].latency)
-        for name in REWRITES
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agents.rewrites import Rewrite
 from dovetail.errors import EvaluatorBroken
-from dovetail.study.entries import Entry, cores, entries, fitted
+from dovetail.study.entries import Entry, StudyList
 from dovetail.study.folder import ScoresOnTest, StudyFolder
 from evaluators.design import DesignPoint
 from evaluators.metrics import Evaluation, Evaluator
@@ -40,6 +40,7 @@ class Study:
     """Who measures, what for, and where it is kept.
 
     Attributes:
+        listed: What.
         evaluator: Measures; each call in a process of its own.
         target: Technology and limits.
         folder: Where figures are kept.
@@ -47,6 +48,7 @@ class Study:
         tell: Told what goes on, a line a time.
     """
 
+    listed: StudyList
     evaluator: Evaluator
     target: Target
     folder: StudyFolder
@@ -59,10 +61,10 @@ class Study:
         Raises:
             EvaluatorBroken: No core of the baseline could be measured under the area limit.
         """
-        candidates = self.measured(cores())
+        candidates = self.measured(self.listed.baselines())
         baseline = self.best(candidates)
-        others = self.measured(entries(baseline.entry.design.hardware, playbook))
-        stacks = self.measured(fitted(playbook))
+        others = self.measured(self.listed.entries(baseline.entry.design.hardware, playbook))
+        stacks = self.measured(self.listed.fitted(playbook))
         return [baseline, *(row for row in candidates if row is not baseline), *others, *stacks]
 
     def best(self, rows: Sequence[Row]) -> Row:

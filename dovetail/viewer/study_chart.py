@@ -43,7 +43,7 @@ def svg(rows: Sequence[Row], best: Row) -> str:
     baseline = rows[0]
     able = [row for row in rows if row.evaluation.status == "ok"]
     gains = [baseline.edp_js / row.edp_js for row in able]
-    memory = [row.evaluation.metrics["memory_bytes"] / 1000 for row in able]
+    memory = [float(row.evaluation.details["memory_of_float16"]) for row in able]
     spread = [
         abs(found.mean) + found.standard_error
         for row in able
@@ -85,7 +85,7 @@ def svg(rows: Sequence[Row], best: Row) -> str:
 def _line(row: Row, name: str, baseline: Row, axes: tuple[_Axis, ...], y: float) -> list[str]:
     gain, memory, points = axes
     ratio = baseline.edp_js / row.edp_js
-    kilobytes = row.evaluation.metrics["memory_bytes"] / 1000
+    share = float(row.evaluation.details["memory_of_float16"])
     start, end = sorted((gain.at(1.0), gain.at(ratio)))
     drawn = [
         f'<text class="n" x="{NAMES - 10:g}" y="{y:.1f}" text-anchor="end">'
@@ -94,8 +94,8 @@ def _line(row: Row, name: str, baseline: Row, axes: tuple[_Axis, ...], y: float)
         f'height="13"><title>{ratio:.2f} times less EDP</title></rect>',
         f'<text x="{end + 4:.1f}" y="{y:.1f}">{ratio:.1f}</text>',
         f'<rect class="m" x="{memory.left:.1f}" y="{y - 11:.1f}" '
-        f'width="{memory.at(kilobytes) - memory.left:.1f}" height="13">'
-        f"<title>{kilobytes:.1f} kB</title></rect>",
+        f'width="{memory.at(share) - memory.left:.1f}" height="13">'
+        f"<title>{share:.3f} of float16</title></rect>",
     ]
     if (found := accuracy_of(row)) is not None:
         low, high = (
@@ -112,7 +112,7 @@ def _grid(axes: tuple[_Axis, ...], bottom: float) -> list[str]:
     gain, memory, points = axes
     ticks = (
         (gain, [n for n in (1, 2, 5, 10, 20, 50) if n < 10**gain.high], "EDP, times less"),
-        (memory, [n for n in range(0, 1000, 100) if n < memory.high], "memory, kB"),
+        (memory, [n / 10 for n in range(11) if n / 10 < memory.high], "memory, of float16"),
         (points, [n for n in range(-40, 41, 5) if abs(n) < points.high], "accuracy, points, ± SE"),
     )
     drawn = []

@@ -12,9 +12,11 @@ import pytest
 from agents.rewrites import Rewrite, shipped_library
 from dovetail.cli import main
 from dovetail.errors import BadInput, EvaluatorBroken, FolderRefused
-from dovetail.study.entries import CORES, STACK, Entry, cores, entries, fitted
+from dovetail.study.entries import Entry, StudyList
 from dovetail.study.folder import Header, ScoresOnTest, StudyFolder
 from dovetail.study.measuring import Row, Study
+from dovetail.study.smollm2 import SMOLLM2
+from dovetail.study.tiny_vlm import TINY_VLM
 from dovetail.testing import ToyEvaluator, ToyWorkshop
 from dovetail.viewer import study_page
 from dovetail.viewer.study_page import accuracy_of
@@ -50,13 +52,18 @@ class Counting(ToyEvaluator):
 
 
 def study_in(path: Path, evaluator: ToyEvaluator, **target: Any) -> Study:
-    return Study(evaluator, Target(**target), StudyFolder.begin(path, HEADER), 1, lambda line: None)
+    return Study(
+        TINY_VLM, evaluator, Target(**target), StudyFolder.begin(path, HEADER), 1, lambda line: None
+    )
 
 
-def test_every_technique_stands_alone_in_turn_and_left_out(playbook: tuple[Rewrite, ...]) -> None:
-    rows = entries(CoreConfig(), playbook)
+@pytest.mark.parametrize("listed", [TINY_VLM, SMOLLM2])
+def test_every_technique_stands_alone_in_turn_and_left_out(
+    listed: StudyList, playbook: tuple[Rewrite, ...]
+) -> None:
+    rows = listed.entries(CoreConfig(), playbook)
     of = {part: [r for r in rows if r.part == part] for part in ("alone", "cumulative", "without")}
-    assert len(of["cumulative"]) == len(of["without"]) == len(STACK) + 1
+    assert len(of["cumulative"]) == len(of["without"]) == len(listed.stack) + 1
     whole = of["cumulative"][-1].design
     for row in of["without"]:
         assert row.design != whole
@@ -66,12 +73,21 @@ def test_every_technique_stands_alone_in_turn_and_left_out(playbook: tuple[Rewri
         old, new = (json.loads(each.design.canonical_json()) for each in (before, after))
         assert old.get("compression", {}).keys() <= new.get("compression", {}).keys() or old == new
         assert before.design != after.design
-    assert {row.design.edits for row in fitted(playbook)} == {whole.edits}
-    assert [row.design.compression for row in fitted(playbook)] == [whole.compression] * len(CORES)
+    assert {row.design.edits for row in listed.fitted(playbook)} == {whole.edits}
+    assert [row.design.compression for row in listed.fitted(playbook)] == [whole.compression] * len(
+        listed.cores
+    )
 
 
-def test_designs_of_the_list_are_lawful_and_named_once(playbook: tuple[Rewrite, ...]) -> None:
-    rows = [*cores(), *entries(CoreConfig(), playbook), *fitted(playbook)]
+@pytest.mark.parametrize("listed", [TINY_VLM, SMOLLM2])
+def test_designs_of_the_list_are_lawful_and_named_once(
+    listed: StudyList, playbook: tuple[Rewrite, ...]
+) -> None:
+    rows = [
+        *listed.baselines(),
+        *listed.entries(CoreConfig(), playbook),
+        *listed.fitted(playbook),
+    ]
     names = [(row.part, row.name) for row in rows]
     assert len(set(names)) == len(names)
     for row in rows:
@@ -97,7 +113,7 @@ def test_what_was_measured_is_not_measured_again(
 
 
 def test_the_baseline_is_the_core_of_least_product_under_the_limit(tmp_path: Path) -> None:
-    rows = study_in(tmp_path / "all", ToyEvaluator()).measured(cores())
+    rows = study_in(tmp_path / "all", ToyEvaluator()).measured(TINY_VLM.baselines())
     whole = study_in(tmp_path / "all", ToyEvaluator()).best(rows)
     assert whole.edp_js == min(row.edp_js for row in rows)
     limit = whole.evaluation.metrics["area_um2"] - 1
@@ -122,7 +138,7 @@ def test_a_design_that_fails_is_a_row_and_is_tried_again_another_time(
     best = study_in(tmp_path / "study", Counting()).best(
         [row for row in rows if row.entry.part == "fitted"]
     )
-    text = study_page.page(HEADER, rows, best, "dovetail study")
+    text = study_page.page(TINY_VLM, HEADER, rows, best, "dovetail study")
     assert text.count("| failed | so |") and text.count("| invalid | so |")
     again = Counting()
     study_in(tmp_path / "study", again).rows(playbook)
@@ -187,6 +203,33 @@ def test_the_command_writes_page_and_picture_and_says_what_it_came_to(
     assert DesignPoint.model_validate_json(design.read_bytes()).id == design.stem
 
 
+def test_limits_of_bits_per_byte_pick_the_least_that_keeps_them(
+    tmp_path: Path, playbook: tuple[Rewrite, ...]
+) -> None:
+    def row(name: str, lost: float, memory: float, latency_s: float) -> Row:
+        details = {"bits_per_byte": 1 + lost, "bits_per_byte_of_float": 1.0}
+        found = ToyEvaluator().evaluate(DesignPoint(), Target(), lambda stage: None)
+        found = found.model_copy(
+            update={
+                "metrics": found.metrics | {"latency_s": latency_s, "energy_j": 1.0},
+                "details": details | {"memory_of_float16": memory},
+            }
+        )
+        return Row(Entry(part="ladder", name=name, design=DesignPoint()), found, None)
+
+    rows = [
+        row("baseline", 0.0, 0.5, 8.0),
+        row("near", 0.0199, 0.4, 4.0),
+        row("small", 0.019, 0.3, 5.0),
+        row("far", 0.09, 0.2, 2.0),
+        row("lost", 0.3, 0.1, 1.0),
+    ]
+    lines = list(study_page._limits(rows))
+    assert lines[2] == ("| 2% over the float model | 2.00: near, +2.0% | 0.300: small, +1.9% |")
+    assert lines[3] == "| 10% over the float model | 4.00: far, +9.0% | 0.200: far, +9.0% |"
+    assert "no row" in list(study_page._limits(rows[-1:]))[2]
+
+
 def test_the_list_can_be_read_before_anything_is_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -194,5 +237,16 @@ def test_the_list_can_be_read_before_anything_is_measured(
         main(["study", "--dry-run"])
     assert ended.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = entries(CoreConfig(), shipped_library().rewrites)
-    assert len(lines) == 1 + len(cores()) + len(rows) + len(CORES)
+    rows = TINY_VLM.entries(CoreConfig(), shipped_library().rewrites)
+    assert len(lines) == 1 + 2 * len(TINY_VLM.cores) + len(rows)
+
+
+def test_a_study_of_another_model_is_refused_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "--workload", "gpt-9"])
+    assert ended.value.code == 3
+    assert "there are those of tiny-vlm and smollm2-135m" in " ".join(
+        capsys.readouterr().err.split()
+    )

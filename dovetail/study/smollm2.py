@@ -1,0 +1,47 @@
+"""The list of `smollm2-135m`: code, a prompt of 256 tokens and 64 tokens after it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dovetail.study.entries import Change, StudyList, both
+
+ROOM: Mapping[str, Any] = {"activation_bytes": 131072, "channel_entries": 1024, "dma_bytes": 16}
+"""What a core needs so that 336 tokens of keys and values go through it. With so much memory no
+array of more than 64 elements stays under a square millimetre, and four rows are too few."""
+
+FOUR: Change = {"quantization": {"bits": 4, "head_bits": 8}, "hardware": {"composable": True}}
+
+BITS = "bits by sensitivity, composable elements"
+
+STACK: Mapping[str, Change] = {
+    BITS: {"quantization": {"bits": 4, "mean_bits": 5.0}, "hardware": {"composable": True}},
+    "compensated rounding": {"quantization": {"rounding": "compensated"}},
+    "8-bit embeddings": {"quantization": {"embedding_bits": 8}},
+}
+
+SMOLLM2 = StudyList(
+    workload="smollm2-135m",
+    asked="a prompt of 256 tokens and 64 tokens after it, batch 1",
+    scored="bits per byte",
+    cores=(ROOM,),
+    stack=STACK,
+    alone={
+        BITS: STACK[BITS],
+        "compensated rounding": both(FOUR, STACK["compensated rounding"]),
+        "8-bit embeddings": STACK["8-bit embeddings"],
+        "an eighth of the MLP channels pruned": {"pruning": {"decoder_mlp_keep": 0.875}},
+        "a block pruned": {"pruning": {"decoder_blocks": (16,)}},
+    },
+    usual={"4 bits in every layer, 8 in the head": (FOUR, "nearest steps, a scale a channel")},
+    controls={
+        "composable elements under w8a8": ({"hardware": {"composable": True}}, "hardware alone"),
+    },
+    rewrites=("array_shared_operands", "rescaler_booth", "inverse_sqrt_one_cycle"),
+    ladder={
+        **{
+            f"{bits:g} bits in the mean": {"quantization": {"mean_bits": bits}}
+            for bits in (7.0, 6.0, 4.5)
+        },
+        "4 bits in every layer": {"quantization": {"mean_bits": 8.0}},
+    },
+)
