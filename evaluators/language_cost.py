@@ -255,17 +255,20 @@ class _Costing:
         self._blocks: dict[tuple[int, int], _Ran] = {}
 
     def chunk(self) -> int:
-        """The most tokens of the prompt that go through the core at once.
+        """The most tokens of the prompt that go through the core at once, steps behind them.
 
         Raises:
             LoweringError: Not even one token group does.
         """
+        rows = self.config.rows
         refused = LoweringError(f"the core has more than {CHUNKS[0]} rows")
-        for chunk in (size for size in CHUNKS if size % self.config.rows == 0):
-            # The last piece has the most keys to hold.
+        for chunk in (size for size in CHUNKS if size % rows == 0):
+            # The last piece and the last step have the most keys to hold.
             last = (self.prompt_tokens - 1) // chunk * chunk
             try:
                 self.program(last, min(chunk, self.prompt_tokens - last), head=True)
+                if self.generated_tokens:
+                    self.program(self.room - rows, rows, head=True)
             except LoweringError as error:
                 refused = error
             else:

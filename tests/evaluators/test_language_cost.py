@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from evaluators import language_cost as costs
-from evaluators.language_cost import LanguageCost, Silicon, language_cost, model_bytes
+from evaluators.language_cost import (
+    LanguageCost,
+    Silicon,
+    fitting,
+    language_cost,
+    model_bytes,
+)
 from evaluators.latency import dram_of
 from evaluators.target import Target
 from evaluators.traffic import traffic
@@ -96,6 +102,14 @@ def test_a_whole_group_takes_hardly_more_than_its_first_token(made: IntegerLangu
         return timeline(program.commands, CORE, dram).total_cycles
 
     assert 0.95 * cycles(8) < cycles(1) <= cycles(8)
+
+
+def test_what_fits_the_prompt_need_not_fit_what_comes_after_it(made: IntegerLanguageModel) -> None:
+    small = CORE.model_copy(update={"activation_bytes": 16384})
+    form = fitting(made.network, small, 16, 104)
+    assert language_cost(form, small, TARGET, SILICON, 16, 104).chunk_tokens == 16
+    with pytest.raises(LoweringError, match="use a larger activation memory"):
+        fitting(made.network, small, 16, 200)
 
 
 @pytest.mark.slow
