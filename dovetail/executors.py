@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple
 
 from dovetail.errors import EvaluatorBroken, NoSpace
 from dovetail.formatting import one_line
+from dovetail.side_by_side import side_by_side
 from evaluators.design import DesignPoint
 from evaluators.metrics import NO_VERDICT, Evaluation, Evaluator, Stage, Status, Verdict
 from evaluators.target import Target
@@ -86,8 +87,8 @@ class Isolated:
         """
         if not design.edits:
             return ()
-        with ThreadPoolExecutor(len(design.edits)) as pool:
-            return tuple(pool.map(lambda edit: self._verdict(design, edit), design.edits))
+        verdict = partial(self._verdict, design)
+        return tuple(side_by_side(verdict, design.edits, len(design.edits)))
 
     def _verdict(self, design: DesignPoint, edit: RtlEdit) -> Verdict:
         got = self._call("gate", (design.model_copy(update={"edits": (edit,)}),), _silent)

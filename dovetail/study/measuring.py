@@ -1,11 +1,11 @@
 """A study from its first design to its report: what was measured before is not measured again."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from agents.rewrites import Rewrite
 from dovetail.errors import EvaluatorBroken
+from dovetail.side_by_side import side_by_side
 from dovetail.study.entries import Entry, StudyList
 from dovetail.study.folder import ScoresOnTest, StudyFolder
 from evaluators.design import DesignPoint
@@ -86,8 +86,7 @@ class Study:
 
     def measured(self, wanted: Sequence[Entry]) -> list[Row]:
         """Rows of some entries, measured now or before."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(self._row, wanted))
+        return side_by_side(self._row, wanted, self.workers)
 
     def _row(self, entry: Entry) -> Row:
         evaluation = self.folder.evaluation(entry.design)

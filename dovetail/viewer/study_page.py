@@ -41,7 +41,7 @@ COLUMNS = (
 
 MEASURED_ON_GATES = (
     "Energy of gates as they switch in the RTL's run, SRAM and DRAM by accesses; no glitches, no "
-    "clock tree. Cycles are those of the RTL. Accuracy is the mean over the medical sets."
+    "clock tree. Cycles are those of the RTL."
 )
 
 MODELLED = (
@@ -96,13 +96,14 @@ def page(listed: StudyList, header: Header, rows: Sequence[Row], best: Row, comm
         "",
         f"`{command}`: {header.data}. {versions}.",
         "",
-        f"Each design under {header.target.area_limit_um2:,.0f} µm² of Nangate 45 nm, typical "
-        f"corner, before layout, {header.target.dram.upper()}. EDP is energy times latency of "
+        f"The limit is {header.target.area_limit_um2:,.0f} µm² of Nangate 45 nm, typical corner, "
+        "before layout; baseline and whole stack choose their cores under it, and other rows that "
+        f"lie over it say so. DRAM is {header.target.dram.upper()}. EDP is energy times latency of "
         f"{listed.asked}; the baseline is w8a8 on the core of least EDP under the limit, whose "
         f"gain is 1. {MODELLED if modelled else MEASURED_ON_GATES} Memory is all that is kept of "
         f"the model; ± is one paired standard error. Accuracy is {accuracy}.",
         "",
-        *_table(rows, best),
+        *_table(rows, best, header.target.area_limit_um2),
         "",
         *([*_aims(rows[0], best), "", *_by_set(best)] if answers else _limits(rows)),
         "",
@@ -111,21 +112,22 @@ def page(listed: StudyList, header: Header, rows: Sequence[Row], best: Row, comm
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Sequence[Row], best: Row) -> Iterator[str]:
+def _table(rows: Sequence[Row], best: Row, limit_um2: float) -> Iterator[str]:
     baseline = rows[0]
     yield "| " + " | ".join(COLUMNS) + " |"
     yield "|" + "---|" * len(COLUMNS)
     core = described(baseline.entry.design.hardware)
-    yield _line(baseline, f"**baseline: w8a8 on {core}**", baseline)
+    yield _line(baseline, f"**baseline: w8a8 on {core}**", baseline, limit_um2)
     for part, title in TITLES.items():
-        yield f"| **{title}** |" + " |" * (len(COLUMNS) - 1)
-        for row in rows[1:]:
-            if row.entry.part == part:
-                name = row.entry.name + (f" ({row.entry.note})" if row.entry.note else "")
-                yield _line(row, f"**{name}**" if row is best else name, baseline)
+        of_part = [row for row in rows[1:] if row.entry.part == part]
+        if of_part:
+            yield f"| **{title}** |" + " |" * (len(COLUMNS) - 1)
+        for row in of_part:
+            name = row.entry.name + (f" ({row.entry.note})" if row.entry.note else "")
+            yield _line(row, f"**{name}**" if row is best else name, baseline, limit_um2)
 
 
-def _line(row: Row, name: str, baseline: Row) -> str:
+def _line(row: Row, name: str, baseline: Row, limit_um2: float) -> str:
     found = row.evaluation.metrics
     if row.evaluation.status != "ok":
         cells = [name, row.evaluation.status, row.evaluation.reason]
@@ -138,7 +140,7 @@ def _line(row: Row, name: str, baseline: Row) -> str:
         metric("energy_j", found["energy_j"]),
         f"{found['cycles']:,.0f}",
         metric("clock_hz", found["clock_hz"]),
-        f"{found['area_um2']:,.0f}",
+        f"{found['area_um2']:,.0f}{' over' if found['area_um2'] > limit_um2 else ''}",
         _memory(found["memory_bytes"], float(row.evaluation.details["memory_of_float16"])),
         f"{found['nll_increase_nats']:+.4f} ± {found['nll_increase_se_nats']:.4f}",
         f"{100 * accuracy.mean:+.1f} ± {100 * accuracy.standard_error:.1f}" if accuracy else "",

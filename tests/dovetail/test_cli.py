@@ -485,6 +485,20 @@ def test_a_terminated_remeasurement_ends_with_the_documented_code(run: Path) -> 
     assert said == "dovetail: interrupted; no run or file was begun\n"
 
 
+def test_an_interrupted_study_stops_at_once_and_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    process = toy("study", "--out", str(folder), delay_s=30)
+    while not (folder / "study.json").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=25)[0]
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in said and said.count("measuring cores") <= 2
+    assert call("study", "--out", str(folder)) == 0
+    assert (folder / "study.md").is_file()
+
+
 def test_another_owner_of_our_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "__init__.py").write_text("")
