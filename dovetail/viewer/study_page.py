@@ -101,7 +101,8 @@ def page(listed: StudyList, header: Header, rows: Sequence[Row], best: Row, comm
         f"lie over it say so. DRAM is {header.target.dram.upper()}. EDP is energy times latency of "
         f"{listed.asked}; the baseline is w8a8 on the core of least EDP under the limit, whose "
         f"gain is 1. {MODELLED if modelled else MEASURED_ON_GATES} Memory is all that is kept of "
-        f"the model; ± is one paired standard error. Accuracy is {accuracy}.",
+        f"the model; ± is one paired standard error. Accuracy is {accuracy}. A row's name leads to "
+        "its evaluation.",
         "",
         *_table(rows, best, header.target.area_limit_um2),
         "",
@@ -134,7 +135,7 @@ def _line(row: Row, name: str, baseline: Row, limit_um2: float) -> str:
         return "| " + " | ".join(cells + [""] * (len(COLUMNS) - 3)) + " |"
     accuracy = accuracy_of(row)
     cells = [
-        name,
+        f"[{name}](evaluations/{row.entry.design.id}.json)",
         f"{baseline.edp_js / row.edp_js:.2f}",
         metric("latency_s", found["latency_s"]),
         metric("energy_j", found["energy_j"]),

@@ -1,6 +1,7 @@
 """The study: its list of designs, a folder that goes on where it stopped, page and picture."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from agents.rewrites import Rewrite, shipped_library
 from dovetail.cli import main
 from dovetail.errors import BadInput, EvaluatorBroken, FolderRefused
+from dovetail.formatting import metric
 from dovetail.study.entries import Entry, StudyList
 from dovetail.study.folder import Header, ScoresOnTest, StudyFolder
 from dovetail.study.measuring import Row, Study
@@ -250,3 +252,28 @@ def test_a_study_of_another_model_is_refused_with_those_there_are(
     assert "there are those of tiny-vlm and smollm2-135m" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+STUDIES = Path(__file__).parents[2] / "docs" / "studies"
+
+
+@pytest.mark.parametrize("folder", sorted(STUDIES.iterdir()), ids=lambda folder: folder.name)
+def test_every_row_of_a_shipped_study_is_that_of_its_evaluation(folder: Path) -> None:
+    rows = re.findall(r"^\| \[.*\]\(evaluations/(\w+)\.json\) \| (.*) \|$",
+                      (folder / "study.md").read_text(), re.MULTILINE)  # fmt: skip
+    evaluations = {
+        path.stem: Evaluation.model_validate_json(path.read_bytes())
+        for path in (folder / "evaluations").iterdir()
+    }
+    able = {name for name, each in evaluations.items() if each.status == "ok"}
+    assert {name for name, _ in rows} == able
+    products = []
+    for name, text in rows:
+        found, cells = evaluations[name].metrics, text.split(" | ")
+        design = DesignPoint.model_validate_json((folder / "designs" / f"{name}.json").read_bytes())
+        assert design.id == evaluations[name].design_id == name
+        assert cells[1:3] == [metric(m, found[m]) for m in ("latency_s", "energy_j")]
+        assert cells[3] == f"{found['cycles']:,.0f}"
+        assert cells[7].startswith(f"{found['nll_increase_nats']:+.4f} ")
+        products.append(found["latency_s"] * found["energy_j"])
+        assert cells[0] == f"{products[0] / products[-1]:.2f}"
