@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hwlib.config import CoreConfig
 from swopt.compiler.calibration import Seen
@@ -31,6 +29,7 @@ from swopt.compiler.prefix import Prefix, float_prefix
 from swopt.compiler.ranges import Range
 from swopt.plan import CompressionPlan
 from swopt.techniques import compensation, pruning, quantization, rotation, sensitivity, smoothing
+from swopt.techniques.compensation import Moment
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, WeightBits
 from swopt.techniques.sensitivity import Sensitivities
@@ -90,7 +89,7 @@ class PreparedLanguageModel:
         return () if self.prefix is None else self.prefix.ids
 
     @cached_property
-    def moments(self) -> Mapping[str, NDArray[np.float32]]:
+    def moments(self) -> Mapping[str, Moment]:
         """Moments of what each layer reads on the calibration texts, for compensated rounding."""
         calibrate = partial(run, self.model, self.calibration, self.prefix_ids, logits=0)
         return compensation.second_moments(self.layers, calibrate, len(self.prefix_ids))

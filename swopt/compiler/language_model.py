@@ -176,11 +176,16 @@ def integer_language_model(
     for name, layer in layers.items():
         on_layer(name)
         weight, bits = layer.weight.detach().numpy(), named_bits[name]
-        # The powers, or the moments whose diagonal they are.
-        seen_of = of_pairs[name] if name in made_up else seen.layers[name].input_power
-        weights[name] = remember(
-            weight_key(weight, bits, seen_of), partial(_quantized, weight, bits, seen_of)
-        )
+        make: Callable[[], QuantizedWeight]
+        if name in made_up:
+            moment = of_pairs[name]
+            key = weight_key(weight, bits, moment.mean)
+            make = partial(compensation.quantize, weight.astype(np.float64), bits, moment)
+        else:
+            power = seen.layers[name].input_power
+            key = weight_key(weight, bits, power)
+            make = partial(rounding.quantize, weight.astype(np.float64), bits, power)
+        weights[name] = remember(key, make)
     network, steps = integerize.integerize_decoder(
         model,
         layers,
@@ -196,12 +201,6 @@ def integer_language_model(
     words = model.model.embed_tokens.weight.detach().double().numpy()
     bits = knobs.embedding_bits
     return IntegerLanguageModel(network, host.words_of(words, steps["decoder"], bits), bits)
-
-
-def _quantized(weight: NDArray[np.float32], bits: int, seen: NDArray[Any]) -> QuantizedWeight:
-    if seen.ndim == 2:
-        return compensation.quantize(weight.astype(np.float64), bits, seen)
-    return rounding.quantize(weight.astype(np.float64), bits, seen)
 
 
 def weight_key(weight: NDArray[np.float32], bits: int, seen: NDArray[Any]) -> str:

@@ -7,6 +7,8 @@ power come first. Scales are those of `swopt.techniques.rounding`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,10 +28,34 @@ INPUTS_AT_ONCE = 64
 the order of sums."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What rounding has to know of the inputs that some layers read.
+
+    Attributes:
+        mean: Of x x^T, float32 `[inputs, inputs]`.
+    """
+
+    mean: NDArray[np.float32]
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """Inputs, those of the greatest power first."""
+        return np.argsort(-self.mean.diagonal(), kind="stable")
+
+    @cached_property
+    def upper(self) -> NDArray[np.float64]:
+        """U of U^T U, the inverse of the damped mean in that order: row i makes up for input i."""
+        mean = self.mean[np.ix_(self.order, self.order)].astype(np.float64)
+        added = DAMPING * float(mean.diagonal().mean()) or 1.0
+        inverse = np.linalg.inv(mean + added * np.eye(len(mean)))
+        return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+
+
 def second_moments(
     layers: "Mapping[str, torch.nn.Linear]", calibrate: Callable[[], object], skip: int = 0
-) -> dict[str, NDArray[np.float32]]:
-    """Mean of x x^T over what each layer reads, `[inputs, inputs]`; layers of one input share it.
+) -> dict[str, Moment]:
+    """The moment of what each layer reads; layers of one input share it.
 
     Args:
         layers: Linear layers by name.
@@ -60,27 +86,22 @@ def second_moments(
     calibrate()
     for hook in hooks:
         hook.remove()
-    mean = {name: (total / counts[name]).float().numpy() for name, total in sums.items()}
-    return {name: mean[owner[name]] for name in layers}
+    found = {name: Moment((total / counts[name]).float().numpy()) for name, total in sums.items()}
+    return {name: found[owner[name]] for name in layers}
 
 
-def quantize(
-    weight: NDArray[np.float64], bits: int, moment: NDArray[np.float32]
-) -> QuantizedWeight:
+def quantize(weight: NDArray[np.float64], bits: int, moment: Moment) -> QuantizedWeight:
     """Rounds to `bits` bits; no output loses more than by rounding each weight to its nearest step.
 
     Args:
         weight: `[outputs, inputs]`.
         bits: 2..8, as `rounding.quantize` has them.
-        moment: Mean of x x^T, `[inputs, inputs]`.
+        moment: Of its inputs.
     """
-    exact = moment.astype(np.float64)
-    power = exact.diagonal().copy()
-    nearest = rounding.quantize(weight, bits, power)
-    order = np.argsort(-power, kind="stable")
-    upper = _upper(exact[np.ix_(order, order)])
+    exact, order = moment.mean.astype(np.float64), moment.order
+    nearest = rounding.quantize(weight, bits, exact.diagonal().copy())
     values = np.empty(weight.shape, np.int8)
-    values[:, order] = _rounded(weight[:, order], nearest.scale, bits, upper)
+    values[:, order] = _rounded(weight[:, order], nearest.scale, bits, moment.upper)
     # Clipping may cost more than is won back, and what is damped is not quite what is lost.
     scale = nearest.scale[:, None]
     worse = _loss(weight - values * scale, exact) > _loss(weight - nearest.values * scale, exact)
@@ -91,13 +112,6 @@ def quantize(
 def _loss(error: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:
     """e^T M e of each output."""
     return np.asarray(((error @ moment) * error).sum(1))
-
-
-def _upper(moment: NDArray[np.float64]) -> NDArray[np.float64]:
-    """U of U^T U, the inverse of the damped moment: row i says how to make up for input i."""
-    added = DAMPING * float(moment.diagonal().mean()) or 1.0
-    inverse = np.linalg.inv(moment + added * np.eye(len(moment)))
-    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
 
 
 def _rounded(

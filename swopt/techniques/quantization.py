@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hwlib.frozen import Frozen
 from swopt.techniques import compensation, rounding
+from swopt.techniques.compensation import Moment
 from swopt.techniques.rounding import QuantizedWeight
 
 WeightBits = Literal[2, 3, 4, 5, 6, 7, 8]
@@ -119,7 +120,7 @@ def packed_bits(bits: int) -> Literal[2, 4, 8]:
     return 4 if bits <= 4 else 8
 
 
-Moments = Callable[[], Mapping[str, NDArray[np.float32]]]
+Moments = Callable[[], Mapping[str, Moment]]
 """Gives `compensation.second_moments` of all layers; asked only where rounding needs them."""
 
 

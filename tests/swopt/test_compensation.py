@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from swopt.compiler.integer_model import weight_only_model
 from swopt.plan import CompressionPlan
 from swopt.techniques import compensation, rounding
+from swopt.techniques.compensation import Moment
 from swopt.techniques.quantization import QuantizationKnobs, Rounding, WeightBits
 from swopt.techniques.rounding import QuantizedWeight
 from swopt.workloads.workload import Workload
@@ -17,13 +18,17 @@ from swopt.workloads.workload import Workload
 Floats = NDArray[np.float64]
 
 
-def drawn(outputs: int, inputs: int, seed: int) -> tuple[Floats, NDArray[np.float32], Floats]:
+def drawn(outputs: int, inputs: int, seed: int) -> tuple[Floats, Moment, Floats]:
     """A weight, the moment of what it reads, and what it reads: inputs that hang together."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((4 * inputs, inputs // 2)) @ rng.standard_normal((inputs // 2, inputs))
     x += 0.3 * rng.standard_normal(x.shape)
     weight = rng.standard_normal((outputs, inputs))
-    return weight, (x.T @ x / len(x)).astype(np.float32), x
+    return weight, moment_of(x), x
+
+
+def moment_of(x: Floats) -> Moment:
+    return Moment((x.T @ x / len(x)).astype(np.float32))
 
 
 def lost(weight: Floats, made: QuantizedWeight, x: Floats) -> Floats:
@@ -35,7 +40,7 @@ def lost(weight: Floats, made: QuantizedWeight, x: Floats) -> Floats:
 def test_no_output_loses_more_and_all_together_lose_much_less(bits: int) -> None:
     weight, moment, x = drawn(24, 96, bits)
     made = compensation.quantize(weight, bits, moment)
-    nearest = rounding.quantize(weight, bits, moment.diagonal().astype(np.float64))
+    nearest = rounding.quantize(weight, bits, moment.mean.diagonal().astype(np.float64))
     assert made.values.min() >= -(2 ** (bits - 1))
     assert made.values.max() <= 2 ** (bits - 1) - 1
     ours, theirs = lost(weight, made, x), lost(weight, nearest, x)
@@ -49,7 +54,7 @@ def test_it_comes_close_to_the_best_of_all_roundings() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
         x = rng.standard_normal((50, 1)) + 0.3 * rng.standard_normal((50, 4))
-        weight, moment = rng.standard_normal((1, 4)), (x.T @ x / 50).astype(np.float32)
+        weight, moment = rng.standard_normal((1, 4)), moment_of(x)
         made = compensation.quantize(weight, 3, moment)
         all_of_them = [
             QuantizedWeight(np.array([steps], np.int8), made.scale, 3)
@@ -57,7 +62,7 @@ def test_it_comes_close_to_the_best_of_all_roundings() -> None:
         ]
         best += min(float(lost(weight, each, x)[0]) for each in all_of_them)
         near += float(lost(weight, made, x)[0])
-        power = moment.diagonal().astype(np.float64)
+        power = moment.mean.diagonal().astype(np.float64)
         plain += float(lost(weight, rounding.quantize(weight, 3, power), x)[0])
     assert best <= near
     assert near - best < 0.5 * (plain - best)
@@ -65,7 +70,7 @@ def test_it_comes_close_to_the_best_of_all_roundings() -> None:
 
 def test_independent_inputs_have_nothing_to_make_up_for() -> None:
     weight = np.random.default_rng(1).standard_normal((5, 70))
-    made = compensation.quantize(weight, 4, np.eye(70, dtype=np.float32))
+    made = compensation.quantize(weight, 4, Moment(np.eye(70, dtype=np.float32)))
     nearest = rounding.quantize(weight, 4, np.ones(70))
     assert np.array_equal(made.values, nearest.values)
 
@@ -79,10 +84,10 @@ def test_pieces_of_inputs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_inputs_that_are_never_there_and_silent_outputs() -> None:
     weight, moment, _ = drawn(6, 20, 4)
-    moment[3], moment[:, 3], weight[2] = 0, 0, 0
+    moment.mean[3], moment.mean[:, 3], weight[2] = 0, 0, 0
     made = compensation.quantize(weight, 3, moment)
     assert not made.values[2].any()
-    silent = compensation.quantize(weight, 3, np.zeros((20, 20), np.float32))
+    silent = compensation.quantize(weight, 3, Moment(np.zeros((20, 20), np.float32)))
     assert np.isfinite(silent.scale).all()
 
 
@@ -102,8 +107,8 @@ def test_moments_of_layers_that_read_the_same_are_one_and_those_of_their_inputs(
     rows = torch.cat([x[0, 1:] for x in texts]).double()
     expected = (rows.T @ rows / len(rows)).numpy()
     assert found["twin"] is found["first"]
-    assert np.allclose(found["first"], expected, rtol=1e-6)
-    assert np.allclose(found["other"], 4 * expected, rtol=1e-6)
+    assert np.allclose(found["first"].mean, expected, rtol=1e-6)
+    assert np.allclose(found["other"].mean, 4 * expected, rtol=1e-6)
 
 
 def test_a_model_of_few_bits_stays_nearer_to_the_float_model(workload: Workload) -> None:
