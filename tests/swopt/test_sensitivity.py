@@ -6,7 +6,8 @@ import torch
 
 from swopt.compiler.calibration import observe
 from swopt.techniques import sensitivity
-from swopt.techniques.quantization import QuantizationKnobs, TowerBits, bits_of, quantize
+from swopt.techniques.quantization import QuantizationKnobs, TowerBits, bits_of
+from swopt.techniques.rounding import quantize
 from swopt.workloads import tiny_vlm
 from swopt.workloads.workload import Workload, load_workload
 
