@@ -121,7 +121,6 @@ def figures_by_set(
         dealt = [shuffled(part, _SHUFFLE_SEED) for part in (ours, base)]
         for who, part in zip(("design", "baseline"), dealt, strict=True):
             row[f"{who}_accuracy_shuffled"] = float(part.right().mean())
-        row["accuracy_difference_shuffled"] = paired(*(part.right() for part in dealt)).mean
         if "design_balanced_accuracy" in row:
             balanced = balanced_difference(ours, base)
             row["balanced_accuracy_difference"] = balanced.mean

