@@ -19,7 +19,7 @@ TITLES: Mapping[Part, str] = {
     "cumulative": "one after the other, on the baseline's core",
     "fitted": "the whole stack on each core",
     "without": "the stack of the baseline's core, less one",
-    "ladder": "the stack of the baseline's core, with less and less left",
+    "ladder": "the stack, smaller and smaller",
     "control": "controls",
     "cores": "the baseline on other cores",
 }
