@@ -47,15 +47,13 @@ class DesignBench(CoreBench):
 
     def __init__(self, pipeline: "Pipeline", design: DesignPoint, target: Target) -> None:
         super().__init__(pipeline, design, target)
-        self.metrics: dict[str, float] = {}
-        self.details: dict[str, str | float | int] = {}
         self._pipeline = pipeline
         self._units: dict[CoreUnitName, UnitNetlist] = {}
         self._integer: IntegerModel | None = None
         self._programs: Programs | None = None
 
     def measure(self, on_stage: Stage) -> None:
-        """Every stage in turn; what one raises ends the measurement."""
+        """Accuracy, core and cost, in turn."""
         on_stage("accuracy")
         workload = self._pipeline.workload()
         # The gate's, which were kept: the model is scored with what approximate units give.

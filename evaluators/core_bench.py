@@ -1,13 +1,15 @@
 """A design's core on the bench: elaborated, mapped and timed, each once, and kept in the store."""
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, get_args
 
 from evaluators import cache
 from evaluators.design import DesignPoint
+from evaluators.faults import status_of
 from evaluators.gatekeeper import Gatekeeper, Value
-from evaluators.metrics import Provenance
+from evaluators.metrics import Evaluation, Provenance, Stage
 from evaluators.target import Target
 from hwlib.edit import CoreUnitName
 from hwlib.frozen import Frozen
@@ -35,9 +37,35 @@ class CoreBench:
     """
 
     def __init__(self, keeper: Gatekeeper, design: DesignPoint, target: Target) -> None:
+        self.metrics: dict[str, float] = {}
+        self.details: dict[str, str | float | int] = {}
         self.provenance: list[Provenance] = []
         self._keeper, self._design, self._target = keeper, design, target
         self._mapped: MappedCore | None = None
+
+    def measure(self, on_stage: Stage) -> None:
+        """Every stage in turn; what one raises ends the measurement."""
+        raise NotImplementedError
+
+    def evaluation(self, evaluator: str, on_stage: Stage) -> Evaluation:
+        """Measures; a fault of the design, or of a tool on it, becomes its status.
+
+        Args:
+            evaluator: Who measures.
+            on_stage: Told each stage as it begins.
+        """
+        started = time.monotonic()
+        status, reason = status_of(lambda: self.measure(on_stage))
+        return Evaluation(
+            design_id=self._design.id,
+            evaluator=evaluator,
+            status=status,
+            reason=reason,
+            metrics=self.metrics if status == "ok" else {},
+            details=self.details,
+            provenance=tuple(self.provenance),
+            elapsed_s=time.monotonic() - started,
+        )
 
     def _netlist(self, units: "Mapping[CoreUnitName, UnitNetlist]") -> str:
         from hwlib.elaborate import elaborate_core

@@ -6,7 +6,6 @@ timed as that of every design. Cycles are predicted and energy is modelled
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from evaluators import cache
 from evaluators.core_bench import CoreBench, unit_areas, unit_of
 from evaluators.design import DesignPoint
-from evaluators.faults import status_of
 from evaluators.gatekeeper import Gatekeeper
 from evaluators.inputs import design_numbers
 from evaluators.metrics import ENERGY_FIGURES, Evaluation, Stage
@@ -114,19 +112,7 @@ class LanguagePipeline(Gatekeeper):
 
     def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
         """Measures a design; a fault of the design, or of a tool on it, becomes its status."""
-        started = time.monotonic()
-        bench = LanguageDesignBench(self, design, target)
-        status, reason = status_of(lambda: bench.measure(on_stage))
-        return Evaluation(
-            design_id=design.id,
-            evaluator=self.name,
-            status=status,
-            reason=reason,
-            metrics=bench.metrics if status == "ok" else {},
-            details=bench.details,
-            provenance=tuple(bench.provenance),
-            elapsed_s=time.monotonic() - started,
-        )
+        return LanguageDesignBench(self, design, target).evaluation(self.name, on_stage)
 
     def test(self, design: DesignPoint) -> dict[str, dict[str, float]]:
         """Scores design, baseline and float model on the windows of test modules."""
@@ -143,12 +129,10 @@ class LanguageDesignBench(CoreBench):
 
     def __init__(self, pipeline: LanguagePipeline, design: DesignPoint, target: Target) -> None:
         super().__init__(pipeline, design, target)
-        self.metrics: dict[str, float] = {}
-        self.details: dict[str, str | float | int] = {}
         self._pipeline = pipeline
 
     def measure(self, on_stage: Stage) -> None:
-        """Every stage in turn; what one raises ends the measurement."""
+        """Accuracy, core and cost, in turn."""
         on_stage("accuracy")
         ours, theirs = self.scores("val"), self.float_scores("val")
         on_stage("elaboration")

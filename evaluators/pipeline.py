@@ -4,7 +4,6 @@ It stops at the first stage that fails, and what fails becomes a status of the d
 is kept in the user's store under the content of everything that it depends on.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +14,6 @@ import numpy as np
 
 from evaluators.bench import DesignBench
 from evaluators.design import DesignPoint
-from evaluators.faults import status_of
 from evaluators.gatekeeper import Gatekeeper
 from evaluators.inputs import MODEL_TOOLS, data_of, numbers_of
 from evaluators.metrics import Evaluation, Stage
@@ -52,19 +50,7 @@ class Pipeline(Gatekeeper):
 
     def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
         """Measures a design; a fault of the design, or of a tool on it, becomes its status."""
-        started = time.monotonic()
-        bench = DesignBench(self, design, target)
-        status, reason = status_of(lambda: bench.measure(on_stage))
-        return Evaluation(
-            design_id=design.id,
-            evaluator=self.name,
-            status=status,
-            reason=reason,
-            metrics=bench.metrics if status == "ok" else {},
-            details=bench.details,
-            provenance=tuple(bench.provenance),
-            elapsed_s=time.monotonic() - started,
-        )
+        return DesignBench(self, design, target).evaluation(self.name, on_stage)
 
     def test(self, design: DesignPoint) -> dict[str, dict[str, float]]:
         """Scores design, baseline and float model on the test questions, by image set."""
