@@ -9,7 +9,7 @@ stream is rotated (`swopt.techniques.rotation`), sizes of channels move into wei
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import torch
@@ -106,14 +106,7 @@ def check(plan: CompressionPlan, unpruned: Sequence[str]) -> None:
         ValueError: It speaks of images, or of blocks or layers that are not there.
     """
     plain, spoken = CompressionPlan().model_dump(), plan.model_dump()
-    told = []
-    for path in ABOUT_IMAGES:
-        part, _, name = path.partition(".")
-        if (spoken[part][name] if name else spoken[part]) != (
-            plain[part][name] if name else plain[part]
-        ):
-            told.append(path)
-    if told:
+    if told := [path for path in ABOUT_IMAGES if _at(path, spoken) != _at(path, plain)]:
         raise ValueError(
             "a language model without images has no vision tower, no connector and no recovery "
             f"yet; leave {', '.join(told)} out of the plan"
@@ -128,6 +121,11 @@ def check(plan: CompressionPlan, unpruned: Sequence[str]) -> None:
                 f"override {name!r} names no block or layer of the model; use names such as "
                 f"decoder.0, decoder.0.mlp.down or head, with blocks 0 to {blocks - 1}"
             )
+
+
+def _at(path: str, document: Any) -> Any:
+    """What stands in a document under a path with points."""
+    return reduce(lambda part, name: part[name], path.split("."), document)
 
 
 def prepare(

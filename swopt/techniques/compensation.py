@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from swopt.techniques import rounding
 from swopt.techniques.rounding import QuantizedWeight
+from swopt.techniques.watching import watch_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -79,13 +80,7 @@ def second_moments(
         sums[name] = sums.get(name, 0.0) + x.T @ x
         counts[name] = counts.get(name, 0) + len(x)
 
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs, name=name: see(name, inputs[0]))
-        for name, layer in layers.items()
-    ]
-    calibrate()
-    for hook in hooks:
-        hook.remove()
+    watch_inputs(layers, see, calibrate)
     found = {name: Moment((total / counts[name]).float().numpy()) for name, total in sums.items()}
     return {name: found[owner[name]] for name in layers}
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from hwlib.frozen import Frozen
+from swopt.techniques.watching import watch_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -51,13 +52,7 @@ def largest_inputs(
         seen = inputs.detach()[..., skip:, :].abs().flatten(0, -2).amax(0)
         largest[name] = torch.maximum(largest[name], seen)
 
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs, name=name: see(name, inputs[0]))
-        for name, layer in layers.items()
-    ]
-    calibrate()
-    for hook in hooks:
-        hook.remove()
+    watch_inputs(layers, see, calibrate)
     return {name: each.double() for name, each in largest.items()}
 
 
