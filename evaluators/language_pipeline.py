@@ -116,12 +116,10 @@ class LanguagePipeline(Gatekeeper):
 
     def test(self, design: DesignPoint) -> dict[str, dict[str, float]]:
         """Scores design, baseline and float model on the windows of test modules."""
-        ours, base = (
-            LanguageDesignBench(self, each, Target()).scores("test")
-            for each in (design, DesignPoint(hardware=design.hardware))
-        )
-        theirs = LanguageDesignBench(self, design, Target()).float_scores("test")
-        return {SET: figures(ours, base, theirs)}
+        own = LanguageDesignBench(self, design, Target())
+        base = LanguageDesignBench(self, DesignPoint(hardware=design.hardware), Target())
+        ours, theirs = own.scores("test"), own.float_scores("test")
+        return {SET: figures(ours, base.scores("test"), theirs)}
 
 
 class LanguageDesignBench(CoreBench):
