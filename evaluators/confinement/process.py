@@ -24,12 +24,18 @@ def die_with(parent: int) -> None:
 
 
 def limit(limits: Mapping[str, int]) -> None:
-    """Sets hard limits by their names in `resource`, or keeps a stricter one."""
+    """Sets hard limits by their names in `resource`, or keeps a stricter one.
+
+    Processor time has a second more to the hard limit, so that its end says what it was: the kernel
+    sends SIGXCPU at the soft one, and at the hard one SIGKILL, as for a lack of memory.
+    """
     for name, wanted in limits.items():
         kind = getattr(resource, name)
+        hard = wanted + 1 if kind == resource.RLIMIT_CPU else wanted
         now = resource.getrlimit(kind)[1]
-        most = wanted if now == resource.RLIM_INFINITY else min(wanted, now)
-        resource.setrlimit(kind, (most, most))
+        if now != resource.RLIM_INFINITY:
+            wanted, hard = min(wanted, now), min(hard, now)
+        resource.setrlimit(kind, (wanted, hard))
 
 
 def forbid_new_privileges() -> None:

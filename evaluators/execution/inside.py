@@ -6,7 +6,6 @@ imported before, since no file can be opened afterwards.
 
 import importlib
 import os
-import resource
 from pathlib import Path
 
 from evaluators.confinement import landlock, process, seccomp
@@ -54,7 +53,7 @@ def confine(parent: int, cpu_s: int, memory_bytes: int, keep: tuple[int, ...]) -
     process.die_with(parent)
     process.limit(
         {
-            "RLIMIT_CPU": cpu_s + 1,
+            "RLIMIT_CPU": cpu_s,
             "RLIMIT_AS": memory_bytes,
             "RLIMIT_FSIZE": 0,
             "RLIMIT_CORE": 0,
@@ -62,9 +61,6 @@ def confine(parent: int, cpu_s: int, memory_bytes: int, keep: tuple[int, ...]) -
             "RLIMIT_NOFILE": DESCRIPTORS,
         }
     )
-    # The signal of the softer limit tells why; who ignores it gets a second more.
-    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, soft), hard))
     if len(list(_OWN_THREADS.iterdir())) != 1:
         raise RuntimeError("a process with several threads cannot confine itself")
     process.forbid_new_privileges()

@@ -151,7 +151,7 @@ class _Racer:
         self.ended = ""
         """How it ended, in words; empty while it runs."""
         self.killed = False
-        """Whether it was ended from outside, as by a lack of memory, before its time was over."""
+        """Whether it was ended from outside, as by a lack of memory; its own limit is SIGXCPU."""
         self._work = work
         self._spent_s = 0.0
         self._begin("planted")
@@ -163,8 +163,7 @@ class _Racer:
             return
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self._spent_s += usage.ru_utime + usage.ru_stime
-        spent_s = usage.ru_utime + usage.ru_stime
-        self.killed = self._process.returncode == -signal.SIGKILL and spent_s < PROCESSOR_S - 1
+        self.killed = self._process.returncode == -signal.SIGKILL
         found = self._read() if self._process.returncode == 0 else None
         if found is None:
             self.ended = f"{self.tool} gave no answer to the {self._asked} question"

@@ -357,6 +357,7 @@ def test_an_unfulfillable_assumption_does_not_count() -> None:
         ("print('Status = 0  Frames = -1')", "abc gave no answer to the planted"),
         ("import os; os.abort()", "gave no answer to the planted"),
         ("while True: print('unsat')", "gave no answer to the planted"),
+        ("while True: pass", "gave no answer to the planted"),
     ],
 )
 def test_a_tool_that_lies_rambles_or_breaks_proves_nothing(
@@ -366,6 +367,16 @@ def test_a_tool_that_lies_rambles_or_breaks_proves_nothing(
     monkeypatch.setattr(solvers, "_command", lambda tool: [sys.executable, "-c", program])
     pair = pair_of("exponential", EXPONENTIAL, (1, 1))
     with pytest.raises(solvers.Unanswered, match=reason):
+        solvers.answer(pair, questions.after_its_depth(pair))
+
+
+def test_a_tool_killed_from_outside_says_nothing_of_the_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(solvers, "_command", lambda tool: [sys.executable, "-c", program])
+    pair = pair_of("exponential", EXPONENTIAL, (1, 1))
+    with pytest.raises(solvers.SolverKilled, match="bitwuzla was killed"):
         solvers.answer(pair, questions.after_its_depth(pair))
 
 
