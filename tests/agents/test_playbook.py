@@ -43,12 +43,6 @@ ENTRIES = read_playbook(PLAYBOOK)
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store of simulators, so that Verilator's own objects are compiled once."""
-    return tmp_path_factory.mktemp("simulators")
-
-
 def judged(entry: Rewrite, cache_dir: Path, knobs: dict[str, int], later: int = 0) -> Judgement:
     config = CoreConfig.model_validate({"composable": entry.unit == "composable_mac"} | knobs)
     edit = RtlEdit(unit=entry.unit, source=entry.source, latency=entry.latency + later)

@@ -30,8 +30,8 @@ def call(*arguments: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOVETAIL_CACHE_DIR", str(tmp_path / "store"))
+def store(fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_CACHE_DIR", str(fresh_store))
 
 
 @pytest.mark.eda
@@ -69,8 +69,9 @@ def test_where_a_tool_is_killed_there_is_no_verdict(
 @pytest.mark.eda
 @pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
 def test_where_every_solver_is_killed_there_is_no_verdict(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DOVETAIL_CACHE_DIR", str(tmp_path / "unproved"))
     with monkeypatch.context() as patch:
         patch.setattr(solvers, "_command", lambda tool: ["sh", "-c", "kill -9 $$"])
         assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.EVALUATOR

@@ -53,10 +53,8 @@ def test_signals_are_recorded_in_their_windows(cache_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_gates_do_what_the_rtl_did(
-    cache_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    store, liberty = tmp_path_factory.mktemp("store"), default_liberty_path()
+def test_the_gates_do_what_the_rtl_did(cache_dir: Path) -> None:
+    store, liberty = cache_dir / "silicon", default_liberty_path()
     library = load_library(liberty, store)
     mapped = synthesize(elaborate_core(CONFIG), library, liberty, store)
     watched = watch(mapped, assemble(mapped, library), 4000, np.random.default_rng(1))

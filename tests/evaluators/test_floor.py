@@ -41,7 +41,7 @@ def test_area_counts_for_exact_units_and_energy_for_all(
 
 
 @pytest.mark.eda
-def test_a_unit_of_several_modules_costs_what_they_cost_together(tmp_path: Path) -> None:
+def test_a_unit_of_several_modules_costs_what_they_cost_together(cache_dir: Path) -> None:
     source = shipped_source("exponential")
     inner = source.replace("class Exponential", "class Inner") + (
         "\n\nclass Exponential(wiring.Component):\n"
@@ -56,8 +56,9 @@ def test_a_unit_of_several_modules_costs_what_they_cost_together(tmp_path: Path)
         "        return m\n"
     )
     unit = CORE_UNITS["exponential_16"]
+    store = cache_dir / "silicon"
     costs = [
-        unit_cost(source_to_rtlil("exponential", text, CoreConfig()), unit.contract, 1, tmp_path)
+        unit_cost(source_to_rtlil("exponential", text, CoreConfig()), unit.contract, 1, store)
         for text in (source, inner)
     ]
     assert costs[1].energy_j == pytest.approx(costs[0].energy_j, rel=0.2)
@@ -67,18 +68,18 @@ def test_a_unit_of_several_modules_costs_what_they_cost_together(tmp_path: Path)
 @pytest.mark.eda
 @pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
 def test_a_quarantined_unit_is_refused_until_it_is_cleared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No honest unit is so good: here the floor is raised over one.
     monkeypatch.setattr(floor, "ENERGY_FLOOR", 0.9)
     edit = RtlEdit(unit=ENTRY.unit, source=ENTRY.source, latency=ENTRY.latency)
     design = DesignPoint(edits=(edit,))
     sha256 = source_sha256(ENTRY.source)
-    (verdict,) = Pipeline(cache_dir=tmp_path).gate(design)
+    (verdict,) = Pipeline(cache_dir=fresh_store).gate(design)
     assert not verdict.accepted
     assert verdict.reason.startswith("quarantined: 0.61 of") and sha256 in verdict.reason
-    (cleared,) = Pipeline(cache_dir=tmp_path, cleared=frozenset({sha256})).gate(design)
+    (cleared,) = Pipeline(cache_dir=fresh_store, cleared=frozenset({sha256})).gate(design)
     assert cleared.accepted
     monkeypatch.undo()
-    (honest,) = Pipeline(cache_dir=tmp_path).gate(design)
+    (honest,) = Pipeline(cache_dir=fresh_store).gate(design)
     assert honest.accepted

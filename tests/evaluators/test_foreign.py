@@ -44,8 +44,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
+def store(cache_dir: Path) -> Path:
+    return cache_dir / "silicon"
 
 
 def test_the_plain_recipe_gives_the_area_that_yosys_prints(

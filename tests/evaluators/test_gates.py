@@ -29,8 +29,8 @@ from tests.hwlib.later_units import component
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return load_library(default_liberty_path(), tmp_path_factory.mktemp("cache"))
+def library(cache_dir):
+    return load_library(default_liberty_path(), cache_dir / "silicon")
 
 
 def random_module(seed, gates=60, registers=9):
@@ -141,10 +141,11 @@ def test_counts_are_those_of_a_plain_simulation(library, seed):
 
 
 @pytest.mark.eda
-def test_the_mapped_element_sums_as_numpy_does(library, tmp_path):
+def test_the_mapped_element_sums_as_numpy_does(library, cache_dir):
     contract = CORE_UNITS["mac"].contract
     text = convert(component(contract), "mac")
-    mapped = synthesize(text, library, default_liberty_path(), tmp_path, "mac").modules["mac"]
+    store = cache_dir / "silicon"
+    mapped = synthesize(text, library, default_liberty_path(), store, "mac").modules["mac"]
     rng = np.random.default_rng(1)
     latency, depth, tiles = CORE_UNITS["mac"].latency, 7, 40
     a = rng.integers(-256, 256, depth * tiles)

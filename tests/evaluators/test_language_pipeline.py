@@ -27,10 +27,9 @@ FOUR = CompressionPlan(
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> LanguagePipeline:
-    folder = tmp_path_factory.mktemp("language")
-    saved = tiny_llama.save(folder / "tiny")
-    return LanguagePipeline(model=str(saved), cache_dir=folder / "store", windows=2)
+def pipeline(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguagePipeline:
+    saved = tiny_llama.save(tmp_path_factory.mktemp("language") / "tiny")
+    return LanguagePipeline(model=str(saved), cache_dir=cache_dir, windows=2)
 
 
 @pytest.fixture(scope="module")

@@ -30,18 +30,13 @@ FOLDER = "DOVETAIL_POWER_REFERENCE_DIR"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def library(cache_dir):
+    return load_library(default_liberty_path(), cache_dir / "silicon")
 
 
 @pytest.fixture(scope="module")
-def library(cache):
-    return load_library(default_liberty_path(), cache)
-
-
-@pytest.fixture(scope="module")
-def power(cache):
-    return load_power(default_liberty_path(), cache)
+def power(cache_dir):
+    return load_power(default_liberty_path(), cache_dir / "silicon")
 
 
 SLEW = np.array([[10e-12, 20e-12], [30e-12, 40e-12], [50e-12, 60e-12]])

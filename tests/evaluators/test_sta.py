@@ -22,8 +22,8 @@ near = partial(pytest.approx, rel=1e-9, abs=0)
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return load_library(default_liberty_path(), tmp_path_factory.mktemp("cache"))
+def library(cache_dir):
+    return load_library(default_liberty_path(), cache_dir / "silicon")
 
 
 def cell(name, kind, **pins):

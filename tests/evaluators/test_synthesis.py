@@ -22,8 +22,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def library(cache):
-    return load_library(LIBERTY, cache)
+def library(cache_dir):
+    return load_library(LIBERTY, cache_dir / "silicon")
 
 
 def convert(module, ports, name):
