@@ -130,8 +130,8 @@ def compact(design: DesignPoint, library: Library) -> dict[str, Any]:
     return {"knobs": away, "edits": sorted(edits, key=lambda e: str(e["unit"]))}
 
 
-def knob_table(part: str, design: DesignPoint) -> str:
-    """The knobs under `part`, with their values in `design`."""
+def knob_table(part: str, design: DesignPoint, layers: Sequence[str]) -> str:
+    """The knobs under `part` that a model of these layers takes, with their values in `design`."""
     values = space.values_of(design)
     return as_json_lines(
         "knobs",
@@ -143,7 +143,7 @@ def knob_table(part: str, design: DesignPoint) -> str:
                 "is": k.type,
                 "doc": k.doc,
             }
-            for k in space.knobs()
+            for k in space.knobs_for(layers)
             if k.path.startswith(f"{part}.")
         ],
     )

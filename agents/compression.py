@@ -1,5 +1,6 @@
 """The compression role: changes knobs of the compression plan, and bits of single layers."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -43,7 +44,9 @@ class CompressionReply(Frozen):
     """Why, in at most two sentences."""
 
 
-SCHEMA = reply_schema(CompressionReply, ("compression",))
+def schema(layers: Sequence[str]) -> dict[str, Any]:
+    """The schema of its reply, for a model with blocks and linear layers of these names."""
+    return reply_schema(CompressionReply, ("compression",), layers)
 
 
 def ask(context: Context, library: Library, plan: Plan, parent: DesignPoint) -> list[Message]:
@@ -51,10 +54,10 @@ def ask(context: Context, library: Library, plan: Plan, parent: DesignPoint) -> 
     direction = {"parent_trial": plan.parent_trial, "direction": one_line(plan.compression)}
     own = [
         as_json("plan", direction),
-        knob_table("compression", parent),
+        knob_table("compression", parent, context.layers),
         as_json("layers", [one_line(name, 80) for name in context.layers]),
     ]
-    return messages("compression", [*common(context, library), *own], SCHEMA)
+    return messages("compression", [*common(context, library), *own], schema(context.layers))
 
 
 def apply(reply: CompressionReply, parent: DesignPoint, layers: tuple[str, ...]) -> DesignPoint:

@@ -289,7 +289,7 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
             suggested = _suggested(sections)
             if not _composable(sections):
                 suggested[ACTIVATION_BITS] = 8
-            for tower in TOWERS:
+            for tower in _towers(values):
                 if len(suggested[f"{PRUNING}.{tower}_blocks"]) == len(
                     _blocks(sections["layers"], tower)
                 ):  # no block would be left
@@ -314,6 +314,8 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
 def _fills_rows(wanted: Json, sections: Json) -> bool:
     """Whether an image's tokens are a multiple of the rows of the parent's core."""
     told = {path.removeprefix(RESOLUTION): wanted[path] for path in wanted if RESOLUTION in path}
+    if not told:  # of a model that reads no images
+        return True
     core = (parent_of(sections) or sections["suggestion"])["knobs"]
     rows: int = core.get(ROWS, CoreConfig().rows)
     return image_tokens(ResolutionKnobs(**told)) % rows == 0
@@ -321,9 +323,9 @@ def _fills_rows(wanted: Json, sections: Json) -> bool:
 
 def _pruned(values: Json) -> bool:
     """Whether something was removed that nothing has been taught to make up for."""
-    kept = [values[f"{PRUNING}.{tower}_mlp_keep"] for tower in TOWERS]
-    removed = [values[f"{PRUNING}.{tower}_blocks"] for tower in TOWERS]
-    return values[RECOVERY] == 0 and (min(kept) < 1 or any(removed))
+    kept = [values[f"{PRUNING}.{tower}_mlp_keep"] for tower in _towers(values)]
+    removed = [values[f"{PRUNING}.{tower}_blocks"] for tower in _towers(values)]
+    return values.get(RECOVERY) == 0 and (min(kept) < 1 or any(removed))
 
 
 def _rounded(values: Json) -> bool:
@@ -346,9 +348,10 @@ def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
 
     Composable elements multiply 4-bit activations by 4-bit weights at twice the speed again.
     """
-    weights = [values[f"{BITS}.bits"], *(values[f"{BITS}.{t}.bits"] or 8 for t in TOWERS)]
+    towers = _towers(values)
+    weights = [values[f"{BITS}.bits"], *(values[f"{BITS}.{t}.bits"] or 8 for t in towers)]
     weights.append(values[MEAN_BITS])
-    fewer = [mean for mean in MEANS if mean < values[MEAN_BITS]]
+    fewer = [mean for mean in MEANS[_sees(values)] if mean < values[MEAN_BITS]]
     if fewer and not _composable(sections):
         yield {MEAN_BITS: fewer[0]}
     if _composable(sections) and values[ACTIVATION_BITS] == 8 and min(weights) <= 4:
@@ -356,10 +359,10 @@ def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
     if values[f"{BITS}.bits"] > 4:
         yield {f"{BITS}.bits": 4}
         yield {f"{BITS}.bits": 4, f"{BITS}.head_bits": 8}
-        for tower in TOWERS:
+        for tower in towers:
             if values[f"{BITS}.{tower}.bits"] is None:
                 yield {f"{BITS}.{tower}.bits": 4}
-    for tower in TOWERS:
+    for tower in towers:
         removed = values[f"{PRUNING}.{tower}_blocks"]
         left = [i for i in _blocks(sections["layers"], tower) if i not in removed]
         if values[f"{BITS}.{tower}.mlp_bits"] is None:
@@ -373,8 +376,18 @@ def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
         yield {MEAN_BITS: fewer[0]}
 
 
-MEANS = (4.0, 3.0, 2.5)
-"""Mean bits that are tried one after the other: measured sensitivity says which layers get more."""
+MEANS = {True: (4.0, 3.0, 2.5), False: (6.0, 5.0, 4.5, 4.0)}
+"""Mean bits that are tried one after the other, by whether a model reads images: a language model
+bears fewer. Measured sensitivity says which layers get more."""
+
+
+def _towers(values: Json) -> list[str]:
+    """The towers that the model has: those that knobs speak of."""
+    return [tower for tower in TOWERS if f"{PRUNING}.{tower}_blocks" in values]
+
+
+def _sees(values: Json) -> bool:
+    return "vision" in _towers(values)
 
 
 def _composable(sections: Json) -> bool:
@@ -384,16 +397,17 @@ def _composable(sections: Json) -> bool:
 
 def _less_work(values: Json, sections: Json) -> Iterator[Json]:
     """MLP channels down to half, then whole blocks from the end, then more channels."""
-    for tower in TOWERS:
+    towers, step = _towers(values), 0.25 if _sees(values) else 0.125
+    for tower in towers:
         keep = values[f"{PRUNING}.{tower}_mlp_keep"]
         if keep > 0.5:
-            yield {f"{PRUNING}.{tower}_mlp_keep": keep - 0.25}
-    for tower in TOWERS:
+            yield {f"{PRUNING}.{tower}_mlp_keep": keep - step}
+    for tower in towers:
         removed = values[f"{PRUNING}.{tower}_blocks"]
         left = [i for i in _blocks(sections["layers"], tower) if i not in removed]
         if len(left) > 1:
             yield {f"{PRUNING}.{tower}_blocks": sorted([*removed, left[-1]])}
-    for tower in TOWERS:
+    for tower in towers:
         keep = values[f"{PRUNING}.{tower}_mlp_keep"]
         if 0.25 < keep <= 0.5:
             yield {f"{PRUNING}.{tower}_mlp_keep": keep - 0.125}

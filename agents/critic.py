@@ -1,5 +1,6 @@
 """The critic: sees the three proposals, accepts, drops or changes each, and says why."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -63,7 +64,9 @@ class Proposals(Frozen):
     """The compression role's reply."""
 
 
-SCHEMA = reply_schema(Critique, ("hardware", "compression"))
+def schema(layers: Sequence[str]) -> dict[str, Any]:
+    """The schema of its reply, for a model with blocks and linear layers of these names."""
+    return reply_schema(Critique, ("hardware", "compression"), layers)
 
 
 def ask(
@@ -77,7 +80,7 @@ def ask(
         as_json("proposals", _shown(proposals, library)),
         as_json("together", _together(context, library, parent, proposals)),
     ]
-    return messages("critic", [*common(context, library), *own], SCHEMA)
+    return messages("critic", [*common(context, library), *own], schema(context.layers))
 
 
 def assemble(

@@ -121,7 +121,9 @@ def _energy_ratio(wanted: Json, values: Json, parent: Json, cycles: float, traff
     """
     sram, dram = (_share(parent, f"energy_share_{part}") for part in ("sram", "dram"))
     size = (wanted[ACTIVATIONS] + wanted[WEIGHTS]) / (values[ACTIVATIONS] + values[WEIGHTS])
-    area = 1 + (_prior_um2(wanted) - _prior_um2(values)) / parent["metrics"]["area_um2"]
+    # Priors of a change may be larger than the whole of a small core.
+    more_um2 = _prior_um2(wanted) - _prior_um2(values)
+    area = max(0.25, 1 + more_um2 / parent["metrics"]["area_um2"])
     return float(sram * size**0.5 + dram * traffic + (1 - sram - dram) * area * cycles)
 
 

@@ -140,7 +140,7 @@ def _compression(state: State, runtime: Runtime[Desk]) -> State:
         desk.door,
         "compression",
         compression.ask(desk.context, desk.library, plan, parent),
-        compression.SCHEMA,
+        compression.schema(desk.context.layers),
         CompressionReply,
         lambda reply: compression.apply(reply, parent, desk.context.layers),
     )
@@ -157,7 +157,7 @@ def _critic(state: State, runtime: Runtime[Desk]) -> State:
         desk.door,
         "critic",
         critic.ask(desk.context, desk.library, plan, parent, proposals),
-        critic.SCHEMA,
+        critic.schema(desk.context.layers),
         Critique,
         lambda reply: critic.assemble(reply, desk.context, parent, proposals),
     )

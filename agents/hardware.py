@@ -32,7 +32,7 @@ SCHEMA = reply_schema(HardwareReply, ("hardware",))
 def ask(context: Context, library: Library, plan: Plan, parent: DesignPoint) -> list[Message]:
     """The hardware role's prompt."""
     direction = {"parent_trial": plan.parent_trial, "direction": one_line(plan.hardware)}
-    own = [as_json("plan", direction), knob_table("hardware", parent)]
+    own = [as_json("plan", direction), knob_table("hardware", parent, context.layers)]
     return messages("hardware", [*common(context, library), *own], SCHEMA)
 
 

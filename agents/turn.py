@@ -95,17 +95,20 @@ def changes_of(changes: Sequence[Change], part: str) -> dict[str, Any]:
     return found
 
 
-def reply_schema(model: type[Frozen], changes_under: tuple[str, ...] = ()) -> dict[str, Any]:
+def reply_schema(
+    model: type[Frozen], changes_under: Sequence[str] = (), layers: Sequence[str] = ()
+) -> dict[str, Any]:
     """The JSON schema of a reply, in the subset that strict structured outputs take.
 
     Args:
         model: The reply.
         changes_under: Parts of the design whose knobs take the place of the general `Change`.
+        layers: Names of the model's blocks and linear layers, which say what knobs it takes.
     """
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     if changes_under:
-        definitions["Change"] = space.change_schema(changes_under)
+        definitions["Change"] = space.change_schema(changes_under, layers)
     for node in [schema, *definitions.values()]:
         if "properties" in node:
             node["required"] = sorted(node["properties"])

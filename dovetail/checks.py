@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dovetail.errors import BadInput, FolderRefused, Missing
+from evaluators.workloads import TINY_VLM
 
 if TYPE_CHECKING:
     from dovetail.settings import Settings
@@ -51,7 +52,8 @@ def check_data(settings: "Settings") -> None:
 
     Without a named folder the synthetic set serves; in place of named images it would mislead.
     """
-    check_images(Path(settings.data_dir) if settings.data_dir else None)
+    if settings.workload == TINY_VLM:
+        check_images(Path(settings.data_dir) if settings.data_dir else None)
 
 
 def check_cells(settings: "Settings") -> None:

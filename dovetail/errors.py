@@ -49,7 +49,7 @@ class ExitCode(IntEnum):
     """The disk is full; `dovetail resume` goes on when there is room."""
 
     EVALUATOR = 10
-    """The evaluator could not measure: the baseline, the test images, `evaluate`'s design."""
+    """The evaluator could not measure: the baseline, the test data, `evaluate`'s design."""
 
     INTERRUPTED = 130
     """Ctrl-C or SIGTERM; `dovetail resume` goes on."""

@@ -123,7 +123,7 @@ class Isolated:
         got = self._call("test", (design,), _silent)
         if isinstance(got, Broken):
             raise EvaluatorBroken(
-                f"the scoring of the test images {got.reason}; mend that and go on with "
+                f"the scoring of the test data {got.reason}; mend that and go on with "
                 "`dovetail resume`, or give the command again"
             )
         results: dict[str, dict[str, float]] = got

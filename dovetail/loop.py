@@ -36,10 +36,6 @@ from evaluators.design import DesignPoint
 from evaluators.metrics import OBJECTIVES, Evaluation, Evaluator, refusal
 from evaluators.target import Target
 
-BASELINE = DesignPoint()
-"""The neutral design: w8a8 on the default core. It is trial 0 of every run."""
-
-
 GRACE_S = 3.0
 """How long an interrupted run waits for a model call in flight."""
 
@@ -270,8 +266,8 @@ class Loop:
     def _ask(self, index: int, told: Sequence[TrialRecord]) -> None:
         given = self._given()
         if index < len(given):
-            counts = space.block_counts(self._layers)
-            design, params = given[index][0], dict(space.params_of(given[index][0], counts))
+            design = given[index][0]
+            params: dict[str, Any] = dict(space.params_of(design, self._layers))
         else:
             design, params = self._suggest(
                 told, self._pending(index, told), self._settings.seed, index, self._layers
@@ -307,8 +303,9 @@ class Loop:
 
     def _given(self) -> list[tuple[DesignPoint, str, str]]:
         """Designs that are measured before anybody proposes: design, author, rationale."""
-        given = [(BASELINE, "baseline", "The neutral design, which every other is compared with.")]
-        if self._settings.base != BASELINE:
+        neutral = self._settings.baseline
+        given = [(neutral, "baseline", "The neutral design, which every other is compared with.")]
+        if self._settings.base != neutral:
             given.append((self._settings.base, "run file", "Where the run file starts the search."))
         return given
 
@@ -342,7 +339,7 @@ class Loop:
         if self._ledger.state.tested is None:
             chosen = pick(trials, self._settings.test)
             design = chosen.proposal.design
-            self._watch.stage(chosen.index, "test images")
+            self._watch.stage(chosen.index, "test data")
             self._ledger.write(
                 Tested(
                     trial=chosen.index,

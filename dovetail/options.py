@@ -24,6 +24,9 @@ SetTarget = Annotated[
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 RunFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run file (YAML).")]
+Workload = Annotated[
+    str | None, typer.Option(help="tiny-vlm, or a language model by name or folder.")
+]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the MedMNIST files.")]
 
 

@@ -251,7 +251,7 @@ def remeasure(events: Sequence[RunEvent], evaluator: Evaluator, watch: Watch) ->
         agreed += 1
     if state.tested is not None:
         index = state.tested.trial
-        watch.stage(index, "test images")
+        watch.stage(index, "test data")
         fresh_figures = evaluator.test(state.trials[index].proposal.design)
         _compare_tested(index, state.tested.results, fresh_figures)
     return agreed
@@ -272,7 +272,7 @@ def _compare_tested(
             a, b = old.get(name), new.get(name)
             if a is None or b is None or not abs(a - b) <= TEST_TOLERANCE:
                 raise Differs(
-                    f"test images of trial {trial}: {data} {name} is {b}, on record {a}; "
+                    f"test data of trial {trial}: {data} {name} is {b}, on record {a}; "
                     f"the tolerance is {TEST_TOLERANCE:g}"
                 )
 

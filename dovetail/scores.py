@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 HEADINGS = (
     "data set",
-    "questions",
+    "scored",
     "majority",
     "baseline accuracy",
     "design accuracy",
     "paired difference",
     "balanced accuracy",
     "AUC",
+    "bits per byte",
     "NLL difference, nats",
 )
 """Each `±` is one standard error; differences are of paired answers; `a → b` is from the baseline
@@ -22,7 +23,7 @@ def rows(results: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     return [
         [
             data,
-            _cell("{:.0f}", figures, "questions"),
+            _scored(figures),
             _cell("{:.1%}", figures, "baseline_majority"),
             _cell("{:.1%} ± {:.1%}", figures, "baseline_accuracy", "baseline_accuracy_se"),
             _cell("{:.1%} ± {:.1%}", figures, "design_accuracy", "design_accuracy_se"),
@@ -34,10 +35,16 @@ def rows(results: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
                 "design_balanced_accuracy",
             ),
             _cell("{:.3f} → {:.3f}", figures, "baseline_auc", "design_auc"),
+            _cell("{:.3f} → {:.3f}", figures, "baseline_bits_per_byte", "design_bits_per_byte"),
             _cell("{:+.3f} ± {:.3f}", figures, "nll_difference_nats", "nll_difference_se_nats"),
         ]
         for data, figures in results.items()
     ]
+
+
+def _scored(figures: Mapping[str, float]) -> str:
+    of_code = _cell("{:.0f} windows", figures, "windows")
+    return _cell("{:.0f} questions", figures, "questions") if of_code == "–" else of_code
 
 
 def _cell(form: str, figures: Mapping[str, float], *names: str) -> str:

@@ -5,7 +5,7 @@ from (seed, trial). Nothing of it is stored, so nothing of it can be lost or go 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dovetail.history import TrialRecord
@@ -42,19 +42,18 @@ def suggest(
             from them (constant liar).
         seed: The run's seed.
         trial: Index of the trial that is asked for.
-        layers: Names of the workload's blocks and layers, which say how many blocks can go.
+        layers: Names of the workload's blocks and layers, which say what knobs there are.
 
     Raises:
         RuntimeError: no lawful design in `ATTEMPTS` draws.
     """
-    counts = space.block_counts(layers)
     known = {past.proposal.design.id for past in history} | {design.id for design in in_flight}
     repeated = None
     refused: list[dict[str, Any]] = []
     for attempt in range(ATTEMPTS):
         # Where the guided draws find nothing, the others are drawn as if nothing were known.
         past = history if attempt < GUIDED_ATTEMPTS else ()
-        params = _draw(past, in_flight, refused, _seed(seed, trial, attempt), counts)
+        params = _draw(past, in_flight, refused, _seed(seed, trial, attempt), layers)
         try:
             design = space.design_of(params)
             check(design, layers)
@@ -74,12 +73,12 @@ def _draw(
     in_flight: Sequence[DesignPoint],
     refused: Sequence[dict[str, Any]],
     sampler_seed: int,
-    counts: Mapping[str, int],
+    layers: Sequence[str],
 ) -> dict[str, Any]:
     import optuna  # half a second: not for those who only read a run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = space.distributions(counts)
+    distributions = space.distributions(layers)
     study = optuna.create_study(
         directions=["minimize"] * len(OBJECTIVES),
         sampler=optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=sampler_seed),
@@ -89,7 +88,7 @@ def _draw(
     for past, told, values in valued:
         study.add_trial(
             optuna.trial.create_trial(
-                params=space.params_of(past.proposal.design, counts),
+                params=space.params_of(past.proposal.design, layers),
                 distributions=distributions,
                 values=[values[name] for name in OBJECTIVES],
                 constraints={"limits": told.violation},
@@ -112,7 +111,7 @@ def _draw(
         study.add_trial(
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState.RUNNING,
-                params=space.params_of(design, counts),
+                params=space.params_of(design, layers),
                 distributions=distributions,
             )
         )

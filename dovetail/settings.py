@@ -19,6 +19,7 @@ from dovetail.formatting import one_line
 from evaluators import space
 from evaluators.design import DesignPoint
 from evaluators.target import Target
+from evaluators.workloads import TINY_VLM, baseline
 from hwlib.frozen import Frozen
 
 
@@ -33,6 +34,10 @@ def _url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s@]+", text):
         raise ValueError("must begin with http:// or https:// and have no spaces or @")
     return text
+
+
+LANGUAGE_DEADLINE_S = 3600.0
+"""The deadline of a language model's evaluation, unless another is set."""
 
 
 class LlmSettings(Frozen):
@@ -54,7 +59,7 @@ class LlmSettings(Frozen):
 
 
 class TestSettings(Frozen):
-    """Which design sees the test images, once, at the end, beside the baseline."""
+    """Which design sees the test data, once, at the end, beside the baseline."""
 
     rule: Literal["lowest_latency_within_nll", "lowest_energy_within_nll", "lowest_nll"] = (
         "lowest_latency_within_nll"
@@ -67,6 +72,10 @@ class TestSettings(Frozen):
 
 class Settings(Frozen):
     """A run file. Equal settings, seed and replies give equal journals."""
+
+    workload: Annotated[str, AfterValidator(_filled), Field(max_length=4096)] = TINY_VLM
+    """What is fitted: tiny-vlm, which answers questions about medical images; or a language model
+    on code: smollm2-135m, a folder, or a Llama-family model's name on the hub."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything that is drawn."""
@@ -81,7 +90,8 @@ class Settings(Frozen):
     """Evaluations at once; never changes what a run finds."""
 
     deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
-    """Time one evaluation may take before it counts as `timeout`."""
+    """Time one evaluation may take before it counts as `timeout`; 3600 for a language model, whose
+    layers' sensitivities are measured once."""
 
     data_dir: Annotated[str, AfterValidator(_filled), Field(max_length=4096)] | None = None
     """Folder of the MedMNIST files; null: DOVETAIL_DATA_DIR, else ~/.medmnist, else synthetic."""
@@ -93,13 +103,38 @@ class Settings(Frozen):
     """What the board gives and what it allows."""
 
     test: TestSettings = TestSettings()
-    """Which design sees the test images."""
+    """Which design sees the test data."""
 
     cleared: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     """SHA-256 of RTL sources that the gate would set aside as too good to be true."""
 
     base: DesignPoint = DesignPoint()
-    """Where the search starts; where it differs from the baseline it is measured second."""
+    """Where the search starts; where it differs from the baseline it is measured second. What is
+    left out is as in the baseline."""
+
+    @property
+    def baseline(self) -> DesignPoint:
+        """The neutral design, which every other is compared with."""
+        return baseline(self.workload)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_workload(cls, tree: Any) -> Any:
+        """Fills in what depends on the workload."""
+        workload = tree.get("workload", TINY_VLM) if isinstance(tree, Mapping) else TINY_VLM
+        if not isinstance(workload, str) or workload == TINY_VLM:
+            return tree
+        neutral = {"base": baseline(workload).model_dump(mode="json", exclude_defaults=True)}
+        return _over({"deadline_s": LANGUAGE_DEADLINE_S, **neutral}, tree)
+
+    @model_validator(mode="after")
+    def _images_are_of_tiny_vlm(self) -> Self:
+        if self.data_dir is not None and self.workload != TINY_VLM:
+            raise ValueError(
+                f"data_dir: a folder of images is for {TINY_VLM}, not for {_short(self.workload)}; "
+                "leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _base_has_no_edits(self) -> Self:
@@ -252,7 +287,7 @@ def _apply(tree: dict[str, Any], change: str) -> str:
             changed = space.set_knob(base, path, text)
         except ValueError as error:
             raise BadInput(f"--set {error}") from None
-        tree["base"] = changed.model_dump(mode="json", exclude_defaults=True)
+        _put(tree, f"base.{path}", space.value_of(changed, path), "--set")
         return f"base.{path}"
     try:
         value = reading.yaml_value(text)
@@ -272,6 +307,15 @@ def _put(tree: dict[str, Any], path: str, value: Any, source: str) -> None:
             raise BadInput(f"{source}: `{step}` holds no keys")
         place = below
     place[name] = value
+
+
+def _over(under: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, filled up with what lies under it."""
+    both = {**under, **given}
+    for name, below in under.items():
+        if isinstance(below, Mapping) and isinstance(above := both[name], Mapping):
+            both[name] = _over(below, above)
+    return both
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> Iterable[str]:

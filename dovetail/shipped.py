@@ -1,4 +1,4 @@
-"""The real workshop: tiny-vlm, the evaluators, and the agents behind a chat server.
+"""The real workshop: the models, the evaluators, and the agents behind a chat server.
 
 Everything heavy is imported inside the functions: `dovetail --help` and `trace` need none of it.
 """
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from agents.proposer import Context, ModelCall, Proposer
 from dovetail.errors import Missing, ServerRefused
 from dovetail.settings import Settings
-from dovetail.study.tiny_vlm import TINY_VLM
 from dovetail.workshop import Bench, Estimate, OnCall
+from evaluators.workloads import TINY_VLM
 
 if TYPE_CHECKING:
     from agents.llm import Server, ServerSettings
@@ -50,55 +50,12 @@ class Shipped:
     """What `dovetail run` works with."""
 
     def bench(self, settings: Settings) -> Bench:
-        """tiny-vlm on the data that is found, and the whole chain of evaluators.
-
-        Raises:
-            Missing: data, a tool or the checkpoint is not there or not whole.
-        """
-        from swopt.workloads.tiny_vlm import CheckpointError
-        from swopt.workloads.workload import load_workload
-
-        data_dir = Path(settings.data_dir).expanduser() if settings.data_dir else None
-        try:
-            workload = load_workload(data_dir)
-        except (CheckpointError, FileNotFoundError, ValueError) as error:
-            raise Missing(str(error)) from None
-        return Bench(
-            evaluator=pipeline(data_dir, frozenset(settings.cleared)),
-            data=workload.describe(),
-            data_sha256=workload.data_sha256,
-            layers=workload.layers,
-            preload=PRELOAD,
-        )
-
-    def study_bench(self, settings: Settings, workload: str) -> Bench:
-        """As `bench`, or a language model on Python's standard library.
+        """The workload on its data, and the whole chain of evaluators.
 
         Raises:
             Missing: data, a tool or the model is not there or not whole.
         """
-        if workload == TINY_VLM.workload:
-            return self.bench(settings)
-        from evaluators.language_pipeline import LanguagePipeline
-        from swopt.workloads import code, language_models
-        from swopt.workloads.model_store import ModelError
-
-        try:
-            loaded = language_models.load(workload)
-            windows = [code.windows(loaded.tokenizer, split) for split in ("val", "test")]
-        except (ModelError, code.CodeError) as error:
-            raise Missing(str(error)) from None
-        modules = {f"{name}.py": found for each in windows for name, found in each.sha256.items()}
-        base = pipeline(None, frozenset(settings.cleared))
-        return Bench(
-            evaluator=LanguagePipeline(
-                model=workload, cache_dir=base.cache_dir, vetted=base.vetted, cleared=base.cleared
-            ),
-            data=f"{loaded.name} on modules of Python's standard library; {loaded.source}",
-            data_sha256={loaded.name: loaded.sha256} | modules,
-            layers=(),
-            preload=PRELOAD_LANGUAGE,
-        )
+        return _medical(settings) if settings.workload == TINY_VLM else _language(settings)
 
     def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":
         """tiny-vlm after the design's compression, and a validation question.
@@ -175,6 +132,54 @@ class Shipped:
         if found.state == "broken":
             raise ServerRefused(f"{found.detail}; {found.remedy}")
         return ChatServer(about, key_from_environment())
+
+
+def _medical(settings: Settings) -> Bench:
+    """tiny-vlm on the images that are found."""
+    from swopt.workloads.tiny_vlm import CheckpointError
+    from swopt.workloads.workload import load_workload
+
+    data_dir = Path(settings.data_dir).expanduser() if settings.data_dir else None
+    try:
+        workload = load_workload(data_dir)
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        raise Missing(str(error)) from None
+    return Bench(
+        evaluator=pipeline(data_dir, frozenset(settings.cleared)),
+        data=workload.describe(),
+        data_sha256=workload.data_sha256,
+        layers=workload.layers,
+        preload=PRELOAD,
+    )
+
+
+def _language(settings: Settings) -> Bench:
+    """A language model on Python's standard library."""
+    from evaluators.language_pipeline import LanguagePipeline
+    from swopt.compiler.compressed_language_model import layer_names
+    from swopt.compiler.language_model import linear_layers
+    from swopt.workloads import code, language_models
+    from swopt.workloads.model_store import ModelError
+
+    try:
+        loaded = language_models.load(settings.workload)
+        windows = [code.windows(loaded.tokenizer, split) for split in ("val", "test")]
+    except (ModelError, code.CodeError) as error:
+        raise Missing(str(error)) from None
+    modules = {f"{name}.py": found for each in windows for name, found in each.sha256.items()}
+    base = pipeline(None, frozenset(settings.cleared))
+    return Bench(
+        evaluator=LanguagePipeline(
+            model=settings.workload,
+            cache_dir=base.cache_dir,
+            vetted=base.vetted,
+            cleared=base.cleared,
+        ),
+        data=f"{loaded.name} on modules of Python's standard library; {loaded.source}",
+        data_sha256={loaded.name: loaded.sha256} | modules,
+        layers=layer_names(linear_layers(loaded.model)),
+        preload=PRELOAD_LANGUAGE,
+    )
 
 
 def pipeline(data_dir: Path | None = None, cleared: frozenset[str] = frozenset()) -> "Pipeline":

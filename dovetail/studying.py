@@ -59,7 +59,7 @@ def study(
         DovetailError: Data or a tool is missing, the folder is something else, or there is no
             baseline.
     """
-    bench = workshop.study_bench(settings, listed.workload)
+    bench = workshop.bench(settings)
     target = settings.target.resolved()
     header = Header(
         data=bench.data,

@@ -185,10 +185,6 @@ class ToyWorkshop:
             layers=LAYERS,
         )
 
-    def study_bench(self, settings: Settings, workload: str) -> Bench:
-        """The toy for every model."""
-        return self.bench(settings)
-
     def case(self, design: DesignPoint, question: int, data_dir: Path | None) -> "Case":
         """None: figures from a formula have no model that could be compiled."""
         raise Missing("the toy workshop has no model to compile")

@@ -63,7 +63,7 @@ def lines(run: Run, step: int | None) -> Iterator[Text]:
 
 def test_lines(tested: Tested) -> Iterator[Text]:
     """The test figures under the rule that picked the design."""
-    yield Text(f"test images: trial {tested.trial}, by {safe(tested.rule)}")
+    yield Text(f"test data: trial {tested.trial}, by {safe(tested.rule)}")
     yield from score_lines(tested.results)
 
 

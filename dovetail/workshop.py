@@ -70,14 +70,6 @@ class Workshop(Protocol):
         """Loads data and model.
 
         Raises:
-            Missing: data, a tool or the checkpoint is not there or not whole.
-        """
-        ...
-
-    def study_bench(self, settings: Settings, workload: str) -> Bench:
-        """Loads what a study of a model by name measures on.
-
-        Raises:
             Missing: data, a tool or the model is not there or not whole.
         """
         ...

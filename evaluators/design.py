@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Self
 
@@ -73,18 +74,20 @@ class DesignPoint(Frozen):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
 
-def check(design: DesignPoint, layers: tuple[str, ...]) -> None:
+def check(design: DesignPoint, layers: Sequence[str]) -> None:
     """Holds a design to a model.
 
     Args:
         design: The design.
-        layers: `Workload.layers` of the model.
+        layers: Names of the model's blocks and linear layers.
 
     Raises:
         ValueError: The plan breaks a law of the model, or the tokens of an image do not fill the
             core's rows.
     """
     plan.check(design.compression, layers)
+    if not plan.reads_images(layers):
+        return
     tokens, rows = image_tokens(design.compression.resolution), design.hardware.rows
     if tokens % rows:
         raise ValueError(

@@ -287,6 +287,8 @@ class LanguageDesignBench(CoreBench):
             "dram_bytes": cost.dram_bytes,
             "worst_path_unit": unit_of(silicon.worst_path_module),
             "worst_path": silicon.worst_path,
+            "netlist_clock_hz": 1 / silicon.worst_path_s,
+            "latency_limited_by": "DRAM bandwidth" if cost.dram_bound_programs > 0.5 else "core",
             "sram_area_um2": silicon.sram_area_um2,
             ENERGY_FIGURES: "modelled",
             "cycle_figures": "predicted",
@@ -308,7 +310,9 @@ def figures(
 
     models = {"design": design, "baseline": baseline, "uncompressed": uncompressed}
     found = {f"{who}_bits_per_byte": each.bits_per_byte for who, each in models.items()}
-    found |= {f"{who}_accuracy": float(each.accuracy.mean()) for who, each in models.items()}
+    for who, each in models.items():
+        among = paired(each.accuracy, np.zeros_like(each.accuracy))
+        found |= {f"{who}_accuracy": among.mean, f"{who}_accuracy_se": among.standard_error}
     found |= {
         f"{who}_accuracy_shuffled": sum(each.shuffled_hits) / (each.tokens * len(each.bits))
         for who, each in models.items()

@@ -39,7 +39,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="nll_nats",
         direction="minimize",
-        doc="mean negative log-likelihood of the true answer over the fixed answer set, validation",
+        doc="mean negative log-likelihood of the true answer over the fixed answer set, or of "
+        "a text's next token, validation",
         tolerance=1e-3,
     ),
     Metric(
@@ -59,7 +60,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="accuracy",
         direction="none",
-        doc="share of right answers, validation",
+        doc="share of right answers, or of next tokens that were the likeliest, validation",
         least_tolerance=0.02,
     ),
     Metric(name="model_bytes", direction="none", doc="bytes of the packed linear weights"),
@@ -68,7 +69,12 @@ METRICS: tuple[Metric, ...] = (
         direction="none",
         doc="bytes of all that is kept of the model: weights, scales, norms, embeddings",
     ),
-    Metric(name="cycles", direction="none", doc="cycles of one question's whole inference"),
+    Metric(
+        name="cycles",
+        direction="none",
+        doc="cycles of one question's whole inference; of a language model, a prompt and its "
+        "continuation, predicted",
+    ),
     Metric(
         name="clock_hz",
         direction="none",
@@ -77,14 +83,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="latency_s",
         direction="minimize",
-        doc="cycles of a question's whole inference over the clock; no less than DRAM takes",
+        doc="the cycles over the clock; no less than DRAM takes",
     ),
     Metric(name="area_um2", direction="none", doc="area of logic cells and SRAM macros"),
     Metric(
         name="energy_j",
         direction="minimize",
         doc="energy of a question: gates as they switch in its RTL run, SRAM and DRAM by accesses; "
-        "no glitches, no clock tree",
+        "no glitches, no clock tree; of a language model, modelled",
     ),
 )
 

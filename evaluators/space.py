@@ -12,7 +12,7 @@ holds a set of indices becomes one boolean an item. Importing this file does not
 import difflib
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from evaluators.design import DesignPoint
 from hwlib.frozen import Frozen
+from swopt import plan
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -173,13 +174,27 @@ def design_of_tree(tree: object) -> DesignPoint:
         raise ValueError(f"{where}: {said}" if where else said) from None
 
 
-def block_counts(layers: tuple[str, ...]) -> dict[str, int]:
+def knobs_for(layers: Sequence[str]) -> tuple[Knob, ...]:
+    """The knobs that a model takes: one without a vision tower has none about images.
+
+    Args:
+        layers: Names of its blocks and linear layers.
+    """
+    if plan.reads_images(layers):
+        return knobs()
+    about_images = [f"compression.{path}" for path in plan.ABOUT_IMAGES]
+    return tuple(
+        k for k in knobs() if not any(f"{k.path}.".startswith(f"{p}.") for p in about_images)
+    )
+
+
+def block_counts(layers: Sequence[str]) -> dict[str, int]:
     """Number of items of each `indices` knob, from names such as `vision.1` or `decoder.0.mlp.up`.
 
     A knob `compression.pruning.vision_blocks` counts the blocks of the tower `vision`.
     """
     counts: dict[str, int] = {}
-    for k in knobs():
+    for k in knobs_for(layers):
         if k.kind == "indices":
             tower = k.path.rsplit(".", 1)[1].removesuffix("_blocks")
             inside = [name.split(".") for name in layers if name.startswith(f"{tower}.")]
@@ -193,19 +208,31 @@ OVERRIDES = ("compression.fusion.", "compression.dataflow.")
 them, as most of what it drew would be worse than what the mapper found."""
 
 
-def distributions(counts: Mapping[str, int]) -> "dict[str, BaseDistribution]":
-    """Optuna's distributions by parameter name; a name is a knob's path, or `path[i]` for an index.
+MOST_SWITCHES = 8
+"""Items of an `indices` knob up to which Optuna sees a switch for each. Of more it draws a run that
+is a quarter of them at most: switches would take half the blocks of a deep model away."""
+
+
+def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
+    """Optuna's distributions by parameter name; a name is a knob's path, or `path[i]` for an index
+    (`path[first]` and `path[length]` for a run of many).
 
     Args:
-        counts: Number of items of each `indices` knob, as `block_counts` gives it.
+        layers: Names of the model's blocks and linear layers.
     """
     from optuna import distributions as optuna_distributions
 
+    counts = block_counts(layers)
     space: dict[str, BaseDistribution] = {}
-    for k in knobs():
+    for k in knobs_for(layers):
         if k.path.startswith(OVERRIDES):
             continue
-        if k.kind == "indices":
+        if k.kind == "indices" and counts[k.path] > MOST_SWITCHES:
+            longest = counts[k.path] // 4
+            first = optuna_distributions.IntDistribution(0, counts[k.path] - longest)
+            length = optuna_distributions.IntDistribution(0, longest)
+            space |= {f"{k.path}[first]": first, f"{k.path}[length]": length}
+        elif k.kind == "indices":
             both = optuna_distributions.CategoricalDistribution((False, True))
             space.update({f"{k.path}[{i}]": both for i in range(counts[k.path])})
         elif k.kind == "choice" and (span := _span(k.choices)) is not None:
@@ -221,16 +248,23 @@ def distributions(counts: Mapping[str, int]) -> "dict[str, BaseDistribution]":
     return space
 
 
-def params_of(design: DesignPoint, counts: Mapping[str, int]) -> dict[str, Scalar]:
-    """The parameters that Optuna would have sampled for `design`.
+def params_of(design: DesignPoint, layers: Sequence[str]) -> dict[str, Scalar]:
+    """The parameters that Optuna would have sampled for `design` and a model of these layers.
 
-    Tables, edits and `OVERRIDES` have none.
+    Tables, edits and `OVERRIDES` have none. Of many indices only the first and their number count,
+    as far as a run goes.
     """
+    counts, values = block_counts(layers), values_of(design)
     params: dict[str, Scalar] = {}
-    for path, value in values_of(design).items():
+    for k in knobs_for(layers):
+        path, value = k.path, values[k.path]
         if path.startswith(OVERRIDES):
             continue
-        match knob(path).kind:
+        match k.kind:
+            case "indices" if counts[path] > MOST_SWITCHES:
+                longest = counts[path] // 4
+                params[f"{path}[first]"] = min([*value, counts[path] - longest])
+                params[f"{path}[length]"] = min(len(value), longest)
             case "indices":
                 params.update({f"{path}[{i}]": i in value for i in range(counts[path])})
             case "table":
@@ -249,20 +283,25 @@ def design_of(params: Mapping[str, Any]) -> DesignPoint:
     changes: dict[str, Any] = {}
     for name, value in params.items():
         path, bracket, index = name.partition("[")
-        if bracket:
-            chosen = changes.setdefault(path, [])
-            if value:
-                chosen.append(int(index.removesuffix("]")))
-        else:
-            changes[path] = value
+        match index.removesuffix("]"):
+            case "first":
+                changes[path] = list(range(value, value + params[f"{path}[length]"]))
+            case "length":
+                pass
+            case number if bracket:
+                chosen = changes.setdefault(path, [])
+                if value:
+                    chosen.append(int(number))
+            case _:
+                changes[path] = value
     ordered = {p: sorted(v) if isinstance(v, list) else v for p, v in changes.items()}
     return with_changes(DesignPoint(), ordered)
 
 
-def change_schema(parts: tuple[str, ...]) -> dict[str, Any]:
+def change_schema(parts: Sequence[str], layers: Sequence[str]) -> dict[str, Any]:
     """JSON schema of one knob change under `parts`: an object of `path` and `value`, knob by knob.
 
-    A server that constrains its decoding by it cannot leave the space.
+    A server that constrains its decoding by it cannot leave the space of a model of these layers.
     """
     return {
         "anyOf": [
@@ -275,7 +314,7 @@ def change_schema(parts: tuple[str, ...]) -> dict[str, Any]:
                 "required": ["path", "value"],
                 "additionalProperties": False,
             }
-            for k in knobs()
+            for k in knobs_for(layers)
             if k.path.split(".")[0] in parts and k.kind != "table"
         ]
     }

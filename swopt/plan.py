@@ -1,5 +1,9 @@
 """The compression plan: one field a technique, applied in the order of the fields."""
 
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
 from hwlib.frozen import Frozen
 from swopt.compiler.choices import Choices
 from swopt.techniques import pruning
@@ -53,22 +57,58 @@ class CompressionPlan(Frozen):
         return self.model_dump_json(exclude=set(Choices.model_fields))
 
 
-def check(plan: CompressionPlan, layers: tuple[str, ...]) -> None:
+ABOUT_IMAGES = (
+    "resolution",
+    "recovery",
+    "pruning.vision_blocks",
+    "pruning.vision_mlp_keep",
+    "pruning.vision_heads_keep",
+    "quantization.vision",
+    "quantization.connector_bits",
+)
+"""Fields of a plan, and knobs in them, that a language model alone does not take."""
+
+
+def reads_images(layers: Sequence[str]) -> bool:
+    """Whether a model with blocks and layers of these names has a vision tower."""
+    return any(name.startswith("vision.") for name in layers)
+
+
+def check(plan: CompressionPlan, layers: Sequence[str]) -> None:
     """Holds a plan to a model.
 
     Args:
         plan: The plan.
-        layers: `Workload.layers` of the model.
+        layers: Names of the model's blocks and linear layers.
 
     Raises:
-        ValueError: The plan names a block or a layer that is not there, or empties a tower.
+        ValueError: The plan names a block or a layer that is not there, empties a tower, or speaks
+            of images to a model that reads none.
     """
-    named = [name.split(".") for name in layers]
-    count = {tower: len([n for n in named if n[0] == tower and len(n) == 2]) for tower, *_ in named}
-    pruning.check(plan.pruning, count["vision"], count["decoder"])
+    sees = reads_images(layers)
+    if not sees:
+        _refuse_images(plan)
+    blocks = [name.split(".")[0] for name in layers if name.count(".") == 1]
+    pruning.check(plan.pruning, blocks.count("vision") if sees else 1, blocks.count("decoder"))
     for name in plan.quantization.overrides:
         if name not in layers:
+            others = "vision.0, connector or head" if sees else "head"
             raise ValueError(
-                f"override {name!r} names no block or layer of the model; "
-                "use names such as vision.0, decoder.0.mlp.down, connector or head"
+                f"override {name!r} names no block or layer of the model; use names such as "
+                f"decoder.0 (blocks are 0 to {blocks.count('decoder') - 1}), decoder.0.mlp.down, "
+                f"{others}"
             )
+
+
+def _refuse_images(plan: CompressionPlan) -> None:
+    plain, spoken = CompressionPlan().model_dump(), plan.model_dump()
+    if told := [path for path in ABOUT_IMAGES if _at(path, spoken) != _at(path, plain)]:
+        raise ValueError(
+            "a language model without images has no vision tower, no connector and no recovery "
+            f"yet; leave {', '.join(told)} out of the plan"
+        )
+
+
+def _at(path: str, document: Any) -> Any:
+    """What stands in a document under a path with points."""
+    return reduce(lambda part, name: part[name], path.split("."), document)

@@ -11,7 +11,7 @@ from rich.text import Text
 from dovetail import checks
 from dovetail.desk import Desk, desk_of
 from dovetail.errors import BadInput, ExitCode, Missing
-from dovetail.options import AsJson, DataDir, SetTarget, settings_of
+from dovetail.options import AsJson, DataDir, SetTarget, Workload, settings_of
 
 if TYPE_CHECKING:
     from dovetail.settings import Settings
@@ -40,9 +40,10 @@ def evaluate(
         Path | None, typer.Argument(metavar="DESIGN.json", help="A design.", show_default=False)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A run file, for target and data.")] = None,
+    workload: Workload = None,
     data_dir: DataDir = None,
     changes: SetTarget = [],  # noqa: B006 (typer reads the default, nobody changes it)
-    test: Annotated[bool, typer.Option("--test", help="Score the test images instead.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Score the test data instead.")] = False,
     verilog: Annotated[
         Path | None, typer.Option(help="Area, slowest path and power of this file.")
     ] = None,
@@ -62,7 +63,7 @@ def evaluate(
     ] = TargetName.NANGATE45,
     as_json: AsJson = False,
 ) -> None:
-    """Measure one design, on validation images unless told otherwise."""
+    """Measure one design, on validation data unless told otherwise."""
     cells = (liberty, technology)
     on_ecp5 = target == TargetName.ECP5
     if on_ecp5 and (test or data_dir or any(cells) or recipe != RecipeName.STRONG):
@@ -88,7 +89,8 @@ def evaluate(
     desk = desk_of(context)
     point = read_design(design)
     checks.refuse_knobs(changes, design)
-    settings = settings_of(config, changes, {"--data-dir": ("data_dir", data_dir)})
+    named = {"--workload": ("workload", workload), "--data-dir": ("data_dir", data_dir)}
+    settings = settings_of(config, changes, named)
     if target == TargetName.ECP5:
         _show_ecp5_of_design(desk, point, settings, as_json)
         return

@@ -12,7 +12,7 @@ from rich.text import Text
 from dovetail import checks
 from dovetail.desk import Desk, desk_of
 from dovetail.errors import BadInput, FolderRefused, Interrupted
-from dovetail.options import AsJson, DataDir, Folder, RunFile, Set, settings_of
+from dovetail.options import AsJson, DataDir, Folder, RunFile, Set, Workload, settings_of
 
 if TYPE_CHECKING:
     from dovetail.settings import Settings
@@ -39,6 +39,7 @@ def init(
 def run(
     context: typer.Context,
     config: RunFile = None,
+    workload: Workload = None,
     iterations: Annotated[int | None, typer.Option(help="Designs measured, baseline in.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
     llm: Annotated[str | None, typer.Option(help="mock, openai or none.")] = None,
@@ -55,6 +56,7 @@ def run(
     from dovetail import session
 
     named = {
+        "--workload": ("workload", workload),
         "--iterations": ("iterations", iterations),
         "--seed": ("seed", seed),
         "--llm": ("llm.provider", llm),

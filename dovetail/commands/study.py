@@ -34,7 +34,11 @@ def study(
     if (listed := studying.LISTS.get(workload)) is None:
         known = " and ".join(studying.LISTS)
         raise BadInput(f"there is no study of `{workload[:40]}`; there are those of {known}")
-    named = {"--data-dir": ("data_dir", data_dir), "--workers": ("workers", workers)}
+    named = {
+        "--workload": ("workload", workload),
+        "--data-dir": ("data_dir", data_dir),
+        "--workers": ("workers", workers),
+    }
     checks.refuse_knobs(changes, Path("the study's list of designs"))
     settings = settings_of(config, changes, named)
     playbook = shipped_library().rewrites

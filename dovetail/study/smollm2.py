@@ -1,13 +1,9 @@
 """The list of `smollm2-135m`: code, a prompt of 256 tokens and 64 tokens after it."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from dovetail.study.entries import Change, StudyList, both
-
-ROOM: Mapping[str, Any] = {"activation_bytes": 131072, "channel_entries": 1024, "dma_bytes": 16}
-"""What a core needs so that 336 tokens of keys and values go through it. With so much memory no
-array of more than 64 elements stays under a square millimetre, and four rows are too few."""
+from evaluators.workloads import ROOM
 
 FOUR: Change = {"quantization": {"bits": 4, "head_bits": 8}, "hardware": {"composable": True}}
 
@@ -23,7 +19,7 @@ SMOLLM2 = StudyList(
     workload="smollm2-135m",
     asked="a prompt of 256 tokens and 64 tokens after it, batch 1",
     scored="bits per byte",
-    cores=(ROOM,),
+    cores=(ROOM.model_dump(exclude_defaults=True),),
     stack=STACK,
     alone={
         BITS: STACK[BITS],

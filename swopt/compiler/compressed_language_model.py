@@ -6,10 +6,10 @@ stream is rotated (`swopt.techniques.rotation`), sizes of channels move into wei
 (`swopt.compiler.prefix`), and calibration looks at what is left. Then the bits (`compress`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from swopt.compiler.language_model import (
 )
 from swopt.compiler.prefix import Prefix, float_prefix
 from swopt.compiler.ranges import Range
-from swopt.plan import CompressionPlan
+from swopt.plan import CompressionPlan, check
 from swopt.techniques import compensation, pruning, quantization, rotation, sensitivity, smoothing
 from swopt.techniques.compensation import Moment
 from swopt.techniques.pruning import PruningKnobs
@@ -44,18 +44,6 @@ import re
 '''
 """Text whose first `prefix.TOKENS` tokens stand in front of every text: of no module that scores
 are taken of."""
-
-
-ABOUT_IMAGES = (
-    "resolution",
-    "recovery",
-    "pruning.vision_blocks",
-    "pruning.vision_mlp_keep",
-    "pruning.vision_heads_keep",
-    "quantization.vision",
-    "quantization.connector_bits",
-)
-"""Fields of a plan, and knobs in them, that a language model alone does not take."""
 
 
 @dataclass(frozen=True)
@@ -95,37 +83,10 @@ class PreparedLanguageModel:
         return compensation.second_moments(self.layers, calibrate, len(self.prefix_ids))
 
 
-def check(plan: CompressionPlan, unpruned: Sequence[str]) -> None:
-    """Holds a plan to a causal language model without images.
-
-    Args:
-        plan: The plan.
-        unpruned: Names of the model's linear layers.
-
-    Raises:
-        ValueError: It speaks of images, or of blocks or layers that are not there.
-    """
-    plain, spoken = CompressionPlan().model_dump(), plan.model_dump()
-    if told := [path for path in ABOUT_IMAGES if _at(path, spoken) != _at(path, plain)]:
-        raise ValueError(
-            "a language model without images has no vision tower, no connector and no recovery "
-            f"yet; leave {', '.join(told)} out of the plan"
-        )
-    removed, bits = plan.pruning, plan.quantization
-    named = {".".join(name.split(".")[:2]) for name in unpruned if name != "head"}
-    blocks = len(named)
-    pruning.check(removed, 1, blocks)
-    for name in bits.overrides:
-        if name not in named.union(unpruned):
-            raise ValueError(
-                f"override {name!r} names no block or layer of the model; use names such as "
-                f"decoder.0, decoder.0.mlp.down or head, with blocks 0 to {blocks - 1}"
-            )
-
-
-def _at(path: str, document: Any) -> Any:
-    """What stands in a document under a path with points."""
-    return reduce(lambda part, name: part[name], path.split("."), document)
+def layer_names(layers: Collection[str]) -> tuple[str, ...]:
+    """Names of blocks and linear layers, as a plan may name them: each block before its layers."""
+    blocks = dict.fromkeys(".".join(n.split(".")[:2]) for n in layers if n.startswith("decoder."))
+    return (*blocks, *layers)
 
 
 def prepare(
@@ -148,7 +109,7 @@ def prepare(
     Raises:
         ValueError: What is to be removed is not there.
     """
-    check(CompressionPlan(pruning=removed), tuple(linear_layers(model)))
+    check(CompressionPlan(pruning=removed), layer_names(linear_layers(model)))
     made, skip = deepcopy(model), len(prefix)
     named = linear_layers(made)
     unpruned = tuple(named)
@@ -226,7 +187,7 @@ def compress(
     Raises:
         ValueError: The plan breaks a law of the model, or the model was pruned otherwise.
     """
-    check(plan, prepared.unpruned)
+    check(plan, layer_names(prepared.unpruned))
     if plan.pruning != prepared.removed:
         raise ValueError(
             f"the model was prepared for {prepared.removed!r}, not for {plan.pruning!r}; prepare "

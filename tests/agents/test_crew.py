@@ -17,7 +17,7 @@ from agents.proposer import Context, ModelCall, Proposal, Proposer, Trial
 from agents.rewrites import Rewrite
 from agents.sampler import SuggestionProposer
 from evaluators import space
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, check
 from hwlib.edit import RtlEdit
 from tests.agents import toy
 from tests.agents.scripted import OFFLINE, Calls, Meddler, offline_door, said, server
@@ -493,6 +493,23 @@ def test_no_unlisted_figure_reaches_a_prompt():
     assert "test_a" not in text
     assert "cycles_test" not in text
     assert not any("test" in name for name in SHOWN_METRICS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_language_model_is_compressed_without_a_word_of_images(seed: int) -> None:
+    calls = Calls()
+    proposer = Keeping(AgentProposer(offline_door(on_call=calls), toy.LIBRARY))
+    trials = toy.run(proposer, 14, seed, layers=toy.WITHOUT_IMAGES)
+    assert not [call.error for _, call, _ in calls if call.error]
+    assert not [r for proposal in proposer.proposals for r in proposal.rejections]
+    assert any(proposal.author == "agents" for proposal in proposer.proposals)
+    for trial in trials:
+        check(trial.design, toy.WITHOUT_IMAGES)
+    asked = [call.messages[1]["content"] for _, call, _ in calls]
+    about_images = {k.path for k in space.knobs()} - {
+        k.path for k in space.knobs_for(toy.WITHOUT_IMAGES)
+    }
+    assert not [path for path in about_images for text in asked if f'"{path}"' in text]
 
 
 def test_a_context_has_no_place_for_a_test_figure():

@@ -28,6 +28,9 @@ LAYERS = (
     "head",
 )
 
+WITHOUT_IMAGES = tuple(name for name in LAYERS if not name.startswith(("vision", "connector")))
+"""Of a language model."""
+
 MAC = '"""The shipped element."""\n\nclass Mac:\n    pass\n'
 FAST_MAC = (
     '"""A pipelined element.\n\nunit: mac\nlatency: 3\nhelps: clock\ncosts: area\n"""\n\n'
@@ -163,6 +166,7 @@ def context(
     history: Sequence[Trial] = (),
     seed: int = 0,
     pending: Sequence[DesignPoint] = (),
+    layers: tuple[str, ...] = LAYERS,
 ) -> Context:
     """A context as the loop makes it."""
     return Context(
@@ -172,22 +176,21 @@ def context(
         pending=tuple(pending),
         target=Target(),
         workload="toy formulas, no data",
-        layers=LAYERS,
+        layers=layers,
         seed=seed,
     )
 
 
-def random_design(chance: random.Random) -> DesignPoint:
+def random_design(chance: random.Random, layers: tuple[str, ...] = LAYERS) -> DesignPoint:
     """A lawful design drawn evenly from the space that Optuna samples."""
     while True:
         with contextlib.suppress(ValueError):  # knobs that break a law together: drawn again
-            return _drawn(chance)
+            return _drawn(chance, layers)
 
 
-def _drawn(chance: random.Random) -> DesignPoint:
-    counts = space.block_counts(LAYERS)
+def _drawn(chance: random.Random, layers: tuple[str, ...]) -> DesignPoint:
     params: dict[str, object] = {}
-    for name, distribution in space.distributions(counts).items():
+    for name, distribution in space.distributions(layers).items():
         choices = getattr(distribution, "choices", None)
         if choices is not None:
             params[name] = chance.choice(choices)
@@ -199,7 +202,12 @@ def _drawn(chance: random.Random) -> DesignPoint:
 
 
 def run(
-    proposer: Proposer, trials: int, seed: int, lag: int = 1, start: DesignPoint = BAD_START
+    proposer: Proposer,
+    trials: int,
+    seed: int,
+    lag: int = 1,
+    start: DesignPoint = BAD_START,
+    layers: tuple[str, ...] = LAYERS,
 ) -> list[Trial]:
     """A run by the toy: trial 0 is `start`, suggestions are drawn at random.
 
@@ -211,10 +219,11 @@ def run(
         known = max(0, index - lag + 1)
         asked = context(
             index,
-            random_design(chance),
+            random_design(chance, layers),
             with_front(trials_so_far[:known]),
             seed,
             [t.design for t in trials_so_far[known:]],
+            layers,
         )
         trials_so_far.append(judged(index, proposer.propose(asked).design))
     return with_front(trials_so_far)

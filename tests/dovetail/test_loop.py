@@ -6,9 +6,10 @@ from agents.proposer import Context, Proposal
 from dovetail import events
 from dovetail.events import ModelCalled, Rejected, RunStopped, Told
 from dovetail.history import fold
-from dovetail.loop import BASELINE, Ledger, Loop, Unwatched
+from dovetail.loop import Ledger, Loop, Unwatched
 from dovetail.settings import Settings
 from dovetail.testing import ScriptedProposer, ToyEvaluator
+from evaluators.design import DesignPoint
 from evaluators.target import Target
 from tests.dovetail.runs import Memory, finish, ordered, start
 
@@ -24,17 +25,17 @@ def whole() -> Memory:
 
 def test_the_first_trial_is_the_baseline_and_counts(whole: Memory) -> None:
     state = fold(whole.events)
-    assert state.trials[0].proposal.design == BASELINE
+    assert state.trials[0].proposal.design == DesignPoint()
     assert sorted(state.trials) == list(range(6))
     assert all(trial.told is not None for trial in state.trials.values())
 
 
 def test_the_base_of_the_run_file_is_measured_second() -> None:
     record = Memory()
-    base = BASELINE.model_validate({"hardware": {"rows": 4}})
+    base = DesignPoint().model_validate({"hardware": {"rows": 4}})
     finish(record, Settings(seed=7, iterations=3, base=base))
     state = fold(record.events)
-    assert state.trials[0].proposal.design == BASELINE
+    assert state.trials[0].proposal.design == DesignPoint()
     assert state.trials[1].proposal.design == base
     assert not state.trials[1].calls
 

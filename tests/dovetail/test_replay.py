@@ -115,7 +115,7 @@ def test_a_forged_test_figure_is_found_by_measuring_again(events: list[RunEvent]
     name = next(iter(tested.results[data]))
     forged = edited(events, i, {f"results.{data}.{name}": tested.results[data][name] + 0.1})
     assert remeasure(events, ToyEvaluator(), Unwatched()) == 4  # the gate refused one of the five
-    with pytest.raises(Differs, match=f"test images of trial .*{name}"):
+    with pytest.raises(Differs, match=f"test data of trial .*{name}"):
         remeasure(forged, ToyEvaluator(), Unwatched())
 
 

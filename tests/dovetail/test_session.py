@@ -32,5 +32,5 @@ def test_the_end_of_a_run_shows_its_test_figures(tmp_path: Path) -> None:
     out = io.StringIO()
     settings = load(None, ["iterations=2", "seed=7"])
     session.start(settings, tmp_path / "run", ToyWorkshop(), Console(file=out, width=100))
-    assert "test images: trial" in out.getvalue()
+    assert "test data: trial" in out.getvalue()
     assert "paired difference" in out.getvalue()

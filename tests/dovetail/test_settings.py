@@ -8,6 +8,7 @@ import yaml
 from dovetail import reading, settings
 from dovetail.errors import BadInput
 from dovetail.settings import Option, Settings
+from evaluators.design import DesignPoint
 
 
 def load(tmp_path: Path, text: str) -> Settings:
@@ -34,7 +35,10 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("sead: 7", r"run\.yaml: unknown key `sead`; the keys there are seed, iterations"),
+        (
+            "sead: 7",
+            r"run\.yaml: unknown key `sead`; the keys there are workload, seed, iterations",
+        ),
         ("llm:\n  modell: x", "unknown key `llm.modell`; the keys there are provider, model"),
         ("seed: -1", "seed: must be at least 0, not -1"),
         ("iterations: 0", "iterations: must be at least 1, not 0"),
@@ -87,9 +91,27 @@ def test_set_changes_settings_and_knobs() -> None:
     assert made.base.compression.pruning.vision_mlp_keep == 0.5
 
 
+def test_a_language_model_brings_a_core_that_it_fits_and_more_time(tmp_path: Path) -> None:
+    plain = settings.load(None, ["workload=smollm2-135m"])
+    assert plain.base == plain.baseline != DesignPoint()
+    assert plain.deadline_s == 3600
+    assert settings.validated(plain.model_dump(mode="json"), "journal") == plain
+    given = ["hardware.activation_bytes=65536", "hardware.rows=4", "deadline_s=600"]
+    option = {"workload": Option("--workload", "./llama")}
+    changed = settings.load(None, given, option)
+    core = {"activation_bytes": 65536, "rows": 4}
+    assert changed.base.hardware == plain.base.hardware.model_copy(update=core)
+    assert changed.deadline_s == 600
+    (tmp_path / "run.yaml").write_text("workload: smollm2-135m\nbase: {hardware: {rows: 4}}\n")
+    assert settings.load(tmp_path / "run.yaml").base.hardware.channel_entries == 1024
+    assert settings.load(None).baseline == DesignPoint()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ("workload=", "^--set workload: must"),
+        ("workload=7", "^--set workload: must"),
         ("seed", "takes PATH=VALUE"),
         ("hardware.rowz=8", "the nearest is `hardware.rows`"),
         ("hardware.rows=5", "5 is not one of 4, 8, 16, 32"),

@@ -111,7 +111,7 @@ def test_elements_may_be_edited_and_read_four_bits_where_the_core_has_them():
 
 
 def test_distributions_follow_the_declarations():
-    found = space.distributions(COUNTS)
+    found = space.distributions(LAYERS)
     assert found["hardware.rows"] == CategoricalDistribution((4, 8, 16, 32))
     assert found["compression.quantization.bits"] == IntDistribution(2, 8)
     optional = found["compression.quantization.head_bits"]
@@ -124,11 +124,11 @@ def test_distributions_follow_the_declarations():
 
 
 def test_a_sampler_leaves_the_mappers_choices_to_the_mapper():
-    assert not any(name.startswith(space.OVERRIDES) for name in space.distributions(COUNTS))
+    assert not any(name.startswith(space.OVERRIDES) for name in space.distributions(LAYERS))
     paths = {k.path for k in space.knobs()}
     assert {"compression.fusion.residuals", "compression.dataflow.ways"} <= paths
     held = space.with_changes(space.DesignPoint(), {"compression.dataflow.ways": 2})
-    assert space.params_of(held, COUNTS) == space.params_of(space.DesignPoint(), COUNTS)
+    assert space.params_of(held, LAYERS) == space.params_of(space.DesignPoint(), LAYERS)
 
 
 def test_block_counts_are_read_off_the_layers_names():
@@ -147,7 +147,7 @@ def _sampled(chance: random.Random) -> dict[str, object]:
 
 def _drawn(chance: random.Random) -> dict[str, object]:
     params: dict[str, object] = {}
-    for name, d in space.distributions(COUNTS).items():
+    for name, d in space.distributions(LAYERS).items():
         if isinstance(d, CategoricalDistribution):
             params[name] = chance.choice(d.choices)
         elif isinstance(d, IntDistribution):
@@ -163,8 +163,8 @@ def _drawn(chance: random.Random) -> dict[str, object]:
 def test_params_and_designs_are_inverse(seed: int):
     params = _sampled(random.Random(seed))
     design = space.design_of(params)
-    assert space.params_of(design, COUNTS) == params
-    assert space.design_of(space.params_of(design, COUNTS)) == design
+    assert space.params_of(design, LAYERS) == params
+    assert space.design_of(space.params_of(design, LAYERS)) == design
 
 
 def test_optuna_takes_the_parameters_of_any_design():
@@ -174,15 +174,15 @@ def test_optuna_takes_the_parameters_of_any_design():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trial = optuna.trial.create_trial(
-            params=space.params_of(space.design_of(params), COUNTS),
-            distributions=space.distributions(COUNTS),
+            params=space.params_of(space.design_of(params), LAYERS),
+            distributions=space.distributions(LAYERS),
             value=1.0,
         )
     assert trial.params == params
 
 
 def test_a_change_is_described_knob_by_knob():
-    schema = space.change_schema(("hardware",))
+    schema = space.change_schema(("hardware",), LAYERS)
     paths = [c["properties"]["path"]["enum"][0] for c in schema["anyOf"]]
     assert paths == [k.path for k in space.knobs() if k.path.startswith("hardware.")]
     rows = schema["anyOf"][0]["properties"]["value"]
@@ -210,3 +210,37 @@ def test_a_declaration_that_nobody_can_sample_is_refused_by_name():
         space._knobs_of(_Odd, "hardware")
     with pytest.raises(TypeError, match=r"hardware\.order: .* is no kind of knob"):
         space._knobs_of(_Later, "hardware")
+
+
+DEEP = tuple(f"decoder.{i}" for i in range(30))
+
+
+def test_of_many_blocks_a_sampler_draws_a_run() -> None:
+    path = "compression.pruning.decoder_blocks"
+    found = space.distributions(DEEP)
+    assert found[f"{path}[first]"] == IntDistribution(0, 23)
+    assert found[f"{path}[length]"] == IntDistribution(0, 7)
+    for blocks in ([], [22], [23, 24, 25], list(range(23, 30))):
+        design = space.with_changes(space.DesignPoint(), {path: blocks})
+        params = space.params_of(design, DEEP)
+        assert space.design_of(params) == design
+    scattered = space.with_changes(space.DesignPoint(), {path: [2, 9, *range(20, 30)]})
+    params = space.params_of(scattered, DEEP)
+    assert (params[f"{path}[first]"], params[f"{path}[length]"]) == (2, 7)
+
+
+def test_a_model_without_images_has_no_knobs_about_them() -> None:
+    seen, plain = ({k.path for k in space.knobs_for(each)} for each in (LAYERS, DEEP))
+    assert seen == {k.path for k in space.knobs()}
+    about_images = seen - plain
+    assert {path.split(".")[1] for path in about_images} == {
+        "resolution", "recovery", "pruning", "quantization",
+    }  # fmt: skip
+    assert all(
+        "vision" in p or "connector" in p for p in about_images if "ization" in p or "prun" in p
+    )
+    assert not plain & {name.partition("[")[0] for name in about_images}
+    assert {name.partition("[")[0] for name in space.distributions(DEEP)} <= plain
+    assert set(space.params_of(space.DesignPoint(), DEEP)) == set(space.distributions(DEEP))
+    schema = space.change_schema(("compression",), DEEP)
+    assert not about_images & {c["properties"]["path"]["enum"][0] for c in schema["anyOf"]}

@@ -190,7 +190,7 @@ def test_what_speaks_of_images_or_of_nothing_is_refused() -> None:
         (QuantizationKnobs(connector_bits=4), "leave quantization.connector_bits out"),
         (QuantizationKnobs(vision=TowerBits(bits=4)), "leave quantization.vision out"),
         (QuantizationKnobs(overrides={"vision.0": 4}), "'vision.0' names no block or layer"),
-        (QuantizationKnobs(overrides={"decoder.2": 4}), "blocks 0 to 1"),
+        (QuantizationKnobs(overrides={"decoder.2": 4}), "blocks are 0 to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             compress(ready, CompressionPlan(quantization=knobs))
