@@ -396,30 +396,48 @@ def _parts(network: Network) -> _Parts:
     """Blocks of equal shapes and bits are one kind."""
     if network.logits is None:
         raise ValueError("a language model's cost needs a network with a head")
-    words = next(op for op in network.operators if isinstance(op, net.Input))
+    kinds: dict[Hashable, tuple[Network, int]] = {}
+    for name, operators in blocks_of(network).items():
+        key = tuple(_shape(each) for each in operators)
+        part_of, count = kinds.get(key, (block(network, name), 0))
+        kinds[key] = (part_of, count + 1)
+    return _Parts(tuple(kinds.values()), behind_blocks(network))
+
+
+def blocks_of(network: Network) -> dict[str, list[net.Operator]]:
+    """The operators of each block of a decoder, by its name, such as `decoder.0`, in order."""
     blocks: dict[str, list[net.Operator]] = {}
-    behind: list[net.Operator] = []
     for operator in network.operators:
         name = operator.name if isinstance(operator, net.Linear) else operator.y
         tower, _, rest = name.partition(".")
         index, _, part = rest.partition(".")
         if part and index.isdigit():
             blocks.setdefault(f"{tower}.{index}", []).append(operator)
-        elif operator is not words:
-            behind.append(operator)
-    kinds: dict[Hashable, tuple[Network, int]] = {}
-    for operators in blocks.values():
-        key = tuple(_shape(each) for each in operators)
-        part_of, count = kinds.get(key, (_alone(network, words, operators), 0))
-        kinds[key] = (part_of, count + 1)
-    return _Parts(
-        tuple(kinds.values()),
-        replace(network, operators=(words, *behind)),
-    )
+    return blocks
 
 
-def _alone(network: Network, words: net.Input, operators: list[net.Operator]) -> Network:
-    return replace(network, operators=(words, *operators), logits=None)
+def block(network: Network, name: str) -> Network:
+    """One block of a decoder alone, which reads the stream before it in the place of words.
+
+    Raises:
+        ValueError: There is no such block.
+    """
+    blocks = blocks_of(network)
+    if name not in blocks:
+        raise ValueError(f"there is no block {name!r}; there are {', '.join(blocks)}")
+    return replace(network, operators=(_words(network), *blocks[name]), logits=None)
+
+
+def behind_blocks(network: Network) -> Network:
+    """What is behind the blocks of a decoder: the last norm and the head."""
+    inside = {id(each) for operators in blocks_of(network).values() for each in operators}
+    words = _words(network)
+    behind = [op for op in network.operators if op is not words and id(op) not in inside]
+    return replace(network, operators=(words, *behind))
+
+
+def _words(network: Network) -> net.Input:
+    return next(op for op in network.operators if isinstance(op, net.Input))
 
 
 def _shape(operator: net.Operator) -> Hashable:

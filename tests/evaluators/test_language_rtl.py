@@ -1,0 +1,90 @@
+"""A language model's block does on the RTL what the integer model does, and its power is read."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluators.language_cost import behind_blocks, block, blocks_of
+from evaluators.language_model import LanguageBench
+from evaluators.language_rtl import LanguageRtl
+from evaluators.latency import NotBitExact, Rtl, dram_of
+from evaluators.meter import PowerMeter, seed_of
+from evaluators.silicon import verilator
+from evaluators.silicon.cost import map_core
+from evaluators.silicon.liberty_power import load_power
+from evaluators.target import Target
+from hwlib.cycles import CoreLatencies
+from hwlib.elaborate import elaborate_core
+from swopt.compiler import network as net
+from swopt.compiler.language_model import IntegerLanguageModel
+from swopt.plan import CompressionPlan
+from swopt.workloads import language_models
+from tests.evaluators.test_language_pipeline import CORE
+from tests.swopt import tiny_llama
+
+PIECE = 8
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> IntegerLanguageModel:
+    folder = tmp_path_factory.mktemp("model")
+    loaded = language_models.load(str(tiny_llama.save(folder / "tiny")))
+    return LanguageBench(loaded, folder / "store", windows=1).compress(CompressionPlan())
+
+
+def test_a_decoder_is_its_blocks_and_what_is_behind_them(made: IntegerLanguageModel) -> None:
+    blocks, network = blocks_of(made.network), made.network
+    assert list(blocks) == ["decoder.0", "decoder.1"]
+    alone = [block(network, name).operators[1:] for name in blocks]
+    words, *others = network.operators
+    assert (*alone[0], *alone[1], *behind_blocks(network).operators[1:]) == tuple(others)
+    assert block(network, "decoder.1").operators[0] is words
+    with pytest.raises(
+        ValueError, match=r"no block 'decoder\.2'; there are decoder\.0, "
+    ):
+        block(network, "decoder.2")
+
+
+@pytest.mark.slow
+@pytest.mark.eda
+@pytest.mark.skipif(bool(verilator.available()), reason=verilator.available() or "it is there")
+def test_blocks_and_head_on_the_rtl(made: IntegerLanguageModel, cache_dir: Path) -> None:
+    rtlil, target = elaborate_core(CORE), Target()
+    core = map_core(rtlil, cache_dir / "silicon")
+    power = load_power(core.liberty, cache_dir / "silicon")
+    meter = PowerMeter(core, power, CORE, 5e8, seed_of(rtlil))
+    rtl = Rtl(rtlil, CORE, dram_of(target, CORE, 5e8), cache_dir / "simulators", meter)
+    bench = LanguageRtl(made.network, rtl, CoreLatencies.shipped(CORE), target, 1e-3)
+    words = made.words[np.arange(30, 30 + PIECE + 1)]
+    rows = [*bench.block("decoder.1", words, PIECE), bench.head(words)]
+    for row in rows:
+        assert row.cycles == pytest.approx(row.predicted_cycles, rel=0.03)
+        assert row.compared_values > 0
+        assert row.energy.clock_j > 0 and row.energy.dram_j == row.modelled.dram_j
+        assert row.modelled.total_j < row.energy.total_j < 10 * row.modelled.total_j
+    # Of eight tokens the block stores more to compare than of the last group of four.
+    assert rows[0].compared_values > rows[1].compared_values
+    with pytest.raises(ValueError, match="is not longer than a piece of 8"):
+        bench.block("decoder.1", words[:PIECE], PIECE)
+
+    class Wrong(Rtl):
+        """Loses a bit of what the core stored."""
+
+        def run(self, program: Any, metered_cycles: int | None = None) -> Any:
+            ran = super().run(program, metered_cycles)
+            dram = ran.dram.copy()
+            dram[-1] ^= 1
+            return replace(ran, dram=dram)
+
+    broken = replace(bench, rtl=Wrong(**vars(rtl)))
+    with pytest.raises(NotBitExact):
+        broken.block("decoder.0", words, PIECE)
+
+
+def test_the_operators_of_a_block_are_of_that_block_alone(made: IntegerLanguageModel) -> None:
+    for operator in block(made.network, "decoder.1").operators:
+        name = operator.name if isinstance(operator, net.Linear) else operator.y
+        assert name == "decoder" or name.startswith("decoder.1.")
