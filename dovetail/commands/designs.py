@@ -225,6 +225,7 @@ def _show_verilog(
     from evaluators import cache
     from evaluators.silicon.foreign import ForeignError, cost_of_verilog
 
+    checks.check_store()
     try:
         cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value, technology)
     except ForeignError as error:

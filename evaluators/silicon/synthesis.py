@@ -431,7 +431,11 @@ def _essential(
     library: Library,
 ) -> Netlist:
     """What is kept of Yosys' JSON: ports, connections and registers."""
-    cells = sorted((name, c["type"], c["connections"]) for name, c in module["cells"].items())
+    cells = sorted(
+        # What is connected to nothing is written with no bits.
+        (name, c["type"], {pin: bits for pin, bits in c["connections"].items() if bits})
+        for name, c in module["cells"].items()
+    )
     own = [cell for cell in cells if cell[0] not in instances]
     return Netlist(
         ports=tuple(

@@ -357,7 +357,9 @@ def test_a_store_that_cannot_be_written_is_told_at_the_start(
     design = tmp_path / "design.json"
     design.write_text("{}")
     monkeypatch.setenv("DOVETAIL_CACHE_DIR", str(design))
-    for command in (["evaluate", str(design)], ["run", "--out", str(tmp_path / "run")]):
+    commands = [["evaluate", str(design)], ["run", "--out", str(tmp_path / "run")]]
+    commands.append(["evaluate", "--verilog", str(design), "--top", "top"])
+    for command in commands:
         assert call(*command) == ExitCode.FOLDER
         assert "name another folder in DOVETAIL_CACHE_DIR" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -32,6 +32,8 @@ module latch (input g, a, output reg q); always @* if (g) q = a; endmodule
 module loop (input a, output y); assign y = ~(y & a); endmodule
 module wire_alone (input a, output y); assign y = a; endmodule
 module tristate (input a, e, output y); assign y = e ? a : 1'bz; endmodule
+module prints (input c, a, output reg q); always @(posedge c) begin q <= a; $display("q"); end
+endmodule
 module hole (input a, output y); nothing n (.a(a), .y(y)); endmodule
 """
 
@@ -85,6 +87,7 @@ def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
         ("loop", "(?i)loop"),
         ("wire_alone", "no path has a cell on it"),
         ("tristate", "drives a net with 1'bz"),
+        ("prints", r"is a \$print, which library NangateOpenCellLibrary does not know"),
         ("hole", "nothing.* is not part of the design"),
         ("absent", "Module `absent' not found"),
         ("a; shell true", "is no name of a Verilog module"),
