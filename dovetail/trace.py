@@ -69,7 +69,8 @@ def test_lines(tested: Tested) -> Iterator[Text]:
 
 def score_lines(results: Mapping[str, Mapping[str, float]]) -> Iterator[Text]:
     """The test figures, a data set a column, so that three sets fit 80 columns."""
-    columns = [scores.HEADINGS, *scores.rows(results)]
+    headings, rows = scores.table(results)
+    columns = [headings, *rows]
     for cells in zip(*columns, strict=True):
         yield Text(f"    {cells[0]:20}" + "".join(f" {one_line(c, 17):>17}" for c in cells[1:]))
 
@@ -146,8 +147,10 @@ def gate_lines(report: "GateReport") -> Iterator[Text]:
         new, old = getattr(report.cost, name), getattr(report.shipped, name)
         change = f"{new / old - 1:+.1%} against the shipped {metric(name, old)}"
         yield Text(f"    {name:17} {metric(name, new):10} {change}")
-    about = "the unit alone, typical corner, before layout; energy of a cycle of random operands"
-    yield Text(f"    {about}")
+    yield Text(
+        "    the unit alone, typical corner, before layout; energy of a cycle of random operands, "
+        "power at the fastest clock"
+    )
 
 
 def as_json(run: Run, step: int | None) -> Any:

@@ -75,6 +75,11 @@ def evaluate(
 
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
+        if test or workload or data_dir or config or changes:
+            raise BadInput(
+                "--verilog goes without --test, --workload, --data-dir, --config and --set: they "
+                "are a model's"
+            )
         if on_ecp5:
             _show_ecp5_of_file(desk_of(context), verilog, top, as_json)
         else:
@@ -82,6 +87,8 @@ def evaluate(
         return
     if design is None:
         raise BadInput("name a design: dovetail evaluate DESIGN.json, or --verilog FILE --top NAME")
+    if recipe != RecipeName.STRONG:
+        raise BadInput("--recipe goes with --verilog; a design's core has the strong recipe")
     from dovetail import session, trace
     from dovetail.design_file import read_design
     from evaluators.silicon import verilator

@@ -218,11 +218,12 @@ def _tests(state: RunState) -> dict[str, Any] | None:
     """The test figures as a table."""
     if state.tested is None:
         return None
+    columns, rows = scores.table(state.tested.results)
     return {
         "trial": state.tested.trial,
         "rule": state.tested.rule,
-        "columns": scores.HEADINGS,
-        "rows": scores.rows(state.tested.results),
+        "columns": columns,
+        "rows": rows,
     }
 
 

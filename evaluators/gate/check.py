@@ -5,7 +5,8 @@ and vetted are executed at all, in a process with limits alone.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -193,14 +194,19 @@ def _judged(
 
     kept, mismatch = _kept_at(contract, simulated, edit.latency, cache_dir)
     if mismatch:
+        others = {}
         for other in range(low, high + 1):
-            if other != edit.latency and not _kept_at(contract, simulated, other, cache_dir)[1]:
+            if other == edit.latency:
+                continue
+            others[other] = _kept_at(contract, simulated, other, cache_dir)[1]
+            if not others[other]:
                 raise WrongLatency(
                     f"unit {edit.unit} has a latency of {other}, not the claimed {edit.latency}; "
                     f"claim {other}",
                     other,
                 )
-        raise ValueError(f"unit {edit.unit} differs from the reference: {mismatch}")
+        further = _further(mismatch, others)
+        raise ValueError(f"unit {edit.unit} differs from the reference: {mismatch}{further}")
     contract, behaviour = kept
     if edit.latency > low and not first_mismatch(contract, simulated, edit.latency - 1, cache_dir):
         raise ValueError(
@@ -208,6 +214,19 @@ def _judged(
             "it has"
         )
     return UnitNetlist(rtlil=text, latency=edit.latency, behaviour=behaviour), contract
+
+
+def _further(mismatch: str, others: Mapping[int, str]) -> str:
+    """The first difference at another latency, where that comes later: there the unit is nearer."""
+
+    def cycle(words: str) -> int:
+        found = re.search(r", in cycle (\d+)", words)
+        return int(found[1]) if found else -1
+
+    nearest = max(others, key=lambda other: cycle(others[other]), default=None)
+    if nearest is None or cycle(others[nearest]) <= cycle(mismatch):
+        return ""
+    return f"; at a latency of {nearest}: {others[nearest]}"
 
 
 def _kept_at(

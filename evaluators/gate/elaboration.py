@@ -59,7 +59,7 @@ def elaborate_alone(
     kind, _, text = answer.decode(errors="replace").partition("\n")
     if kind != "netlist":
         reason = text if kind == "error" else "the process gave no answer that is one"
-        raise ElaborationError(sandbox.one_line(f"elaboration failed: {reason}"))
+        raise ElaborationError(sandbox.one_line(f"elaboration failed: {reason.rstrip(': ')}"))
     return text
 
 

@@ -66,7 +66,8 @@ ASYNCHRONOUS: Recipe = tuple(
 RECIPES: dict[str, Recipe] = {"strong": ASYNCHRONOUS, "plain": PLAIN}
 
 _READ = (
-    "hierarchy -check -top {top}", "proc", "flatten", "tribuf", "select -assert-none t:$tribuf",
+    "hierarchy -check -top {top}", "proc", "flatten -noscopeinfo", "tribuf",
+    "select -assert-none t:$tribuf",
 )  # fmt: skip
 """What every `synth -flatten` begins with."""
 
@@ -153,7 +154,7 @@ def cost_of_verilog(
     except SynthesisTimeout as error:
         raise ForeignError(f"{error}; a smaller file may do") from None
     except (SynthesisError, ValueError) as error:
-        raise ForeignError(str(error)) from None
+        raise ForeignError(_with_remedy(str(error))) from None
     core = MappedCore(library, used, mapped, assembly, timing, transition_s)
     try:
         power_w, missing = _power_w(core, cache_dir), ""
@@ -224,6 +225,24 @@ def _in_words(path: Path, reason: str) -> str:
     return f"{path.name} cannot be read by Yosys: {reason}"
 
 
+REMEDIES = {
+    r"has no driver": "drive every net",
+    r"[Mm]ultiple conflicting drivers": "drive every net once",
+    r"logic loop": "break the loop with a register",
+    r"DLATCH": "it has a latch; give what is computed at all times a value on every branch",
+    r"no path that ends at": "let an output hang on an input or a register",
+    r"is a \$(print|check|cover|assert|assume)\b": "leave out what only simulates or proves",
+}
+"""What a user can do about words of the tools."""
+
+
+def _with_remedy(reason: str) -> str:
+    """What a tool said, on one line, with what to do where that is known."""
+    said = "; ".join(line.strip() for line in reason.splitlines() if line.strip())
+    found = [remedy for words, remedy in REMEDIES.items() if re.search(words, said)]
+    return f"{said}; {found[0]}" if found else said
+
+
 def _power_w(core: MappedCore, cache_dir: Path) -> float:
     """Of the cells, at the clock and an equal activity of all nets, buffers left out."""
     module, nets = core.synthesis.modules[core.synthesis.top], core.assembly.instance_nets[0]
@@ -256,4 +275,7 @@ def _check_clock(mapped: Synthesis, library: Library) -> None:
             "one); only one clock is timed"
         )
     if not clocks <= inputs:
-        raise ForeignError("its clock is made inside, by a gate or a flip-flop; drive it by a port")
+        raise ForeignError(
+            "its clock is made inside, by a gate or a flip-flop, or its falling edge is used; "
+            "drive it by a port and use the rising edge"
+        )

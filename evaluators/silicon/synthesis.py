@@ -13,8 +13,9 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,13 @@ from evaluators.cache import claimed, write_atomically
 from evaluators.silicon.liberty import Library
 from evaluators.silicon.linking import LinkedDesign, LinkError, Port, SourceModule, link, stub
 from evaluators.silicon.memory import is_sram
-from evaluators.silicon.yosys import YosysError, YosysTimeout, run_yosys, yosys_version
+from evaluators.silicon.yosys import (
+    YosysError,
+    YosysTimeout,
+    run_yosys,
+    stop_all,
+    yosys_version,
+)
 from hwlib.frozen import Frozen
 
 FORMAT = "mapped-6"
@@ -318,7 +325,7 @@ class _Mapper:
         """Mapped modules by name."""
         # Largest first, so that the last one to end is a short one.
         ordered = sorted(modules, key=lambda module: -len(module.body))
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with _interruptible(ThreadPoolExecutor(os.cpu_count() or 1)) as pool:
             done = list(pool.map(lambda module: self._map(module, False), ordered))
             # What other processes are mapping meanwhile comes from them.
             left = [module for module, mapped in zip(ordered, done, strict=True) if mapped is None]
@@ -381,6 +388,18 @@ class _Mapper:
                     f"mapping {_plain(name)}: Yosys ended without a netlist; its last words: "
                     f"{words}"
                 ) from None
+
+
+@contextmanager
+def _interruptible(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that wait for Yosys; Ctrl-C ends that, or leaving would wait for it."""
+    with pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_all()
+            raise
 
 
 def _stored(path: Path) -> Netlist | None:

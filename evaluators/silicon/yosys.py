@@ -4,6 +4,7 @@
 one Yosys command, run through the `pyosys` wheel.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import signal
@@ -45,6 +46,17 @@ def yosys_version() -> str:
         raise YosysError("Yosys is missing: `pip install pyosys` brings it") from None
 
 
+_running: set[int] = set()
+"""Process groups of Yosys that threads of this process wait for."""
+
+
+def stop_all() -> None:
+    """Ends every Yosys that this process waits for, abc included: somebody interrupted it."""
+    for group in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
 def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s: float) -> str:
     """Runs Yosys commands in `directory` and returns what the tool printed.
 
@@ -77,6 +89,7 @@ def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s:
         errors="replace",
         start_new_session=True,
     )
+    _running.add(process.pid)
     try:
         output, _ = process.communicate(timeout=deadline_s)
     except subprocess.TimeoutExpired:
@@ -85,6 +98,8 @@ def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s:
         raise YosysTimeout(
             f"Yosys was stopped after {deadline_s:g} s; its last words: {_last_words(output)}"
         ) from None
+    finally:
+        _running.discard(process.pid)
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise YosysDied(f"Yosys died of {name}; its last words: {_last_words(output)}")

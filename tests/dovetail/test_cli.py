@@ -327,6 +327,12 @@ def test_knobs_lists_every_knob(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "absent.json"], ExitCode.BAD_INPUT, "cannot be read"),
         (["evaluate"], ExitCode.BAD_INPUT, "name a design: .* or --verilog FILE --top NAME"),
         (["evaluate", "--verilog", "a.v"], ExitCode.BAD_INPUT, "go together"),
+        (
+            ["evaluate", "--verilog", "a.v", "--top", "a", "--test"],
+            ExitCode.BAD_INPUT,
+            "--verilog goes without --test",
+        ),
+        (["evaluate", "a.json", "--recipe", "plain"], ExitCode.BAD_INPUT, "goes with --verilog"),
         (["evaluate", "a.json", "--verilog", "a.v", "--top", "a"], ExitCode.BAD_INPUT, "without a"),
         (["evaluate", "--verilog", "a.v", "--top", "a"], ExitCode.BAD_INPUT, "a.v cannot be read"),
         (["evaluate", "pipe.json"], ExitCode.BAD_INPUT, "pipe.json is no file"),

@@ -34,6 +34,13 @@ module wire_alone (input a, output y); assign y = a; endmodule
 module tristate (input a, e, output y); assign y = e ? a : 1'bz; endmodule
 module prints (input c, a, output reg q); always @(posedge c) begin q <= a; $display("q"); end
 endmodule
+module part (input c, input [3:0] a, output reg [3:0] q); always @(posedge c) q <= q + a; endmodule
+module parts (input c, input [3:0] a, output [3:0] y);
+  wire [3:0] x;
+  part first (.c(c), .a(a), .q(x));
+  part second (.c(c), .a(x), .q(y));
+endmodule
+module falls (input c, a, output reg q); always @(negedge c) q <= a; endmodule
 module hole (input a, output y); nothing n (.a(a), .y(y)); endmodule
 """
 
@@ -78,6 +85,14 @@ def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
     assert found.area_um2 == pytest.approx(0.798)  # the library's NAND2_X1
 
 
+@pytest.mark.parametrize("recipe", ["strong", "plain"])
+def test_modules_of_one_file_are_mapped_as_one(file: Path, store: Path, recipe: str) -> None:
+    found = cost_of_verilog(file, "parts", store, recipe)  # type: ignore[arg-type]
+    assert found.flip_flops == 8
+    alone = cost_of_verilog(file, "part", store, recipe)  # type: ignore[arg-type]
+    assert 1.5 * alone.area_um2 < found.area_um2 < 2.5 * alone.area_um2
+
+
 @pytest.mark.parametrize(
     ("top", "why"),
     [
@@ -88,6 +103,7 @@ def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
         ("wire_alone", "no path has a cell on it"),
         ("tristate", "drives a net with 1'bz"),
         ("prints", r"is a \$print, which library NangateOpenCellLibrary does not know"),
+        ("falls", "or its falling edge is used"),
         ("hole", "nothing.* is not part of the design"),
         ("absent", "Module `absent' not found"),
         ("a; shell true", "is no name of a Verilog module"),

@@ -42,9 +42,7 @@ def test_a_decoder_is_its_blocks_and_what_is_behind_them(made: IntegerLanguageMo
     words, *others = network.operators
     assert (*alone[0], *alone[1], *behind_blocks(network).operators[1:]) == tuple(others)
     assert block(network, "decoder.1").operators[0] is words
-    with pytest.raises(
-        ValueError, match=r"no block 'decoder\.2'; there are decoder\.0, "
-    ):
+    with pytest.raises(ValueError, match=r"no block 'decoder\.2'; there are decoder\.0, "):
         block(network, "decoder.2")
 
 
