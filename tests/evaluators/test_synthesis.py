@@ -1,9 +1,15 @@
 """Mapping to cells: what comes out computes what went in, and depends on nothing else."""
 
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Instance, Module, Signal
 
+from evaluators.silicon import synthesis, yosys
 from evaluators.silicon.liberty import default_liberty_path, load_library
 from evaluators.silicon.linking import LinkError, link
 from evaluators.silicon.synthesis import SynthesisError, SynthesisTimeout, synthesize
@@ -184,3 +190,39 @@ def test_linking_names_what_is_missing_doubled_or_recursive():
         link("module \\a\nend\nmodule \\a\n  wire \\x\nend\n", "a")
     with pytest.raises(LinkError, match="neither input nor output"):
         link("module \\a\n  wire width 1 inout 0 \\x\nend\n", "a")
+
+
+def test_an_interruption_ends_yosys_and_what_it_started(tmp_path):
+    before, ended = set(yosys._running), []
+
+    def long():
+        try:
+            # A child of its own, as abc is one behind a shell.
+            yosys.run_yosys(["exec -- sleep 600"], tmp_path, tmp_path / "tmp", 600.0)
+        except yosys.YosysDied as error:
+            ended.append(str(error))
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        synthesis._interruptible(ThreadPoolExecutor(1)) as pool,
+    ):
+        pool.submit(long)
+        while not (started := yosys._running - before):
+            time.sleep(0.05)
+        while len(living(*started)) < 2:  # the child, too
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+    (group,) = started
+    assert len(ended) == 1 and "died of SIGKILL" in ended[0]
+    assert not living(group)
+
+
+def living(group):
+    """Processes of a group, those left out that are dead and that nobody has asked after."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of, *_ = path.read_text().rpartition(")")[2].split()
+            if int(of) == group and state != "Z":
+                found.append(path)
+    return found
