@@ -51,10 +51,8 @@ def main() -> None:
         "| what | cycles, RTL | predicted | values equal | energy, uJ | clock | modelled | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    found: list[OnRtl] = []
     for index in chosen.blocks:
-        found += rtl.block(f"decoder.{index}", made.words[ids[: whole + 1]], whole)
-        show(found[-2:])
+        show(rtl.block(f"decoder.{index}", made.words[ids[: whole + 1]], whole))
     if chosen.head:
         show([rtl.head(made.words[ids[:whole]])])
 

@@ -123,13 +123,10 @@ class LanguageRtl:
 
     def _stream(self, name: str, words: Int16s) -> Int16s:
         """What comes into a block, or behind the last one; int16 `[tokens, channels]`."""
-        before: list[str] = []
+        stream = words
         for each in blocks_of(self.network):
             if each == name:
                 break
-            before.append(each)
-        stream = words
-        for each in before:
             part = block(self.network, each)
             left = twin.results(part, Inputs(words=stream))[-1]
             stream = np.asarray(left, np.int16)

@@ -228,7 +228,7 @@ def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
         if k.path.startswith(OVERRIDES):
             continue
         if k.kind == "indices" and counts[k.path] > MOST_SWITCHES:
-            longest = counts[k.path] // 4
+            longest = _longest_run(counts[k.path])
             first = optuna_distributions.IntDistribution(0, counts[k.path] - longest)
             length = optuna_distributions.IntDistribution(0, longest)
             space |= {f"{k.path}[first]": first, f"{k.path}[length]": length}
@@ -248,6 +248,10 @@ def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
     return space
 
 
+def _longest_run(items: int) -> int:
+    return items // 4
+
+
 def params_of(design: DesignPoint, layers: Sequence[str]) -> dict[str, Scalar]:
     """The parameters that Optuna would have sampled for `design` and a model of these layers.
 
@@ -262,7 +266,7 @@ def params_of(design: DesignPoint, layers: Sequence[str]) -> dict[str, Scalar]:
             continue
         match k.kind:
             case "indices" if counts[path] > MOST_SWITCHES:
-                longest = counts[path] // 4
+                longest = _longest_run(counts[path])
                 params[f"{path}[first]"] = min([*value, counts[path] - longest])
                 params[f"{path}[length]"] = min(len(value), longest)
             case "indices":

@@ -12,5 +12,5 @@ array of more than 64 elements stays under a square millimetre, and four rows ar
 
 
 def baseline(workload: str) -> DesignPoint:
-    """The neutral design: w8a8 on the smallest core knobs away from the default that take it."""
+    """The neutral design: w8a8 on the default core, or on one with room for a language model."""
     return DesignPoint() if workload == TINY_VLM else DesignPoint(hardware=ROOM)

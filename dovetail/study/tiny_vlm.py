@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dovetail.study.entries import Change, StudyList, both
+from evaluators import workloads
 
 FOUR: Change = {"quantization": {"bits": 4}, "hardware": {"composable": True}}
 """What 4-bit products need: weights of 4 bits, and elements that are composed of such products."""
@@ -25,7 +26,7 @@ STACK: Mapping[str, Change] = {
 WIDE: Mapping[str, Any] = {"dma_bytes": 16, "activation_bytes": 32768}
 
 TINY_VLM = StudyList(
-    workload="tiny-vlm",
+    workload=workloads.TINY_VLM,
     asked="one answered question, batch 1",
     scored="answers",
     cores=(

@@ -84,7 +84,7 @@ class PreparedLanguageModel:
 
 
 def layer_names(layers: Collection[str]) -> tuple[str, ...]:
-    """Names of blocks and linear layers, as a plan may name them: each block before its layers."""
+    """Names of blocks and linear layers, as a plan may name them: the blocks come first."""
     blocks = dict.fromkeys(".".join(n.split(".")[:2]) for n in layers if n.startswith("decoder."))
     return (*blocks, *layers)
 
