@@ -10,13 +10,15 @@ every tensor is held to the integer model. The text is a validation module. Prin
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from evaluators import cache
-from evaluators.language_cost import Silicon, fitting, language_cost
+from evaluators.energy import measured_energy, modelled_energy
+from evaluators.language_cost import LanguageCost, Silicon, fitting, language_cost
 from evaluators.language_model import LanguageBench
-from evaluators.language_rtl import LanguageRtl, OnRtl
+from evaluators.language_rtl import HEAD_WORDS, LanguageRtl, PartOnRtl
 from evaluators.latency import Rtl, dram_of
 from evaluators.meter import PowerMeter, seed_of
 from evaluators.silicon.cost import map_core, silicon_cost
@@ -28,7 +30,7 @@ from hwlib.elaborate import elaborate_core
 from swopt.compiler.network import Network
 from swopt.plan import CompressionPlan
 from swopt.techniques.quantization import QuantizationKnobs
-from swopt.workloads import code, language_models
+from swopt.workloads import language_models
 
 
 def main() -> None:
@@ -43,22 +45,57 @@ def main() -> None:
     loaded = language_models.load(chosen.model)
     bench = LanguageBench(loaded)
     made = bench.compress(CompressionPlan(quantization=QuantizationKnobs(bits=chosen.bits)))
-    ids = code.windows(loaded.tokenizer, "val", 1).ids[0]
     network = fitting(made.network, ROOM)
-    rtl, whole = on_rtl(network)
+    core = on_core(network)
+    words, piece = made.words[bench.text("val")], core.cost.chunk_tokens
     print(f"{loaded.name}, {chosen.bits}-bit weights: {loaded.source}; a core of 8 x 8\n")
     print(
         "| what | cycles, RTL | predicted | values equal | energy, uJ | clock | modelled | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for index in chosen.blocks:
-        show(rtl.block(f"decoder.{index}", made.words[ids[: whole + 1]], whole))
+        core.show(core.rtl.block(f"decoder.{index}", words[: piece + 1], piece))
     if chosen.head:
-        show([rtl.head(made.words[ids[:whole]])])
+        for count in (HEAD_WORDS, len(made.words)):
+            core.show([core.rtl.head(words[:piece], count)])
 
 
-def on_rtl(network: Network) -> tuple[LanguageRtl, int]:
-    """The model on its core, and how many tokens of a prompt go through at once."""
+@dataclass(frozen=True)
+class OnCore:
+    """The model on its core."""
+
+    rtl: LanguageRtl
+    cost: LanguageCost
+    silicon: Silicon
+
+    def show(self, rows: Sequence[PartOnRtl]) -> None:
+        """Rows of the table."""
+        for row in rows:
+            run_s = row.cycles / self.silicon.clock_hz
+            dram_s = row.traffic.dram_bytes / Target().dram_figures.bytes_per_s
+            latency_s = max(run_s, dram_s)
+            measured = measured_energy(
+                row.power,
+                row.cycles,
+                self.silicon.clock_hz,
+                latency_s,
+                row.traffic.dram_bytes,
+                Target(),
+            )
+            modelled = modelled_energy(
+                row.traffic, ROOM, Target(), latency_s, self.silicon.cell_leakage_w
+            )
+            whole, model = measured.total_j, modelled.total_j
+            print(
+                f"| {row.part}, {row.phase} | {row.cycles:,} | {row.predicted_cycles:,} | "
+                f"{row.compared_values:,} | {1e6 * whole:.1f} | {measured.clock_j / whole:.0%} | "
+                f"{1e6 * model:.1f} | {whole / model:.2f} |",
+                flush=True,
+            )
+
+
+def on_core(network: Network) -> OnCore:
+    """The model on its core, with what the whole of it costs."""
     rtlil, target, store = elaborate_core(ROOM), Target(), cache.root()
     core = map_core(rtlil, store / "silicon")
     silicon = silicon_cost(core)
@@ -69,20 +106,7 @@ def on_rtl(network: Network) -> tuple[LanguageRtl, int]:
     meter = PowerMeter(core, power, ROOM, clock_hz, seed_of(rtlil))
     dram = dram_of(target, ROOM, clock_hz)
     rtl = Rtl(rtlil, ROOM, dram, store / "simulators", meter)
-    latencies = CoreLatencies.shipped(ROOM)
-    return LanguageRtl(network, rtl, latencies, target, silicon.cell_leakage_w), cost.chunk_tokens
-
-
-def show(rows: Sequence[OnRtl]) -> None:
-    """Rows of the table."""
-    for row in rows:
-        whole, model = row.energy.total_j, row.modelled.total_j
-        print(
-            f"| {row.what} | {row.cycles:,} | {row.predicted_cycles:,} | {row.compared_values:,} | "
-            f"{1e6 * whole:.1f} | {row.energy.clock_j / whole:.0%} | {1e6 * model:.1f} | "
-            f"{whole / model:.2f} |",
-            flush=True,
-        )
+    return OnCore(LanguageRtl(network, rtl, CoreLatencies.shipped(ROOM)), cost, of_core)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
     """
     import torch
 
-    from swopt.workloads.tiny_vlm import CheckpointError
+    from swopt.workloads.checkpoint import CheckpointError
     from swopt.workloads.workload import load_workload
 
     # Sums of floats depend on the number of threads.

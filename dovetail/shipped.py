@@ -38,6 +38,7 @@ PRELOAD_LANGUAGE = (
     "evaluators.language_cost",
     "evaluators.language_model",
     "evaluators.language_pipeline",
+    "evaluators.language_rtl",
     "evaluators.silicon.cost",
     "hwlib.elaborate",
     "swopt.workloads.language_models",
@@ -136,7 +137,7 @@ class Shipped:
 
 def _medical(settings: Settings) -> Bench:
     """tiny-vlm on the images that are found."""
-    from swopt.workloads.tiny_vlm import CheckpointError
+    from swopt.workloads.checkpoint import CheckpointError
     from swopt.workloads.workload import load_workload
 
     data_dir = Path(settings.data_dir).expanduser() if settings.data_dir else None
@@ -156,8 +157,6 @@ def _medical(settings: Settings) -> Bench:
 def _language(settings: Settings) -> Bench:
     """A language model on Python's standard library."""
     from evaluators.language_pipeline import LanguagePipeline
-    from swopt.compiler.compressed_language_model import layer_names
-    from swopt.compiler.language_model import linear_layers
     from swopt.workloads import code, language_models
     from swopt.workloads.model_store import ModelError
 
@@ -177,7 +176,7 @@ def _language(settings: Settings) -> Bench:
         ),
         data=f"{loaded.name} on modules of Python's standard library; {loaded.source}",
         data_sha256={loaded.name: loaded.sha256} | modules,
-        layers=layer_names(linear_layers(loaded.model)),
+        layers=loaded.layers,
         preload=PRELOAD_LANGUAGE,
     )
 

@@ -6,14 +6,16 @@ True answers enter the program here and nowhere above the workload.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swopt.compiler.integer_model import IntegerModel
 from swopt.workloads.vqa import SYNTHETIC, Labels
-from swopt.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from swopt.compiler.integer_model import IntegerModel
+    from swopt.workloads.workload import Workload
 
 Array = NDArray[np.float64]
 
@@ -64,7 +66,7 @@ class Paired:
 
 
 def answer(
-    workload: Workload, model: IntegerModel | None, split: Literal["val", "test"]
+    workload: "Workload", model: "IntegerModel | None", split: Literal["val", "test"]
 ) -> Answered:
     """Asks every question of `split`; `None` asks the uncompressed float model."""
     questions = workload.test() if split == "test" else workload.validation()

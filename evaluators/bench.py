@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evaluators import cache
-from evaluators.core_bench import CoreBench, unit_areas, unit_of
+from evaluators.core_bench import CoreBench, energy_shares, unit_areas, unit_of
 from evaluators.design import DesignPoint, check
 from evaluators.energy import Energy, measured_energy, modelled_energy
 from evaluators.inputs import MODEL_TOOLS, numbers_of
@@ -188,7 +188,7 @@ class DesignBench(CoreBench):
             "rtl_values_compared": on_core.compared_values,
             "cycles_predicted": sum(on_core.predicted_cycles) / on_core.questions,
         }
-        self.details |= _energy_shares(energy)
+        self.details |= energy_shares(energy)
         self.details |= _cycle_shares(on_core)
         self.details |= unit_areas(silicon, self._design)
         for verdict in self._pipeline.gate(self._design):
@@ -208,13 +208,6 @@ class DesignBench(CoreBench):
             for power, cycles in zip(on_core.power, on_core.cycles, strict=True)
         ]
         return sum(others, first)
-
-
-def _energy_shares(energy: Energy) -> dict[str, float]:
-    return {
-        f"energy_share_{name.removesuffix('_j')}": value / energy.total_j
-        for name, value in energy.model_dump().items()
-    }
 
 
 def _cycle_shares(on_core: "ModelOnCore") -> dict[str, float]:

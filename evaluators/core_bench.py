@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from evaluators import cache
 from evaluators.design import DesignPoint
+from evaluators.energy import Energy
 from evaluators.faults import status_of
 from evaluators.gatekeeper import Gatekeeper, Value
 from evaluators.metrics import Evaluation, Provenance, Stage
@@ -82,14 +83,14 @@ class CoreBench:
         )
         return kept.rtlil
 
-    def _silicon(self, rtlil: str, inputs: dict[str, str], simulated: bool = True) -> "SiliconCost":
-        """Area, clock and leakage; of a core that is to be simulated, the simulator meanwhile."""
+    def _silicon(self, rtlil: str, inputs: dict[str, str]) -> "SiliconCost":
+        """Area, clock and leakage; the simulator is built meanwhile."""
         from evaluators.silicon import verilator
         from evaluators.silicon.cost import SiliconCost, silicon_cost
         from evaluators.silicon.simulation import build_simulator
 
         def measure() -> SiliconCost:
-            if not simulated or verilator.available():
+            if verilator.available():
                 return silicon_cost(self._core(rtlil))
             # What the next stage needs of the same netlist is built meanwhile.
             with ThreadPoolExecutor(1) as pool:
@@ -175,6 +176,14 @@ def unit_of(module: str) -> str:
     if head == GRID_ROW:
         return ARRAY
     return head if head in get_args(CoreUnitName) else module
+
+
+def energy_shares(energy: Energy) -> dict[str, float]:
+    """Share of each part, by the name of its detail."""
+    return {
+        f"energy_share_{name.removesuffix('_j')}": value / energy.total_j
+        for name, value in energy.model_dump().items()
+    }
 
 
 def unit_areas(silicon: "SiliconCost", design: DesignPoint) -> dict[str, float]:

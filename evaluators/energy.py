@@ -115,27 +115,31 @@ def modelled_energy(
         cell_leakage_w: Leakage of the logic cells (`Synthesis.leakage_w`).
     """
     memories = (config.activation_memory, config.weight_memory, config.channel_tables)
-    activations, weights, channels = (_macro(memory, target.sram) for memory in memories)
-    sram_j = (
-        traffic.activation_reads * activations.read_energy_j
-        + traffic.activation_writes * activations.write_energy_j
-        + traffic.weight_reads * weights.read_energy_j
-        + traffic.weight_writes * weights.write_energy_j
-        + traffic.channel_reads * channels.read_energy_j
-        + traffic.channel_writes * channels.write_energy_j
-    )
     sram_leakage_w = sum(
-        memory.banks * macro.leakage_w
-        for memory, macro in zip(memories, (activations, weights, channels), strict=True)
+        memory.banks * _macro(memory, target.sram).leakage_w for memory in memories
     )
     return Energy(
         logic_j=traffic.element_cycles * ELEMENT_J
         + traffic.rescaled * RESCALE_J
         + traffic.vector_results * VECTOR_J,
         clock_j=0.0,
-        sram_j=sram_j,
+        sram_j=sram_energy_j(traffic, config, target.sram),
         leakage_j=(sram_leakage_w + cell_leakage_w) * latency_s,
         dram_j=traffic.dram_bytes * target.dram_figures.energy_j_per_byte,
+    )
+
+
+def sram_energy_j(traffic: Traffic, config: CoreConfig, flavour: SramFlavour) -> float:
+    """Energy of all reads and writes of both memories and of the channel tables, J (CACTI 7)."""
+    memories = (config.activation_memory, config.weight_memory, config.channel_tables)
+    activations, weights, channels = (_macro(memory, flavour) for memory in memories)
+    return (
+        traffic.activation_reads * activations.read_energy_j
+        + traffic.activation_writes * activations.write_energy_j
+        + traffic.weight_reads * weights.read_energy_j
+        + traffic.weight_writes * weights.write_energy_j
+        + traffic.channel_reads * channels.read_energy_j
+        + traffic.channel_writes * channels.write_energy_j
     )
 
 

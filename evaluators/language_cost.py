@@ -9,16 +9,19 @@ The prompt goes through in pieces of as many tokens as fit the core's activation
 and values of those before it kept in DRAM. A step of generation is costed as a whole token group,
 which its last one is. What a program takes grows with the tokens before it by so much a token
 (tests/evaluators/test_language_cost.py holds it to that): programs are written for every
-`STRIDE` tokens, and those between lie on a straight line. Energy is modelled (`evaluators.energy`),
-not measured: it has neither clock nor the registers between operators.
+`STRIDE` tokens, and those between lie on a straight line. Energy is modelled here
+(`evaluators.energy`): it has neither clock nor the registers between operators.
+`evaluators.language_rtl` measures it.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from evaluators.energy import Energy, modelled_energy
+from evaluators.language_parts import HEAD, Kind, behind_blocks, kinds_of, mean_weight_bits
 from evaluators.latency import dram_of
 from evaluators.target import Target
 from evaluators.traffic import Traffic, traffic
@@ -79,6 +82,29 @@ class ModelBytes(Frozen):
         return sum(self.model_dump().values())
 
 
+Phase = Literal["prompt", "step"]
+"""A piece of the prompt, or a token after it."""
+
+
+class PartCost(Frozen):
+    """What all blocks of a kind, or the head, take in all programs of a phase."""
+
+    part: str
+    """Name of the kind's first block, or `language_parts.HEAD`."""
+
+    phase: Phase
+    """Which programs."""
+
+    weight_bits: float
+    """Mean bits of a weight."""
+
+    cycles: int
+    """Predicted."""
+
+    traffic: Traffic
+    """What the programs move and compute."""
+
+
 class LanguageCost(Frozen):
     """The cost of a prompt and of what follows it."""
 
@@ -104,6 +130,9 @@ class LanguageCost(Frozen):
     dram_bytes: int
     """Read and written."""
 
+    parts: tuple[PartCost, ...]
+    """Cycles and traffic, shared out among kinds of blocks, head and phases."""
+
     energy: Energy
     """Modelled, of prompt and tokens."""
 
@@ -117,11 +146,6 @@ class LanguageCost(Frozen):
     def cycles(self) -> int:
         """Prompt and tokens."""
         return self.prefill_cycles + sum(self.step_cycles)
-
-    @property
-    def energy_j(self) -> float:
-        """Modelled, of prompt and tokens."""
-        return self.energy.total_j
 
     @property
     def tokens_per_s(self) -> float:
@@ -169,14 +193,7 @@ def language_cost(
     """
     latencies = latencies or CoreLatencies.shipped(config)
     costing = _Costing(
-        _parts(network),
-        config,
-        target,
-        silicon,
-        latencies,
-        choices,
-        prompt_tokens,
-        generated_tokens,
+        network, config, target, silicon, latencies, choices, prompt_tokens, generated_tokens
     )
     return costing.cost(model_bytes(network, prompt_tokens + generated_tokens, embedding_bits))
 
@@ -198,7 +215,7 @@ def fitting(
     """
     for form in (network, split_heads(network)):
         costing = _Costing(
-            _parts(form),
+            form,
             config,
             Target(),
             Silicon(clock_hz=1e9, cell_leakage_w=0.0),
@@ -217,14 +234,6 @@ def fitting(
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """A decoder in pieces: blocks by kind with their number, and what is behind them."""
-
-    blocks: tuple[tuple[Network, int], ...]
-    head: Network
-
-
-@dataclass(frozen=True)
 class _Ran:
     """Predicted cycles and traffic of one program, or of some together."""
 
@@ -236,7 +245,7 @@ class _Ran:
 class _Costing:
     """Costs pieces of text, each kind of program once."""
 
-    parts: _Parts
+    network: Network
     config: CoreConfig
     target: Target
     silicon: Silicon
@@ -246,13 +255,16 @@ class _Costing:
     generated_tokens: int
 
     def __post_init__(self) -> None:
+        if self.network.logits is None:
+            raise ValueError("a language model's cost needs a network with a head")
+        self.kinds = kinds_of(self.network)
         self.dram = dram_of(self.target, self.config, self.silicon.clock_hz)
         # Whole groups, so that the last step has room as the others do.
         rows = self.config.rows
         self.room = sum(-(-n // rows) * rows for n in (self.prompt_tokens, self.generated_tokens))
         self.commands = 0
         self._head: _Ran | None = None
-        self._blocks: dict[tuple[int, int], _Ran] = {}
+        self._blocks: dict[tuple[int, int], dict[str, _Ran]] = {}
 
     def chunk(self) -> int:
         """The most tokens of the prompt that go through the core at once, steps behind them.
@@ -290,26 +302,44 @@ class _Costing:
             self.program((length - 1) // rows * rows, rows, head=True)
             for length in range(prompt + 1, prompt + self.generated_tokens + 1)
         ]
-        moved = sum((ran.traffic for ran in (*prefill, *steps)), Traffic())
-        seconds = [_seconds(ran, self.target, self.silicon) for ran in (*prefill, *steps)]
+        wholes = [_together(program.values()) for program in (*prefill, *steps)]
+        moved = sum((ran.traffic for ran in wholes), Traffic())
+        seconds = [_seconds(ran, self.target, self.silicon) for ran in wholes]
         latency_s = sum(max(pair) for pair in seconds)
         bound_s = sum(dram_s for core_s, dram_s in seconds if dram_s > core_s)
         leakage_w = self.silicon.cell_leakage_w
         return LanguageCost(
             chunk_tokens=min(chunk, prompt),
-            prefill_cycles=sum(ran.cycles for ran in prefill),
-            step_cycles=tuple(ran.cycles for ran in steps),
+            prefill_cycles=sum(ran.cycles for ran in wholes[: len(prefill)]),
+            step_cycles=tuple(ran.cycles for ran in wholes[len(prefill) :]),
             latency_s=latency_s,
             prefill_s=sum(max(pair) for pair in seconds[: len(prefill)]),
             dram_bound_programs=bound_s / latency_s,
             dram_bytes=moved.dram_bytes,
+            parts=(*self._shares("prompt", prefill), *self._shares("step", steps)),
             energy=modelled_energy(moved, self.config, self.target, latency_s, leakage_w),
             bytes=model,
             commands=self.commands,
         )
 
-    def program(self, first: int, tokens: int, head: bool) -> _Ran:
-        """Of some tokens that continue `first` others, through all blocks.
+    def _shares(self, phase: Phase, programs: Sequence[Mapping[str, _Ran]]) -> Iterator[PartCost]:
+        """Of each kind of blocks, and of the head, in all programs of a phase."""
+        parts = {kind.name: kind.network for kind in self.kinds}
+        parts[HEAD] = behind_blocks(self.network)
+        for part, network in parts.items():
+            among = [program[part] for program in programs if part in program]
+            if among:
+                whole = _together(among)
+                yield PartCost(
+                    part=part,
+                    phase=phase,
+                    weight_bits=mean_weight_bits(network),
+                    cycles=whole.cycles,
+                    traffic=whole.traffic,
+                )
+
+    def program(self, first: int, tokens: int, head: bool) -> dict[str, _Ran]:
+        """Of some tokens that continue `first` others, through all blocks, by part.
 
         Args:
             first: Tokens before them, in whole token groups, without a prefix.
@@ -320,24 +350,24 @@ class _Costing:
         ran = self._all_blocks(low, tokens)
         if low < first:
             high = min(low + STRIDE, (self.room - tokens) // self.config.rows * self.config.rows)
-            share = (first - low) / (high - low)
-            ran = _between(ran, self._all_blocks(high, tokens), share)
+            share, end = (first - low) / (high - low), self._all_blocks(high, tokens)
+            ran = {part: _between(ran[part], end[part], share) for part in ran}
         if not head:
             return ran
         # Of the last token group alone, all of whose words are loaded: the same every time.
-        self._head = self._head or self._run(self.parts.head, self.config.rows)
-        return _Ran(ran.cycles + self._head.cycles, ran.traffic + self._head.traffic)
+        self._head = self._head or self._run(behind_blocks(self.network), self.config.rows)
+        return ran | {HEAD: self._head}
 
-    def _all_blocks(self, first: int, tokens: int) -> _Ran:
-        """All blocks, by a program for each kind."""
+    def _all_blocks(self, first: int, tokens: int) -> dict[str, _Ran]:
+        """All blocks of each kind, by a program for one of them."""
         if (first, tokens) not in self._blocks:
-            cycles, moved = 0, Traffic()
-            for block, count in self.parts.blocks:
-                ran = self._run(continuation(block, first) if first else block, tokens)
-                cycles += count * ran.cycles
-                moved = moved + _times(ran.traffic, count)
-            self._blocks[first, tokens] = _Ran(cycles, moved)
+            self._blocks[first, tokens] = {
+                kind.name: _times(self._one(kind, first, tokens), kind.count) for kind in self.kinds
+            }
         return self._blocks[first, tokens]
+
+    def _one(self, kind: Kind, first: int, tokens: int) -> _Ran:
+        return self._run(continuation(kind.network, first) if first else kind.network, tokens)
 
     def _run(self, part: Network, tokens: int) -> _Ran:
         channels = next(op.channels for op in part.operators if isinstance(op, net.Input))
@@ -365,8 +395,17 @@ def _between(low: _Ran, high: _Ran, share: float) -> _Ran:
     return _Ran(round(low.cycles + share * (high.cycles - low.cycles)), Traffic(**moved))
 
 
-def _times(moved: Traffic, count: int) -> Traffic:
-    return Traffic(**{name: count * value for name, value in moved.model_dump().items()})
+def _times(ran: _Ran, count: int) -> _Ran:
+    moved = {name: count * value for name, value in ran.traffic.model_dump().items()}
+    return _Ran(count * ran.cycles, Traffic(**moved))
+
+
+def _together(programs: Iterable[_Ran]) -> _Ran:
+    """Programs one after the other."""
+    cycles, moved = 0, Traffic()
+    for ran in programs:
+        cycles, moved = cycles + ran.cycles, moved + ran.traffic
+    return _Ran(cycles, moved)
 
 
 def model_bytes(network: Network, tokens: int, embedding_bits: EmbeddingBits = 16) -> ModelBytes:
@@ -390,68 +429,3 @@ def model_bytes(network: Network, tokens: int, embedding_bits: EmbeddingBits = 1
         rotary=2 * 2 * tokens * max(widths, default=0),
         kv_cache=sum(2 * op.kv_heads * op.head_dim * (op.past + tokens) for op in attentions),
     )
-
-
-def _parts(network: Network) -> _Parts:
-    """Blocks of equal shapes and bits are one kind."""
-    if network.logits is None:
-        raise ValueError("a language model's cost needs a network with a head")
-    kinds: dict[Hashable, tuple[Network, int]] = {}
-    for name, operators in blocks_of(network).items():
-        key = tuple(_shape(each) for each in operators)
-        part_of, count = kinds.get(key, (block(network, name), 0))
-        kinds[key] = (part_of, count + 1)
-    return _Parts(tuple(kinds.values()), behind_blocks(network))
-
-
-def blocks_of(network: Network) -> dict[str, list[net.Operator]]:
-    """The operators of each block of a decoder, by its name, such as `decoder.0`, in order."""
-    blocks: dict[str, list[net.Operator]] = {}
-    for operator in network.operators:
-        name = operator.name if isinstance(operator, net.Linear) else operator.y
-        tower, _, rest = name.partition(".")
-        index, _, part = rest.partition(".")
-        if part and index.isdigit():
-            blocks.setdefault(f"{tower}.{index}", []).append(operator)
-    return blocks
-
-
-def block(network: Network, name: str) -> Network:
-    """One block of a decoder alone, which reads the stream before it in the place of words.
-
-    Raises:
-        ValueError: There is no such block.
-    """
-    blocks = blocks_of(network)
-    if name not in blocks:
-        raise ValueError(f"there is no block {name!r}; there are {', '.join(blocks)}")
-    return replace(network, operators=(_words(network), *blocks[name]), logits=None)
-
-
-def behind_blocks(network: Network) -> Network:
-    """What is behind the blocks of a decoder: the last norm and the head."""
-    inside = {id(each) for operators in blocks_of(network).values() for each in operators}
-    words = _words(network)
-    behind = [op for op in network.operators if op is not words and id(op) not in inside]
-    return replace(network, operators=(words, *behind))
-
-
-def _words(network: Network) -> net.Input:
-    return next(op for op in network.operators if isinstance(op, net.Input))
-
-
-def _shape(operator: net.Operator) -> Hashable:
-    """All of an operator that commands and their cycles hang on."""
-    kind = type(operator).__name__
-    match operator:
-        case net.Linear():
-            bits = operator.weight_bits, operator.activation_bits
-            return kind, operator.weight.shape, bits, operator.output, operator.across
-        case net.Attention():
-            return kind, operator.heads, operator.kv_heads, operator.past, operator.bits
-        case net.Norm():
-            return kind, len(operator.gamma), operator.bits
-        case net.Gate() | net.Activate():
-            return kind, operator.bits
-        case _:
-            return (kind,)

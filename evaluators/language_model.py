@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from evaluators import cache
 from hwlib.config import CoreConfig
@@ -62,11 +63,6 @@ class LanguageBench:
         self.prefix_ids = tuple(ids[: prefix.TOKENS])
         self._prepared: dict[str, PreparedLanguageModel] = {}
 
-    @property
-    def float16_bytes(self) -> int:
-        """Bytes of the uncompressed model in float16."""
-        return 2 * sum(each.numel() for each in self.loaded.model.parameters())
-
     def prepared(self, removed: PruningKnobs) -> PreparedLanguageModel:
         """The float model without what a pruning removes, ready to be quantized."""
         key = removed.model_dump_json()
@@ -99,6 +95,11 @@ class LanguageBench:
     def score(self, model: code.Scored, split: Split = "val") -> code.CodeScore:
         """Bits per byte and next-token accuracy on code; `test` is to be looked at once."""
         return code.score(model, code.windows(self.loaded.tokenizer, split, self.windows))
+
+    def text(self, split: Split) -> NDArray[np.int64]:
+        """Tokens of the split's first window."""
+        ids: NDArray[np.int64] = code.windows(self.loaded.tokenizer, split, 1).ids[0]
+        return ids
 
     def sensitivities(self) -> Sensitivities:
         """What rounding each layer costs, measured once and kept in the store."""

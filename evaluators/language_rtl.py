@@ -6,22 +6,34 @@ norm and the head run on the last token group. Programs are those whose cycles `
 predicts, at the same places in memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.energy import Energy, measured_energy, modelled_energy
-from evaluators.language_cost import behind_blocks, block, blocks_of
-from evaluators.latency import Engine, NotBitExact, Rtl, hold_answer, hold_to_model
+from evaluators.energy import Energy, measured_energy, sram_energy_j
+from evaluators.language_cost import LanguageCost, PartCost, Phase
+from evaluators.language_parts import (
+    HEAD,
+    behind_blocks,
+    block,
+    blocks_of,
+    kinds_of,
+    mean_weight_bits,
+    with_words,
+)
+from evaluators.latency import Engine, NotBitExact, Ran, Rtl, hold_answer, hold_to_model
+from evaluators.silicon.core_power import CorePower
 from evaluators.target import Target
-from evaluators.traffic import traffic
+from evaluators.traffic import Traffic, traffic
+from hwlib.config import CoreConfig
 from hwlib.cycles import CoreLatencies
 from hwlib.frozen import Frozen
 from hwlib.timeline import timeline
 from swopt.compiler import twin
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.generation import Generation
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import Int16s, Network
@@ -29,12 +41,24 @@ from swopt.compiler.program import Program, lower, unpack
 
 Tensors = Mapping[str, NDArray[Any]]
 
+MOST_TOKENS = 64
+"""Most tokens of a prompt's piece that are run, a core of more rows excepted."""
 
-class OnRtl(Frozen):
-    """What a program did on the RTL, and what was expected of it."""
+HEAD_WORDS = 4096
+"""Words of the vocabulary that the head is run for: its power is that of any others."""
 
-    what: str
-    """The part of the model, and its tokens."""
+
+class PartOnRtl(Frozen):
+    """What a program of one part did on the RTL, and what was expected of it."""
+
+    part: str
+    """Name of the block, or `language_parts.HEAD`."""
+
+    phase: Phase
+    """A piece of the prompt, or a token after it."""
+
+    weight_bits: float
+    """Mean bits of a weight."""
 
     cycles: int
     """On the RTL."""
@@ -45,11 +69,21 @@ class OnRtl(Frozen):
     compared_values: int
     """Values of tensors that were compared with the integer model, all equal."""
 
-    energy: Energy
-    """Measured on the gates as they switched; SRAM and DRAM by accesses."""
+    power: CorePower
+    """Mean power of the core meanwhile."""
 
-    modelled: Energy
-    """As `language_cost` models it."""
+    traffic: Traffic
+    """What the program moved and computed."""
+
+
+class OnRtl(Frozen):
+    """What of a model was run on the RTL."""
+
+    parts: tuple[PartOnRtl, ...]
+    """Every program."""
+
+    kinds: int
+    """Kinds of blocks that the model has."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +94,35 @@ class LanguageRtl:
         network: As `evaluators.language_cost.fitting` gives it for the core.
         rtl: The netlist with its meter.
         latencies: Of the core's units.
-        target: Gives the DRAM.
-        cell_leakage_w: Leakage of the core's cells, for what is modelled.
+        choices: Which operators run as one, and what the mapper is held to.
     """
 
     network: Network
     rtl: Rtl
     latencies: CoreLatencies
-    target: Target
-    cell_leakage_w: float
+    choices: Choices = MAPPER
 
-    def block(self, name: str, words: Int16s, piece: int) -> tuple[OnRtl, OnRtl]:
+    def measure(self, words: Int16s, piece: int) -> OnRtl:
+        """The kinds of blocks with the fewest and the most bits, and the head.
+
+        Args:
+            words: Embeddings of a text, as for `block`.
+            piece: Tokens that go through the core at once; at most `MOST_TOKENS` are run.
+
+        Raises:
+            NotBitExact: A value differs from the integer model's.
+            swopt.compiler.lowering.LoweringError: A block does not fit the core.
+        """
+        kinds = kinds_of(self.network)
+        by_bits = sorted(kinds, key=lambda kind: mean_weight_bits(kind.network))
+        piece = min(piece, max(MOST_TOKENS, self.rtl.config.rows))
+        parts: list[PartOnRtl] = []
+        for name in dict.fromkeys((by_bits[0].name, by_bits[-1].name)):
+            parts += self.block(name, words[: piece + 1], piece)
+        parts.append(self.head(words[:piece], HEAD_WORDS))
+        return OnRtl(parts=tuple(parts), kinds=len(kinds))
+
+    def block(self, name: str, words: Int16s, piece: int) -> tuple[PartOnRtl, PartOnRtl]:
         """A block on the first piece of a text, and on the token after it.
 
         Args:
@@ -93,33 +145,35 @@ class LanguageRtl:
         part = block(self.network, name)
         stream = self._stream(name, words[: piece + 1])
         prompt = Inputs(words=stream[:piece])
-        generation = Generation(part, self.rtl.config, prompt, piece + rows)
+        generation = Generation(part, self.rtl.config, prompt, piece + rows, self.choices)
         compared = sum(hold_to_model(part, prompt, generation.prompt(trace=True), self.rtl))
-        first, after = self._run(f"{name}, {piece} tokens", generation.prompt(), compared)
-        traced = generation.step(stream, after, trace=True)
+        program = generation.prompt()
+        ran = self._run(program)
+        first = self._noted(name, "prompt", part, program, ran, compared)
+        traced = generation.step(stream, ran.dram, trace=True)
         expected = twin.tensors(part, Inputs(words=stream))
         compared = _hold_last(expected, traced, self.rtl, len(stream))
-        second, _ = self._run(
-            f"{name}, a token after {piece}", generation.step(stream, after), compared
-        )
-        return first, second
+        program = generation.step(stream, ran.dram)
+        return first, self._noted(name, "step", part, program, self._run(program), compared)
 
-    def head(self, words: Int16s) -> OnRtl:
+    def head(self, words: Int16s, count: int) -> PartOnRtl:
         """The last norm and the head, on the last token group of a text.
 
         Args:
             words: Embeddings of the text, as for `block`.
+            count: Words of the vocabulary that the head is run for, the first ones.
 
         Raises:
             NotBitExact: The token or a logit differs.
         """
-        part = behind_blocks(self.network)
+        part = with_words(behind_blocks(self.network), count)
         group = Inputs(words=self._stream("", words)[-self.rtl.config.rows :])
-        program = lower(part, group, self.rtl.config)
-        done, after = self._run("norm and head, a token", program, 0)
+        program = lower(part, group, self.rtl.config, choices=self.choices)
+        ran = self._run(program)
         expected = twin.tensors(part, group)
-        hold_answer(expected, program, after)
-        return done.model_copy(update={"compared_values": expected[part.logits or ""][-1:].size})
+        hold_answer(expected, program, ran.dram)
+        compared = expected[part.logits or ""][-1:].size
+        return self._noted(HEAD, "step", part, program, ran, compared)
 
     def _stream(self, name: str, words: Int16s) -> Int16s:
         """What comes into a block, or behind the last one; int16 `[tokens, channels]`."""
@@ -132,25 +186,67 @@ class LanguageRtl:
             stream = np.asarray(left, np.int16)
         return stream
 
-    def _run(self, what: str, program: Program, compared: int) -> tuple[OnRtl, NDArray[np.uint8]]:
-        config, meter = self.rtl.config, self.rtl.meter
-        assert meter is not None
-        predicted = timeline(program.commands, config, self.rtl.dram, self.latencies).total_cycles
-        ran, moved = self.rtl.run(program, predicted), traffic(program.commands, config)
+    def _run(self, program: Program) -> Ran:
+        return self.rtl.run(program, self._predicted(program))
+
+    def _predicted(self, program: Program) -> int:
+        rtl = self.rtl
+        return timeline(program.commands, rtl.config, rtl.dram, self.latencies).total_cycles
+
+    def _noted(
+        self, name: str, phase: Phase, part: Network, program: Program, ran: Ran, compared: int
+    ) -> PartOnRtl:
         assert ran.power is not None
-        dram_s = moved.dram_bytes / self.target.dram_figures.bytes_per_s
-        latency_s = max(ran.cycles / meter.clock_hz, dram_s)
-        done = OnRtl(
-            what=what,
+        return PartOnRtl(
+            part=name,
+            phase=phase,
+            weight_bits=mean_weight_bits(part),
             cycles=ran.cycles,
-            predicted_cycles=predicted,
+            predicted_cycles=self._predicted(program),
             compared_values=compared,
-            energy=measured_energy(
-                ran.power, ran.cycles, meter.clock_hz, latency_s, moved.dram_bytes, self.target
-            ),
-            modelled=modelled_energy(moved, config, self.target, latency_s, self.cell_leakage_w),
+            power=ran.power,
+            traffic=traffic(program.commands, self.rtl.config),
         )
-        return done, ran.dram
+
+
+def energy_on_rtl(
+    cost: LanguageCost, ran: OnRtl, target: Target, config: CoreConfig, clock_hz: float
+) -> Energy:
+    """Energy of prompt and tokens: mean power of what was run, over the cycles of all there is.
+
+    A kind of blocks that was not run draws what that of the nearest mean bits draws. Reads, writes
+    and DRAM's bytes are counted of every program.
+
+    Args:
+        cost: Cycles and traffic by part.
+        ran: What was run on the RTL.
+        target: Gives the energy of a DRAM byte, and the devices of the SRAM.
+        config: The core's knobs.
+        clock_hz: Of both.
+    """
+    shares = [
+        measured_energy(
+            _power(part, ran.parts),
+            part.cycles,
+            clock_hz,
+            cost.latency_s * part.cycles / cost.cycles,
+            part.traffic.dram_bytes,
+            target,
+        ).model_copy(update={"sram_j": sram_energy_j(part.traffic, config, target.sram)})
+        for part in cost.parts
+    ]
+    first, *others = shares
+    return sum(others, first)
+
+
+def _power(part: PartCost, ran: Sequence[PartOnRtl]) -> CorePower:
+    """Of what was run that is nearest: the head, or a block of that phase."""
+
+    def distance(each: PartOnRtl) -> tuple[bool, bool, float]:
+        head = (each.part == HEAD) != (part.part == HEAD)
+        return head, each.phase != part.phase, abs(each.weight_bits - part.weight_bits)
+
+    return min(ran, key=distance).power
 
 
 def _hold_last(expected: Tensors, traced: Program, engine: Engine, length: int) -> int:

@@ -32,7 +32,6 @@ from hwlib.frozen import Frozen
 from hwlib.reference.core import execute
 from hwlib.timeline import timeline
 from hwlib.unit_latencies import UnitLatencies
-from swopt.compiler import twin
 from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.host import Inputs
 from swopt.compiler.network import Network
@@ -307,6 +306,8 @@ class _Timed:
 def _timed(
     network: Network, inputs: Inputs, program: Program, engine: Engine, predicted_cycles: int
 ) -> _Timed:
+    from swopt.compiler import twin
+
     program = replace(program, dram=with_inputs(program, inputs))
     ran = engine.run(program, predicted_cycles)
     hold_answer(twin.tensors(network, inputs), program, ran.dram)
@@ -341,6 +342,8 @@ def hold_to_model(
     Raises:
         NotBitExact: A value differs, or a tensor is not stored.
     """
+    from swopt.compiler import twin
+
     program = replace(traced, dram=with_inputs(traced, inputs))
     after = engine.run(program).dram
     expected = twin.results(network, inputs)

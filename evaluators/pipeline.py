@@ -86,6 +86,7 @@ class Pipeline(Gatekeeper):
         from evaluators.accuracy import Answered, answer
 
         def measure() -> Scores:
+            _one_thread()
             seen = answer(workload, model(), split).log_probabilities
             return Scores(log_probabilities=tuple(map(tuple, seen.tolist())))
 
@@ -112,6 +113,7 @@ class Pipeline(Gatekeeper):
         """
         from swopt.compiler.integer_model import integer_model
 
+        _one_thread()
         return integer_model(
             workload,
             design.compression,
@@ -123,16 +125,16 @@ class Pipeline(Gatekeeper):
 
     def sensitivities(self, workload: "Workload") -> "Sensitivities":
         """What rounding each layer of the workload's model costs; measured once."""
-        from swopt.compiler.integer_model import measure_sensitivities
         from swopt.techniques.sensitivity import Sensitivities
 
-        return self.kept(
-            "sensitivity",
-            {"workload": data_of(workload)},
-            ("torch", "transformers"),
-            Sensitivities,
-            lambda: measure_sensitivities(workload),
-        )
+        def measure() -> Sensitivities:
+            from swopt.compiler.integer_model import measure_sensitivities
+
+            _one_thread()
+            return measure_sensitivities(workload)
+
+        inputs, tools = {"workload": data_of(workload)}, ("torch", "transformers")
+        return self.kept("sensitivity", inputs, tools, Sensitivities, measure)
 
     def taught(
         self, workload: "Workload", plan: "CompressionPlan", teach: "Callable[[], Taught]"
@@ -144,11 +146,14 @@ class Pipeline(Gatekeeper):
         return self.kept("recovery", inputs, MODEL_TOOLS, Taught, teach)
 
     def workload(self) -> "Workload":
-        """The model and its questions, loaded for figures that are the same to the bit."""
-        import torch
-
+        """The model and its questions; the model itself is built when it is first asked for."""
         from swopt.workloads.workload import load_workload
 
-        # Sums of floats depend on the number of threads.
-        torch.set_num_threads(1)
         return load_workload(self.data_dir)
+
+
+def _one_thread() -> None:
+    """Sums of floats depend on the number of threads, and figures are to be the same to the bit."""
+    import torch
+
+    torch.set_num_threads(1)

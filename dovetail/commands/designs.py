@@ -1,6 +1,7 @@
 """Commands of single designs and files: measure, judge and compile them."""
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,7 +109,8 @@ def evaluate(
         raise Missing(f"{missing}; without it no RTL edit can be judged")
     bench = desk.open_workshop().bench(settings)
     desk.err.print(Text(f"measuring on {bench.data}"), soft_wrap=True)
-    with session.isolated(settings, bench) as evaluator:
+    # One design needs torch only where a figure of it is not kept.
+    with session.isolated(settings, replace(bench, preload=())) as evaluator:
         if test:
             results = evaluator.test(point)
             if as_json:

@@ -98,6 +98,11 @@ def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s:
         raise YosysTimeout(
             f"Yosys was stopped after {deadline_s:g} s; its last words: {_last_words(output)}"
         ) from None
+    except BaseException:  # Ctrl-C comes to whoever waits here, not to the group
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     finally:
         _running.discard(process.pid)
     if process.returncode < 0:

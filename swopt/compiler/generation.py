@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from hwlib.config import CoreConfig
 from swopt.compiler import kv_cache
 from swopt.compiler import network as net
+from swopt.compiler.choices import MAPPER, Choices
 from swopt.compiler.dram import Bytes, DramImage
 from swopt.compiler.host import Inputs
 from swopt.compiler.lowering import LoweringError
@@ -28,6 +29,7 @@ class Generation:
         inputs: The question's tensors.
         tokens: Most tokens that question and answer have together, image tokens included and
             those that the network keeps in front of every text not.
+        choices: Which operators run as one, and what the mapper is held to.
 
     Raises:
         LoweringError: The model does not fit the core.
@@ -37,6 +39,7 @@ class Generation:
     config: CoreConfig
     inputs: Inputs
     tokens: int
+    choices: Choices = MAPPER
 
     def __post_init__(self) -> None:
         self._image = DramImage(self.config.dma_bytes)
@@ -54,9 +57,7 @@ class Generation:
 
     def prompt(self, *, trace: bool = False) -> Program:
         """The program that reads the question and finds the first token."""
-        return lower(
-            self.network, self.inputs, self.config, trace=trace, dram=self._image, kept=self._cache
-        )
+        return self._lowered(self.network, self.inputs, trace)
 
     def step(self, words: Int16s, before: Bytes, *, trace: bool = False) -> Program:
         """The program that reads the tokens so far and finds the next one.
@@ -81,15 +82,20 @@ class Generation:
                 "values; bring the whole DRAM that the program before this one left"
             )
         first = (length - 1) // self.config.rows * self.config.rows
-        program = lower(
-            continuation(self.network, first),
-            Inputs(words=words[first - self._images :]),
+        tokens = Inputs(words=words[first - self._images :])
+        program = self._lowered(continuation(self.network, first), tokens, trace)
+        return replace(program, dram=self._image.bytes(before))
+
+    def _lowered(self, network: net.Network, inputs: Inputs, trace: bool) -> Program:
+        return lower(
+            network,
+            inputs,
             self.config,
+            choices=self.choices,
             trace=trace,
             dram=self._image,
             kept=self._cache,
         )
-        return replace(program, dram=self._image.bytes(before))
 
 
 def _check(network: net.Network, question: int, tokens: int) -> None:

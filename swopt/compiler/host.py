@@ -4,15 +4,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from swopt.compiler.network import Int16s
 from swopt.techniques.quantization import EmbeddingBits
 from swopt.techniques.resolution import ResolutionKnobs, worded
 from swopt.techniques.rounding import quantize
-from swopt.workloads.image_grid import Grid, grid_of, positions_of, resized
+from swopt.workloads.image_grid import Grid, resized
 from swopt.workloads.vqa import Questions
 
 if TYPE_CHECKING:
@@ -97,15 +95,19 @@ class Host:
         """uint8 `[n, 28, 28, 3]` -> int16 `[n, patches, channels]`."""
         patch = self.patch_weight.shape[-1]
         seen = resized(images, self.grid.rows * patch, self.grid.columns * patch)
-        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).double()
-        columns = functional.unfold(pixels, patch, stride=patch).transpose(1, 2)  # [n, patches, K]
-        weight = torch.from_numpy(self.patch_weight).flatten(1)
+        squares = seen.reshape(-1, self.grid.rows, patch, self.grid.columns, patch, 3)
+        channels = len(self.patch_weight)
+        weight = self.patch_weight.reshape(channels, -1)
+        # [n, patches, K], with K as in the convolution: colours, then rows, then columns.
+        columns = squares.transpose(0, 1, 3, 5, 2, 4).reshape(
+            len(images), self.grid.rows * self.grid.columns, -1
+        )
         # A sum of bytes times fp16 weights is exact in float64, so neither the batch nor the
         # order of summation shows. A pixel is its byte / 127.5 - 1.
-        sums = columns @ weight.t()
-        offset = torch.from_numpy(self.patch_bias) - weight.sum(1)
+        sums = columns.astype(np.float64) @ weight.T
+        offset = self.patch_bias - weight.sum(1)
         steps = (sums / 127.5 + offset) / self.patch_step
-        return to_int16(steps[:, torch.from_numpy(self.grid.order())].numpy())
+        return to_int16(steps[:, self.grid.order()])
 
 
 def words_of(weight: NDArray[np.float64], step: float, bits: EmbeddingBits) -> Int16s:
@@ -144,6 +146,8 @@ def build(
         tokenizer: Of the model.
         embedding_bits: That words are kept in.
     """
+    from swopt.workloads.regridding import grid_of, positions_of
+
     embeddings = model.model.vision_model.embeddings
     convolution = embeddings.patch_embedding
     grid = grid_of(model)

@@ -22,6 +22,7 @@ from swopt.techniques.recovery import Taught
 from swopt.techniques.rounding import QuantizedWeight
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import tiny_vlm
+from swopt.workloads.checkpoint import token_id
 from swopt.workloads.lessons import distillation
 from swopt.workloads.vqa import Questions
 from swopt.workloads.workload import Workload
@@ -62,7 +63,7 @@ class IntegerModel:
     def score(self, questions: Questions) -> torch.Tensor:
         """Log-probabilities over the workload's answer set, float32 `[n, answers]`."""
         tokenizer = self.workload.vlm.tokenizer
-        tokens = [tiny_vlm.token_id(tokenizer, answer) for answer in self.workload.answers]
+        tokens = [token_id(tokenizer, answer) for answer in self.workload.answers]
         nats = self.logits(questions)[:, tokens].double() * self.network.logit_scale
         return torch.log_softmax(nats, -1).float()
 

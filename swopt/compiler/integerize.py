@@ -44,7 +44,7 @@ from swopt.compiler.network import (
 from swopt.compiler.ranges import Range
 from swopt.techniques.quantization import EmbeddingBits
 from swopt.techniques.rounding import QuantizedWeight
-from swopt.workloads.image_grid import grid_of
+from swopt.workloads.regridding import grid_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from hwlib.frozen import Frozen
+from swopt.workloads.image_grid import Grid
 from swopt.workloads.vqa import Questions, shortest
 
 PATCH = 4
@@ -55,10 +56,15 @@ class ResolutionKnobs(Frozen):
         return self
 
 
+def grid_of(knobs: ResolutionKnobs) -> Grid:
+    """The grid of patches that the encoder sees."""
+    rows, columns = knobs.image_height // PATCH, knobs.image_width // PATCH
+    return Grid(rows, columns, knobs.joined_rows, knobs.joined_columns)
+
+
 def image_tokens(knobs: ResolutionKnobs) -> int:
     """Tokens that an image takes in the decoder."""
-    rows = knobs.image_height // PATCH // knobs.joined_rows
-    return rows * (knobs.image_width // PATCH // knobs.joined_columns)
+    return grid_of(knobs).tokens
 
 
 def apply(model: Any, knobs: ResolutionKnobs) -> None:
@@ -70,16 +76,11 @@ def apply(model: Any, knobs: ResolutionKnobs) -> None:
         model: `Idefics3ForConditionalGeneration`, as it was trained.
         knobs: What is read.
     """
-    from swopt.workloads import image_grid
+    from swopt.workloads import regridding
 
-    grid = image_grid.Grid(
-        knobs.image_height // PATCH,
-        knobs.image_width // PATCH,
-        knobs.joined_rows,
-        knobs.joined_columns,
-    )
-    if grid != image_grid.grid_of(model):
-        image_grid.regrid(model, grid)
+    grid = grid_of(knobs)
+    if grid != regridding.grid_of(model):
+        regridding.regrid(model, grid)
 
 
 def worded(questions: Questions, knobs: ResolutionKnobs) -> Questions:

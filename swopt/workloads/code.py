@@ -346,6 +346,16 @@ def read_module(name: str) -> tuple[str, str]:
         ) from None
 
 
+def sources_sha256() -> str:
+    """Of the sources of all modules of all splits: another Python has others.
+
+    Raises:
+        CodeError: This Python comes without one.
+    """
+    names = [name for split in MODULES.values() for name in split]
+    return hashlib.sha256("".join(read_module(name)[1] for name in names).encode()).hexdigest()
+
+
 def _places(tokenizer: "Tokenizer", lines: list[str]) -> list[tuple[str, str]]:
     """Each beginning of `lines` that may be given, with its next line."""
     places = []

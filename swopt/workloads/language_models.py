@@ -8,16 +8,19 @@ heads of the files is checked before a weight is read.
 
 import hashlib
 import json
+import math
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from swopt.workloads import hub, model_store, smollm2
+from swopt.workloads.checkpoint import layer_names
 from swopt.workloads.free_memory import available_bytes
 from swopt.workloads.model_store import ModelError, Source
 
@@ -42,21 +45,35 @@ _HEADER_MAX = 100_000_000
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model with its tokenizer.
+    """A model with its tokenizer; its weights are read when they are first asked for.
 
     Attributes:
         name: As it was asked for.
-        model: `LlamaForCausalLM` or its like in float32, in eval mode.
+        files: What its folder holds.
         tokenizer: Of the model.
         source: Where the weights are from, in a sentence that stands beside every figure.
         sha256: Of configuration, tokenizer and weights, one after the other.
     """
 
     name: str
-    model: "torch.nn.Module"
+    files: "ModelFiles"
     tokenizer: "Tokenizer"
     source: str
     sha256: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of its blocks, then of its linear layers in order of execution."""
+        return layer_names({"decoder": self.files.config["num_hidden_layers"]})
+
+    @cached_property
+    def model(self) -> "torch.nn.Module":
+        """`LlamaForCausalLM` or its like in float32, in eval mode.
+
+        Raises:
+            ModelError: The weights are not those that the configuration speaks of.
+        """
+        return _model(self.files)
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,7 @@ class ModelFiles:
 
 
 def load(name: str, models: Path | None = None) -> LanguageModel:
-    """Loads a model in float32.
+    """A model that can be loaded, as far as that is known before a weight is read.
 
     Args:
         name: `smollm2-135m`, a folder, or `owner/name` on the hub.
@@ -102,13 +119,12 @@ def load(name: str, models: Path | None = None) -> LanguageModel:
             "close other programs or take a smaller model"
         )
     tokenizer = _tokenizer(folder)
-    model = _model(files)
     digest = hashlib.sha256()
     for path in (folder / CONFIG, folder / TOKENIZER, *files.weights):
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-    return LanguageModel(name, model, tokenizer, statement, digest.hexdigest())
+    return LanguageModel(name, files, tokenizer, statement, digest.hexdigest())
 
 
 def locate(name: str, models: Path) -> tuple[Path, str]:
@@ -188,7 +204,14 @@ def look(folder: Path) -> ModelFiles:
             "save_pretrained, or fetch the model again"
         )
     weights = _weight_files(folder)
-    return ModelFiles(folder, config, weights, sum(map(_parameters, weights)))
+    sizes = {name: size for path in weights for name, size in _sizes(path).items()}
+    blocks = {name.split(".")[2] for name in sizes if name.startswith("model.layers.")}
+    if len(blocks) != config.get("num_hidden_layers"):
+        raise ModelError(
+            f"{folder} has weights of {len(blocks)} blocks, and its {CONFIG} speaks of "
+            f"{config.get('num_hidden_layers')}; fetch the model again"
+        )
+    return ModelFiles(folder, config, weights, sum(sizes.values()))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -294,8 +317,8 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _parameters(path: Path) -> int:
-    """Numbers in a safetensors file, whose length has to be what its head says.
+def _sizes(path: Path) -> dict[str, int]:
+    """Numbers in each tensor of a safetensors file, whose length has to be what its head says.
 
     The format: 8 bytes that give the length of a JSON head, the head, and the tensors.
     """
@@ -307,9 +330,9 @@ def _parameters(path: Path) -> int:
             if length > min(size - 8, _HEADER_MAX):
                 raise fault
             head = json.loads(file.read(length))
-        tensors = [value for name, value in head.items() if name != "__metadata__"]
-        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
-        count = sum(_product(tensor["shape"]) for tensor in tensors)
+        tensors = {name: value for name, value in head.items() if name != "__metadata__"}
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+        sizes = {name: math.prod(tensor["shape"]) for name, tensor in tensors.items()}
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise fault from None
     if size != 8 + length + end:
@@ -317,14 +340,7 @@ def _parameters(path: Path) -> int:
             f"{path} is half downloaded: it has {size} bytes of {8 + length + end}; fetch the "
             "model again"
         )
-    return count
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+    return sizes
 
 
 def _tokenizer(folder: Path) -> "Tokenizer":
@@ -349,14 +365,17 @@ def _model(files: ModelFiles) -> "torch.nn.Module":
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are in the report
                 output_loading_info=True,
             )
     except Exception as error:  # transformers raises a dozen kinds for a configuration it dislikes
         first = str(error).strip().split("\n")[0] or type(error).__name__
         raise ModelError(f"{files.folder} cannot be loaded: {first}") from None
-    if absent := sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])]):
+    other = [name for name, *_ in report["mismatched_keys"]]
+    if absent := sorted([*report["missing_keys"], *other]):
         raise ModelError(
-            f"{files.folder} lacks {absent[0]}, which its {CONFIG} speaks of; fetch the model again"
+            f"{files.folder} lacks {absent[0]} of the shape that its {CONFIG} speaks of; fetch the "
+            "model again"
         )
     loaded: torch.nn.Module = model
     return loaded.eval()

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from swopt.techniques.resolution import ResolutionKnobs, worded
 from swopt.workloads import tiny_vlm
+from swopt.workloads.checkpoint import token_id
 from swopt.workloads.workload import Workload
 
 BATCH = 48
@@ -30,7 +31,7 @@ def distillation(
         model: Who learns.
         resolution: How much of a question the model reads.
     """
-    tokens = [tiny_vlm.token_id(workload.vlm.tokenizer, answer) for answer in workload.answers]
+    tokens = [token_id(workload.vlm.tokenizer, answer) for answer in workload.answers]
     rng = np.random.default_rng(_SEED)
     asked = workload.practice(0)
     order = rng.permutation(len(asked))

@@ -1,30 +1,17 @@
-"""`tiny-vlm`: the SmolVLM architecture, transformers' own Idefics3, small enough for seconds.
+"""`tiny-vlm`: the SmolVLM architecture, transformers' own Idefics3, small enough for seconds."""
 
-The folder of a checkpoint holds `config.json`, `tokenizer.json`, `model.safetensors` (fp16) and
-`training.json`; the shipped one lies beside this file.
-"""
-
-import hashlib
 import json
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from swopt.workloads import image_grid
+from swopt.workloads import image_grid, regridding
+from swopt.workloads.checkpoint import BLOCK_LAYERS, TOWERS, TinyVlm, token_id
 from swopt.workloads.image_grid import Grid
 from swopt.workloads.vqa import IMAGE, PAD, UNKNOWN, Questions, vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-SHIPPED = Path(__file__).parent / "tiny_vlm"
-"""The folder of the checkpoint that comes with the project."""
-
-FILES = ("config.json", "tokenizer.json", "training.json", "model.safetensors")
-"""The files of a checkpoint."""
 
 IMAGE_SIDE = 32
 PATCH_SIDE = 4
@@ -61,29 +48,6 @@ CONFIG: dict[str, Any] = {
 """What `train_tiny_vlm` builds; vocabulary and special tokens come from the tokenizer."""
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, or that is not what its config says."""
-
-
-@dataclass(frozen=True)
-class TinyVlm:
-    """A model with its tokenizer.
-
-    Attributes:
-        model: `Idefics3ForConditionalGeneration` in float32, in eval mode.
-        tokenizer: One token a word.
-        sets: Image sets that it was trained on.
-        answers: The fixed answer set, each a single token.
-        sha256: Of the checkpoint's files, one after the other.
-    """
-
-    model: torch.nn.Module
-    tokenizer: "Tokenizer"
-    sets: tuple[str, ...]
-    answers: tuple[str, ...]
-    sha256: str
-
-
 def build_tokenizer() -> "Tokenizer":
     """A word-level tokenizer over every question and answer of the tables."""
     from tokenizers import Tokenizer
@@ -117,68 +81,28 @@ def config_for(tokenizer: "Tokenizer") -> dict[str, Any]:
     return config
 
 
-@cache
-def load(folder: Path = SHIPPED) -> TinyVlm:
-    """Loads a checkpoint; callers share it and must not change it.
+def restored(config: dict[str, Any], weights: bytes) -> torch.nn.Module:
+    """The architecture with the weights of a safetensors file, in float32 and in eval mode.
 
     Raises:
-        CheckpointError: A file is missing, unreadable, or holds other weights than the config's.
+        RuntimeError: The file holds other weights than the config's.
     """
     import safetensors.torch
-    from tokenizers import Tokenizer
 
-    try:
-        files = {name: (folder / name).read_bytes() for name in FILES}
-        config = json.loads(files["config.json"])
-        training = json.loads(files["training.json"])
-        tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
-        found = hashlib.sha256(files["model.safetensors"]).hexdigest()
-        if found != training["weights_sha256"]:
-            raise ValueError("model.safetensors is not the file that training.json names")
-        weights = safetensors.torch.load(files["model.safetensors"])
-        # Not on the meta device: the rotary frequencies are no part of the file.
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(config)
-        model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
-        sets, answers = tuple(training["sets"]), tuple(training["answers"])
-        for answer in answers:
-            token_id(tokenizer, answer)
-    except Exception as error:  # tokenizers raises nothing narrower for a damaged file
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"the checkpoint in {folder} cannot be used: {first}; reinstall the project or train "
-            "one with python -m swopt.workloads.train_tiny_vlm"
-        ) from error
-    digest = hashlib.sha256(b"".join(files[name] for name in FILES)).hexdigest()
-    return TinyVlm(model.eval(), tokenizer, sets, answers, digest)
+    held = safetensors.torch.load(weights)
+    # Not on the meta device: the rotary frequencies are no part of the file.
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config)
+    model.load_state_dict({k: v.float() for k, v in held.items()}, strict=True)
+    return model.eval()
 
 
-_BLOCK_LAYERS = {
-    "vision": {
-        "attention.query": "self_attn.q_proj",
-        "attention.key": "self_attn.k_proj",
-        "attention.value": "self_attn.v_proj",
-        "attention.output": "self_attn.out_proj",
-        "mlp.up": "mlp.fc1",
-        "mlp.down": "mlp.fc2",
-    },
-    "decoder": {
-        "attention.query": "self_attn.q_proj",
-        "attention.key": "self_attn.k_proj",
-        "attention.value": "self_attn.v_proj",
-        "attention.output": "self_attn.o_proj",
-        "mlp.gate": "mlp.gate_proj",
-        "mlp.up": "mlp.up_proj",
-        "mlp.down": "mlp.down_proj",
-    },
-}
-_TOWERS = {"vision": "model.vision_model.encoder.layers", "decoder": "model.text_model.layers"}
 _CONNECTOR, _HEAD = "model.connector.modality_projection.proj", "lm_head"
 
 
 def blocks(model: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:
     """The list of blocks of each tower: `vision` and `decoder`."""
-    found = {tower: model.get_submodule(path) for tower, path in _TOWERS.items()}
+    found = {tower: model.get_submodule(path) for tower, path in TOWERS.items()}
     return {tower: part for tower, part in found.items() if isinstance(part, torch.nn.ModuleList)}
 
 
@@ -204,15 +128,9 @@ def block_layers(tower: str, index: int, block: torch.nn.Module) -> dict[str, to
     """
     named = {
         f"{tower}.{index}.{name}": block.get_submodule(path)
-        for name, path in _BLOCK_LAYERS[tower].items()
+        for name, path in BLOCK_LAYERS[tower].items()
     }
     return {name: layer for name, layer in named.items() if isinstance(layer, torch.nn.Linear)}
-
-
-def override_names(model: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the model's blocks, then of its linear layers."""
-    indices = [f"{tower}.{i}" for tower, part in blocks(model).items() for i in range(len(part))]
-    return (*indices, *linear_layers(model))
 
 
 def pixel_values(images: torch.Tensor, grid: Grid = TRAINED) -> torch.Tensor:
@@ -223,18 +141,6 @@ def pixel_values(images: torch.Tensor, grid: Grid = TRAINED) -> torch.Tensor:
     size = (grid.rows * PATCH_SIDE, grid.columns * PATCH_SIDE)
     pixels = torch.from_numpy(image_grid.resized(images.numpy(), *size))
     return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)[:, None]
-
-
-def token_id(tokenizer: "Tokenizer", word: str) -> int:
-    """The token of one word.
-
-    Raises:
-        ValueError: The tokenizer does not know the word.
-    """
-    found = tokenizer.token_to_id(word)
-    if found is None:
-        raise ValueError(f"the tokenizer has no token for {word!r}")
-    return found
 
 
 def prompt_ids(tokenizer: "Tokenizer", text: str, image_tokens: int = TRAINED.tokens) -> list[int]:
@@ -249,7 +155,7 @@ def padded_logits(vlm: TinyVlm, model: Any, questions: Questions) -> torch.Tenso
     The decoder looks back only, so padding behind a prompt is seen by no token that counts; the
     last digits may differ from those of `next_token_logits`.
     """
-    grid = image_grid.grid_of(model)
+    grid = regridding.grid_of(model)
     prompts = [prompt_ids(vlm.tokenizer, text, grid.tokens) for text in questions.texts]
     last = torch.tensor([len(prompt) - 1 for prompt in prompts])
     pad, longest = token_id(vlm.tokenizer, PAD), max(map(len, prompts))
@@ -268,7 +174,7 @@ def next_token_logits(vlm: TinyVlm, model: torch.nn.Module, questions: Questions
     Prompts of one length go through together, so nothing is padded and nothing masked away: each
     question is computed as it would be alone.
     """
-    grid = image_grid.grid_of(model)
+    grid = regridding.grid_of(model)
     prompts = [prompt_ids(vlm.tokenizer, text, grid.tokens) for text in questions.texts]
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):

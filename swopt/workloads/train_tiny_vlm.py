@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional
 
 from swopt.workloads import medmnist, tiny_vlm
+from swopt.workloads.checkpoint import token_id
 from swopt.workloads.vqa import PAD, SYNTHETIC, TASKS, LabelledImages, answer_set, synthetic_images
 
 TURNED = ("retinamnist", "pathmnist", "dermamnist", "bloodmnist", "tissuemnist")
@@ -139,7 +140,7 @@ class Trainer:
         self.synthetic = Batches(drawn, self.generator)
         self.shares = torch.tensor([math.sqrt(len(part.images)) for part in parts])
         self.ids = {
-            name: [[tiny_vlm.token_id(self.tokenizer, a) for a in t.answers] for t in tasks]
+            name: [[token_id(self.tokenizer, a) for a in t.answers] for t in tasks]
             for name, tasks in TASKS.items()
         }
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
@@ -206,7 +207,7 @@ class Trainer:
             self.model.get_image_features(torch.cat(pixels), return_dict=True).pooler_output
         )
         lengths = torch.tensor([len(prompt) for prompt in prompts])
-        pad = tiny_vlm.token_id(self.tokenizer, PAD)
+        pad = token_id(self.tokenizer, PAD)
         longest = int(lengths.max())
         padded = torch.tensor([p + [pad] * (longest - len(p)) for p in prompts])
         embedded = self.model.get_input_embeddings()(padded)

@@ -6,6 +6,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swopt.workloads import checkpoint as checkpoints
 from swopt.workloads import medmnist
 from swopt.workloads.vqa import (
     SYNTHETIC,
@@ -20,7 +21,7 @@ from swopt.workloads.vqa import (
 if TYPE_CHECKING:
     import torch
 
-    from swopt.workloads.tiny_vlm import TinyVlm
+    from swopt.workloads.checkpoint import TinyVlm
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -110,10 +111,10 @@ class Workload:
         """
         import torch
 
-        from swopt.workloads.tiny_vlm import next_token_logits, token_id
+        from swopt.workloads.tiny_vlm import next_token_logits
 
         logits = next_token_logits(self.vlm, model, questions)
-        tokens = [token_id(self.vlm.tokenizer, answer) for answer in self.answers]
+        tokens = [checkpoints.token_id(self.vlm.tokenizer, answer) for answer in self.answers]
         return torch.log_softmax(logits[:, tokens], -1)
 
     def score_uncompressed(self, questions: Questions) -> "torch.Tensor":
@@ -132,13 +133,11 @@ def load_workload(data_dir: Path | None = None, checkpoint: Path | None = None) 
         checkpoint: Folder of another checkpoint than the shipped one.
 
     Raises:
-        swopt.workloads.tiny_vlm.CheckpointError: The checkpoint cannot be used.
+        swopt.workloads.checkpoint.CheckpointError: The checkpoint cannot be used.
         FileNotFoundError: A data folder was named that does not exist.
         ValueError: A data file is not the published one.
     """
-    from swopt.workloads import tiny_vlm
-
-    vlm = tiny_vlm.load(checkpoint or tiny_vlm.SHIPPED)
+    vlm = checkpoints.load(checkpoint or checkpoints.SHIPPED)
     return _assemble(vlm, medmnist.find_data_dir(data_dir))
 
 
@@ -176,8 +175,6 @@ def _read(path: Path, modified_ns: int, size: int) -> tuple[dict[Split, Labelled
 
 
 def _assemble(vlm: "TinyVlm", folder: Path | None) -> Workload:
-    from swopt.workloads import tiny_vlm
-
     trained = [name for name in vlm.sets if name != SYNTHETIC]
     files = {name: folder / f"{name}.npz" for name in trained} if folder else {}
     found = {name: _read(path, *_stamp(path)) for name, path in files.items() if path.is_file()}
@@ -197,7 +194,7 @@ def _assemble(vlm: "TinyVlm", folder: Path | None) -> Workload:
         sets=(*found, SYNTHETIC),
         missing=tuple(name for name in trained if name not in found),
         data_sha256=data_sha256,
-        layers=tiny_vlm.override_names(vlm.model),
+        layers=vlm.layers,
         parts=parts,
         training=tuple(splits["train"] for splits, _ in found.values()),
     )

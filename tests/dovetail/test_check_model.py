@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dovetail.errors import ExitCode
-from swopt.workloads import tiny_vlm
+from swopt.workloads import checkpoint
 from tests.dovetail.test_cli import call
 
 LLAMA = {
@@ -32,7 +32,7 @@ def test_a_folder_with_a_configuration_alone_is_enough(
         said = capsys.readouterr().out
         assert "2 x linear 64 -> 128: integer operator of the core" in said
         assert "an estimate" in said and said.endswith("every layer is supported\n")
-    assert call("check-model", str(tiny_vlm.SHIPPED), "--json") == 0
+    assert call("check-model", str(checkpoint.SHIPPED), "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["supported"] and found["model_type"] == "idefics3"
 

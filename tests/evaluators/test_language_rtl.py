@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.language_cost import behind_blocks, block, blocks_of
+from evaluators.energy import sram_energy_j
 from evaluators.language_model import LanguageBench
-from evaluators.language_rtl import LanguageRtl
+from evaluators.language_parts import behind_blocks, block, blocks_of
+from evaluators.language_rtl import HEAD_WORDS, LanguageRtl
 from evaluators.latency import NotBitExact, Rtl, dram_of
 from evaluators.meter import PowerMeter, seed_of
 from evaluators.silicon import verilator
@@ -55,16 +56,21 @@ def test_blocks_and_head_on_the_rtl(made: IntegerLanguageModel, cache_dir: Path)
     power = load_power(core.liberty, cache_dir / "silicon")
     meter = PowerMeter(core, power, CORE, 5e8, seed_of(rtlil))
     rtl = Rtl(rtlil, CORE, dram_of(target, CORE, 5e8), cache_dir / "simulators", meter)
-    bench = LanguageRtl(made.network, rtl, CoreLatencies.shipped(CORE), target, 1e-3)
+    bench = LanguageRtl(made.network, rtl, CoreLatencies.shipped(CORE))
     words = made.words[np.arange(30, 30 + PIECE + 1)]
-    rows = [*bench.block("decoder.1", words, PIECE), bench.head(words)]
+    rows = [*bench.block("decoder.1", words, PIECE), bench.head(words, HEAD_WORDS)]
     for row in rows:
         assert row.cycles == pytest.approx(row.predicted_cycles, rel=0.03)
         assert row.compared_values > 0
-        assert row.energy.clock_j > 0 and row.energy.dram_j == row.modelled.dram_j
-        assert row.modelled.total_j < row.energy.total_j < 10 * row.modelled.total_j
+        assert row.power.clock_w > 0
+        # Of what was run itself, accesses that are counted are those that draw power.
+        counted_j = sram_energy_j(row.traffic, CORE, target.sram)
+        assert row.power.sram_w * row.cycles / 5e8 == pytest.approx(counted_j, rel=1e-9)
     # Of eight tokens the block stores more to compare than of the last group of four.
     assert rows[0].compared_values > rows[1].compared_values
+    fewer = bench.head(words, 100)
+    assert fewer.cycles < rows[2].cycles
+    assert fewer.power.logic_w == pytest.approx(rows[2].power.logic_w, rel=0.2)
     with pytest.raises(ValueError, match="is not longer than a piece of 8"):
         bench.block("decoder.1", words[:PIECE], PIECE)
 

@@ -1,6 +1,8 @@
 """The whole chain on one design: figures, their provenance, and what becomes of a fault."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,16 @@ SMALL = {"rows": 4, "columns": 4}
 
 SHALLOW = {"pruning": {"vision_blocks": (1, 2, 3), "decoder_blocks": (1, 2)}}
 """One block a tower, which is lowered in a moment."""
+
+LOOK_UP = """
+import sys
+from evaluators.design import DesignPoint
+from evaluators.pipeline import Pipeline
+from evaluators.target import Target
+pipeline, design = Pipeline.model_validate_json(input()), DesignPoint.model_validate_json(input())
+print(pipeline.evaluate(design, Target(), lambda stage: None).model_dump_json())
+sys.exit(bool({"torch", "transformers"} & set(sys.modules)))
+"""
 
 compiled = pytest.mark.skipif(
     bool(verilator.available()), reason=verilator.available() or "there is a compiler"
@@ -78,6 +90,13 @@ def test_a_design_gets_every_metric_and_the_same_from_a_warm_store(synthetic: Pi
     beyond = evaluate(synthetic, design, Target(clock_hz=5e9))
     assert beyond.status == "invalid"
     assert "MHz, not the target's clock_hz of 5000 MHz" in beyond.reason
+    # What is kept is looked up without the packages that take seconds to import.
+    found = subprocess.run(
+        [sys.executable, "-c", LOOK_UP],
+        input=f"{synthetic.model_dump_json()}\n{design.model_dump_json()}\n",
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Evaluation.model_validate_json(found.stdout).metrics == cold.metrics
 
 
 def test_without_a_compiler_the_cycles_are_predicted_and_called_so(

@@ -1,6 +1,8 @@
 """Mapping to cells: what comes out computes what went in, and depends on nothing else."""
 
 import contextlib
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -215,6 +217,23 @@ def test_an_interruption_ends_yosys_and_what_it_started(tmp_path):
     (group,) = started
     assert len(ended) == 1 and "died of SIGKILL" in ended[0]
     assert not living(group)
+
+
+def test_an_interruption_of_the_one_who_waits_ends_yosys_too(tmp_path):
+    before, groups = set(yosys._running), []
+
+    def interrupt():
+        while not (started := yosys._running - before):
+            time.sleep(0.05)
+        groups.extend(started)
+        while len(living(*started)) < 2:
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        pool.submit(interrupt)
+        yosys.run_yosys(["exec -- sleep 600"], tmp_path, tmp_path / "tmp", 600.0)
+    assert groups and not living(*groups)
 
 
 def living(group):

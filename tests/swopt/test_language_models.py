@@ -98,8 +98,11 @@ def test_weights_of_another_shape_than_the_configuration_are_refused(
 ) -> None:
     folder = _copy(saved, tmp_path / "model")
     _change(folder, num_hidden_layers=tiny_llama.LAYERS + 1)
-    with pytest.raises(ModelError, match=r"lacks model\.layers\.2\..*config\.json speaks of"):
+    with pytest.raises(ModelError, match=r"weights of 2 blocks, and its config\.json speaks of 3"):
         language_models.load(str(folder))
+    _change(folder, num_hidden_layers=tiny_llama.LAYERS, intermediate_size=8)
+    with pytest.raises(ModelError, match=r"model\.layers\.0\.mlp"):
+        _ = language_models.load(str(folder)).model
 
 
 def test_another_family_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from swopt.compiler.integer_model import integer_model
 from swopt.compiler.program import lower, unpack
 from swopt.plan import CompressionPlan
 from swopt.techniques.resolution import ResolutionKnobs, apply, worded
-from swopt.workloads import image_grid, tiny_vlm
-from swopt.workloads.image_grid import Grid, GridConnector, GridEmbeddings, resized, triangle
+from swopt.workloads import image_grid, regridding, tiny_vlm
+from swopt.workloads.image_grid import Grid, resized, triangle
+from swopt.workloads.regridding import GridConnector, GridEmbeddings
 from swopt.workloads.vqa import TASKS, shortest
 from swopt.workloads.workload import Workload, load_workload
 
@@ -36,7 +37,7 @@ def regridded(workload: Workload, **knobs: Any) -> Any:
 
 def test_the_trained_grid_through_our_modules_is_transformers_own(workload: Workload) -> None:
     model = deepcopy(workload.vlm.model)
-    image_grid.regrid(model, tiny_vlm.TRAINED)
+    regridding.regrid(model, tiny_vlm.TRAINED)
     assert isinstance(model.model.connector, GridConnector)  # type: ignore[union-attr]
     questions = workload.validation().take(list(range(6)))
     ours = tiny_vlm.next_token_logits(workload.vlm, model, questions)
@@ -62,8 +63,8 @@ def test_larger_rectangles_average_the_trained_connector(workload: Workload) -> 
 
 
 def test_positions_of_half_the_pixels_lie_between_the_trained_ones(workload: Workload) -> None:
-    table = image_grid.positions_of(workload.vlm.model).view(8, 8, -1)
-    halved = image_grid.positions_of(regridded(workload, image_height=16)).view(4, 8, -1)
+    table = regridding.positions_of(workload.vlm.model).view(8, 8, -1)
+    halved = regridding.positions_of(regridded(workload, image_height=16)).view(4, 8, -1)
     assert torch.allclose(halved, table.view(4, 2, 8, -1).mean(1), atol=1e-6)
 
 
@@ -95,7 +96,7 @@ def test_the_knobs_law_is_that_of_the_shipped_model(workload: Workload) -> None:
 
     assert resolution.PATCH == tiny_vlm.PATCH_SIDE
     neutral = ResolutionKnobs()
-    assert image_grid.grid_of(workload.vlm.model) == Grid(
+    assert regridding.grid_of(workload.vlm.model) == Grid(
         neutral.image_height // resolution.PATCH,
         neutral.image_width // resolution.PATCH,
         neutral.joined_rows,

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from swopt.compiler import calibration, support, twin
-from swopt.workloads import tiny_vlm
+from swopt.workloads import checkpoint, tiny_vlm
 from swopt.workloads.blocks import FloatBlock, integer_block
 from tests.swopt import tiny_llama
 
@@ -123,10 +123,10 @@ def test_what_is_not_supported_is_named_with_the_reason(config: dict[str, Any], 
 
 
 def test_the_shipped_model_is_supported_and_images_too_large_are_not() -> None:
-    config = json.loads((tiny_vlm.SHIPPED / "config.json").read_text())
+    config = json.loads((checkpoint.SHIPPED / "config.json").read_text())
     found = support.check(config)
     assert found.supported and "integerize" in found.lowering
-    model = tiny_vlm.load().model
+    model = checkpoint.load().model
     assert found.parameters == sum(each.numel() for each in model.parameters())
     assert found.fp16_bytes == 2 * found.parameters
     on_core = {layer.name for layer in found.layers if layer.state == "core"}

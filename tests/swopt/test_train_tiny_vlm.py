@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from swopt.workloads import tiny_vlm
+from swopt.workloads import checkpoint
 from swopt.workloads.train_tiny_vlm import Batches, Recipe, Trainer, targets, train
 from swopt.workloads.vqa import LabelledImages
 
@@ -26,9 +26,9 @@ def test_training_repeats_and_what_is_saved_is_what_was_trained(
     record = json.loads((tmp_path / "a" / "training.json").read_text())
     assert record["recipe"]["steps"] == 3
     assert record["sets"] == ["synthetic"]
-    loaded = tiny_vlm.load(tmp_path / "a")
+    loaded = checkpoint.load(tmp_path / "a")
     assert loaded.answers[:2] == ("no", "yes")
-    assert loaded.sha256 != tiny_vlm.load().sha256
+    assert loaded.sha256 != checkpoint.load().sha256
     train(replace(SHORT, seed=1), (), None, tmp_path / "c")
     assert (tmp_path / "c" / "model.safetensors").read_bytes() != first
 
