@@ -8,6 +8,7 @@ from dovetail.formatting import metric
 from dovetail.study.entries import Part, StudyList, described
 from dovetail.study.folder import Header
 from dovetail.study.measuring import Row
+from evaluators.metrics import Evaluation
 from swopt.workloads.vqa import SYNTHETIC
 
 ONE_SIDED = 1.645
@@ -42,6 +43,12 @@ COLUMNS = (
 MEASURED_ON_GATES = (
     "Energy of gates as they switch in the RTL's run, SRAM and DRAM by accesses; no glitches, no "
     "clock tree. Cycles are those of the RTL."
+)
+
+MEASURED_ON_BLOCKS = (
+    "Cycles of prompt and tokens are predicted. Energy is the power of gates as they switch in "
+    "blocks and head on the RTL, over those cycles; SRAM and DRAM by accesses; no glitches, no "
+    "clock tree."
 )
 
 MODELLED = (
@@ -89,7 +96,7 @@ def page(listed: StudyList, header: Header, rows: Sequence[Row], best: Row, comm
         command: What a person types to measure it again.
     """
     versions = ", ".join(f"{name} {each}" for name, each in header.versions.items())
-    modelled, answers = rows[0].evaluation.energy_is_modelled, listed.scored == "answers"
+    answers = listed.scored == "answers"
     accuracy = "the mean over the medical sets" if answers else "that of the next token"
     lines = [
         f"# The techniques, one by one and stacked: {listed.workload}",
@@ -100,7 +107,7 @@ def page(listed: StudyList, header: Header, rows: Sequence[Row], best: Row, comm
         "before layout; baseline and whole stack choose their cores under it, and other rows that "
         f"lie over it say so. DRAM is {header.target.dram.upper()}. EDP is energy times latency of "
         f"{listed.asked}; the baseline is w8a8 on the core of least EDP under the limit, whose "
-        f"gain is 1. {MODELLED if modelled else MEASURED_ON_GATES} Memory is all that is kept of "
+        f"gain is 1. {_meaning(rows[0].evaluation)} Memory is all that is kept of "
         f"the model; ± is one paired standard error. Accuracy is {accuracy}. A row's name leads to "
         "its evaluation.",
         "",
@@ -111,6 +118,14 @@ def page(listed: StudyList, header: Header, rows: Sequence[Row], best: Row, comm
         *_shuffled(best),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _meaning(evaluation: Evaluation) -> str:
+    """What cycles and energy are."""
+    if evaluation.energy_is_modelled:
+        return MODELLED
+    predicted = evaluation.details.get("cycle_figures") == "predicted"
+    return MEASURED_ON_BLOCKS if predicted else MEASURED_ON_GATES
 
 
 def _table(rows: Sequence[Row], best: Row, limit_um2: float) -> Iterator[str]:
