@@ -17,8 +17,9 @@ import torch
 from evaluators import cache
 from evaluators.energy import measured_energy, modelled_energy
 from evaluators.language_cost import LanguageCost, Silicon, fitting, language_cost
+from evaluators.language_energy import PartOnRtl
 from evaluators.language_model import LanguageBench
-from evaluators.language_rtl import HEAD_WORDS, LanguageRtl, PartOnRtl
+from evaluators.language_rtl import HEAD_WORDS, LanguageRtl
 from evaluators.latency import Rtl, dram_of
 from evaluators.meter import PowerMeter, seed_of
 from evaluators.silicon.cost import map_core, silicon_cost

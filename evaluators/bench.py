@@ -56,6 +56,7 @@ class DesignBench(CoreBench):
         """Accuracy, core and cost, in turn."""
         on_stage("accuracy")
         workload = self._pipeline.workload()
+        check(self._design, workload.layers)
         # The gate's, which were kept: the model is scored with what approximate units give.
         self._units = units = self._pipeline.units(self._design)
         model = numbers_of(workload, self._design, units)
@@ -87,7 +88,6 @@ class DesignBench(CoreBench):
                 float16_bytes=workload.float16_bytes,
             )
 
-        check(self._design, workload.layers)
         return self._stage("accuracy", inputs, MODEL_TOOLS, ModelScore, measure)
 
     def _model(self, workload: "Workload") -> "IntegerModel":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from evaluators import cache
 from evaluators.accuracy import paired
 from evaluators.core_bench import CoreBench, energy_shares, unit_areas, unit_of
-from evaluators.design import DesignPoint
+from evaluators.design import DesignPoint, check
 from evaluators.energy import Energy
 from evaluators.inputs import design_numbers
 from evaluators.language_parts import HEAD
@@ -30,9 +30,9 @@ from swopt.workloads.language_models import LanguageModel
 
 if TYPE_CHECKING:
     from evaluators.language_cost import LanguageCost
+    from evaluators.language_energy import OnRtl
     from evaluators.language_model import LanguageBench
     from evaluators.language_pipeline import LanguagePipeline
-    from evaluators.language_rtl import OnRtl
     from evaluators.silicon.cost import SiliconCost
     from hwlib.edit import CoreUnitName
     from hwlib.elaborate import UnitNetlist
@@ -60,6 +60,7 @@ class LanguageDesignBench(CoreBench):
     def measure(self, on_stage: Stage) -> None:
         """Accuracy, core and cost, in turn."""
         on_stage("accuracy")
+        check(self._design, self._loaded.layers)
         ours, theirs = self.scores("val"), self.float_scores("val")
         on_stage("elaboration")
         rtlil = self._netlist(self._units)
@@ -80,7 +81,7 @@ class LanguageDesignBench(CoreBench):
 
     def float_scores(self, split: Literal["val", "test"]) -> WindowScores:
         """Those of the float model behind the same prefix."""
-        return self._scored(split, self._source, self._bench.uncompressed)
+        return self._scored(split, self._source, lambda: self._bench.uncompressed())
 
     def _scored(
         self, split: Literal["val", "test"], inputs: dict[str, str], model: "Callable[[], Scored]"
@@ -188,7 +189,7 @@ class LanguageDesignBench(CoreBench):
         self, rtlil: str, piece: int, clock_hz: float, netlist: dict[str, str]
     ) -> "OnRtl | None":
         """Blocks and head on the netlist; None where there is no compiler for it."""
-        from evaluators.language_rtl import LanguageRtl, OnRtl
+        from evaluators.language_energy import OnRtl
         from evaluators.latency import Rtl, dram_of
         from evaluators.silicon import verilator
 
@@ -198,6 +199,8 @@ class LanguageDesignBench(CoreBench):
         dram = dram_of(self._target, config, clock_hz)
 
         def measure() -> OnRtl:
+            from evaluators.language_rtl import LanguageRtl
+
             rtl = Rtl(rtlil, config, dram, self._keeper.cache_dir / "simulators")
             rtl = replace(rtl, meter=self._meter(rtlil, clock_hz))
             made = self._network
@@ -269,7 +272,7 @@ class LanguageDesignBench(CoreBench):
 
     def _energy(self, cost: "LanguageCost", ran: "OnRtl", clock_hz: float) -> Energy:
         """Of prompt and tokens, from the power of what was run; what was run, in the details."""
-        from evaluators.language_rtl import energy_on_rtl
+        from evaluators.language_energy import energy_on_rtl
 
         self.details |= {
             "rtl_kinds_of_blocks": len({each.part for each in ran.parts} - {HEAD}),

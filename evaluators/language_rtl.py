@@ -6,15 +6,15 @@ norm and the head run on the last token group. Programs are those whose cycles `
 predicts, at the same places in memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.energy import Energy, measured_energy, sram_energy_j
-from evaluators.language_cost import LanguageCost, PartCost, Phase
+from evaluators.language_cost import Phase
+from evaluators.language_energy import OnRtl, PartOnRtl
 from evaluators.language_parts import (
     HEAD,
     behind_blocks,
@@ -25,12 +25,8 @@ from evaluators.language_parts import (
     with_words,
 )
 from evaluators.latency import Engine, NotBitExact, Ran, Rtl, hold_answer, hold_to_model
-from evaluators.silicon.core_power import CorePower
-from evaluators.target import Target
-from evaluators.traffic import Traffic, traffic
-from hwlib.config import CoreConfig
+from evaluators.traffic import traffic
 from hwlib.cycles import CoreLatencies
-from hwlib.frozen import Frozen
 from hwlib.timeline import timeline
 from swopt.compiler import twin
 from swopt.compiler.choices import MAPPER, Choices
@@ -46,44 +42,6 @@ MOST_TOKENS = 64
 
 HEAD_WORDS = 4096
 """Words of the vocabulary that the head is run for: its power is that of any others."""
-
-
-class PartOnRtl(Frozen):
-    """What a program of one part did on the RTL, and what was expected of it."""
-
-    part: str
-    """Name of the block, or `language_parts.HEAD`."""
-
-    phase: Phase
-    """A piece of the prompt, or a token after it."""
-
-    weight_bits: float
-    """Mean bits of a weight."""
-
-    cycles: int
-    """On the RTL."""
-
-    predicted_cycles: int
-    """As `hwlib.timeline` has them."""
-
-    compared_values: int
-    """Values of tensors that were compared with the integer model, all equal."""
-
-    power: CorePower
-    """Mean power of the core meanwhile."""
-
-    traffic: Traffic
-    """What the program moved and computed."""
-
-
-class OnRtl(Frozen):
-    """What of a model was run on the RTL."""
-
-    parts: tuple[PartOnRtl, ...]
-    """Every program."""
-
-    kinds: int
-    """Kinds of blocks that the model has."""
 
 
 @dataclass(frozen=True)
@@ -207,46 +165,6 @@ class LanguageRtl:
             power=ran.power,
             traffic=traffic(program.commands, self.rtl.config),
         )
-
-
-def energy_on_rtl(
-    cost: LanguageCost, ran: OnRtl, target: Target, config: CoreConfig, clock_hz: float
-) -> Energy:
-    """Energy of prompt and tokens: mean power of what was run, over the cycles of all there is.
-
-    A kind of blocks that was not run draws what that of the nearest mean bits draws. Reads, writes
-    and DRAM's bytes are counted of every program.
-
-    Args:
-        cost: Cycles and traffic by part.
-        ran: What was run on the RTL.
-        target: Gives the energy of a DRAM byte, and the devices of the SRAM.
-        config: The core's knobs.
-        clock_hz: Of both.
-    """
-    shares = [
-        measured_energy(
-            _power(part, ran.parts),
-            part.cycles,
-            clock_hz,
-            cost.latency_s * part.cycles / cost.cycles,
-            part.traffic.dram_bytes,
-            target,
-        ).model_copy(update={"sram_j": sram_energy_j(part.traffic, config, target.sram)})
-        for part in cost.parts
-    ]
-    first, *others = shares
-    return sum(others, first)
-
-
-def _power(part: PartCost, ran: Sequence[PartOnRtl]) -> CorePower:
-    """Of what was run that is nearest: the head, or a block of that phase."""
-
-    def distance(each: PartOnRtl) -> tuple[bool, bool, float]:
-        head = (each.part == HEAD) != (part.part == HEAD)
-        return head, each.phase != part.phase, abs(each.weight_bits - part.weight_bits)
-
-    return min(ran, key=distance).power
 
 
 def _hold_last(expected: Tensors, traced: Program, engine: Engine, length: int) -> int:

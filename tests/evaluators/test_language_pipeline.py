@@ -114,8 +114,8 @@ def test_a_design_is_measured_once(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it was measured already")
 
-    monkeypatch.setattr(LanguageBench, "compress", refuse)
-    monkeypatch.setattr(LanguageBench, "score", refuse)
+    # Not even a weight is read again.
+    monkeypatch.setattr(LanguageBench, "__post_init__", refuse)
     again = pipeline.evaluate(DesignPoint(hardware=CORE), Target(), lambda stage: None)
     assert again.metrics == baseline.metrics
     assert again.details == baseline.details

@@ -144,9 +144,20 @@ def test_fusion_and_dataflow_are_lowered_anew_and_never_scored_anew(
         evaluate(synthetic, DesignPoint.model_validate(plan))
 
 
-def test_a_plan_that_breaks_a_law_is_invalid_in_one_sentence(synthetic: Pipeline) -> None:
+def test_a_plan_that_breaks_a_law_is_invalid_in_one_sentence(
+    synthetic: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And before its edits are judged, which takes minutes."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the edit is judged")
+
+    monkeypatch.setattr(Pipeline, "judgement", refuse)
+    edit = {"unit": "mac", "source": shipped_source("mac"), "latency": 2}
     plan = {"pruning": {"decoder_blocks": (0, 1, 2)}}
-    evaluation = evaluate(synthetic, DesignPoint.model_validate({"compression": plan}))
+    evaluation = evaluate(
+        synthetic, DesignPoint.model_validate({"compression": plan, "edits": [edit]})
+    )
     assert evaluation.status == "invalid"
     assert evaluation.metrics == {}
     assert "leave at least one" in evaluation.reason
