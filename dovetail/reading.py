@@ -71,7 +71,9 @@ def read_json(path: Path) -> Any:
         )
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}, line {error.lineno}: this is no JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise BadInput(f"{path}: its brackets are nested too deeply; write it flat") from None
+    except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
 
 
@@ -122,6 +124,7 @@ _LAWS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "dict_type": "must hold keys",
+    "tuple_type": "must be a list",
     "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",

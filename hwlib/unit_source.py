@@ -46,6 +46,10 @@ def check_interface(unit: UnitName, config: CoreConfig, text: str) -> None:
     wanted |= {"clk": ("input", 1), "rst": ("input", 1)}
     found = rtlil.ports(text, unit)
     for name in sorted(wanted.keys() | found.keys()):
+        if name == "clk" and name not in found:
+            raise ValueError(
+                f"unit {unit} has no register, so no port clk and no latency; register its result"
+            )
         if wanted.get(name) != found.get(name):
             raise ValueError(
                 f"unit {unit}: port {name} must be {_port(wanted.get(name))}, "

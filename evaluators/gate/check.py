@@ -129,7 +129,7 @@ def _tabulated(
     return (
         netlist.model_copy(update={"behaviour": Behaviour.of(given)}),
         f"off the reference by up to {off.max()} for {np.count_nonzero(off):,} of {len(off):,} "
-        "inputs, which the model is scored with; otherwise equal to it",
+        "inputs, which a model on a core with it is scored with; otherwise equal to it",
     )
 
 

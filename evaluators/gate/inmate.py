@@ -59,6 +59,8 @@ def _elaborate(parent: int, layers: Sequence[str], arguments: Sequence[str]) -> 
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for module in MODULES:
         importlib.import_module(module)
+    # Who looks up a host is to be refused the network, not a codec.
+    importlib.import_module("encodings.idna")
     from hwlib.convert import convert_source
 
     given = json.loads(class_arguments)

@@ -67,5 +67,8 @@ def _complaint(said: str) -> str:
     errors = [line for line in lines if "ERROR:" in line]
     if not errors:
         last = lines[-1] if lines else "(nothing)"
-        return f"Yosys ended without an error, for lack of memory or time; its last words: {last}"
+        why = "ended without an error, for lack of memory or time"
+        if "bad_alloc" in last:
+            why = "ran out of memory"
+        return f"Yosys {why}; its last words: {last}"
     return re.sub(r" +", " ", errors[-1].replace("ERROR:", "").replace("<stdin>:", "line ")).strip()

@@ -46,6 +46,8 @@ NETLIST_LIMIT_BYTES = 256 << 20
 """Longest netlist that Yosys writes of it."""
 
 PLAIN: Recipe = (
+    "hierarchy -check -top module",
+    "check -assert module",  # before synthesis takes what nobody drives for a free choice
     "synth -flatten -top module",
     "select -assert-none t:$_DLATCH* t:$_SR_*",  # a latch is not timed
     "dfflibmap -liberty {liberty}",
@@ -54,7 +56,12 @@ PLAIN: Recipe = (
     "select module",
     "write_json -selected mapped.json",
 )
-"""`synth -flatten`, `dfflibmap`, `abc -liberty` and nothing else that changes a cell."""
+"""`synth -flatten`, `dfflibmap`, `abc -liberty` and nothing else that changes a cell. No buffers
+are added to what it gives, either."""
+
+MEMORY_BITS = 1 << 15
+"""Bits of memories that are mapped to flip-flops and multiplexers, as there is nothing else here;
+more take abc minutes."""
 
 _SYNCHRONOUS = "dfflegalize -cell $_DFF_P_ x"
 
@@ -92,7 +99,7 @@ class ForeignCost(Frozen):
     """Cells, without the buffers below."""
 
     buffer_area_um2: float
-    """Buffers on nets that are too much for their driver."""
+    """Buffers on nets that are too much for their driver; the plain recipe has none."""
 
     cells: int
     """Library cells, without those buffers."""
@@ -147,9 +154,11 @@ def cost_of_verilog(
         raise ForeignError(str(error)) from None
     try:
         rtlil = rtlil_of(path, top)
+        _check_mappable(rtlil)
         mapped = synthesize(rtlil, library, used, cache_dir, top, DEADLINE_S, RECIPES[recipe])
         _check_clock(mapped, library)
-        assembly = assemble(mapped, library)
+        # Area and path of the plain recipe are of the netlist as it gives it.
+        assembly = assemble(mapped, library, buffered=recipe != "plain")
         timing, transition_s = analyze_nets(assembly)
     except SynthesisTimeout as error:
         raise ForeignError(f"{error}; a smaller file may do") from None
@@ -178,6 +187,35 @@ def cost_of_verilog(
     )
 
 
+def _check_mappable(rtlil: str) -> None:
+    """Refuses what is no logic of its own, or too much of it."""
+    # Yosys keeps those that nobody uses, too.
+    if black_boxes := set(_BLACK_BOX.findall(rtlil)) & set(_INSTANCE.findall(rtlil)):
+        raise ForeignError(
+            f"module {min(black_boxes)} is a black box, whose cells nobody knows; put its source "
+            "into the file"
+        )
+    if _FALLING.search(rtlil):
+        raise ForeignError("the falling edge of a clock is used; use the rising edge")
+    bits = sum(int(each["width"]) * int(each["size"]) for each in _MEMORY.finditer(rtlil))
+    if bits > MEMORY_BITS:
+        raise ForeignError(
+            f"it has memories of {bits:,} bits, which become flip-flops here, and at most "
+            f"{MEMORY_BITS:,} are mapped; make them smaller, or bring their ports outside"
+        )
+
+
+_BLACK_BOX = re.compile(
+    r"^attribute \\blackbox 1\n(?:attribute .*\n)*module \\?(\S+)$", re.MULTILINE
+)
+_INSTANCE = re.compile(r"^ *cell \\(\S+) ", re.MULTILINE)
+_FALLING = re.compile(
+    r"^ *cell \$\w*ff\w* .*\n(?: *parameter .*\n)*? *parameter \\CLK_POLARITY (?:0|1'0)$",
+    re.MULTILINE,
+)
+_MEMORY = re.compile(r"^ *memory width (?P<width>\d+) size (?P<size>\d+) ", re.MULTILINE)
+
+
 def rtlil_of(path: Path, top: str) -> str:
     """A Verilog file, flat, as RTLIL.
 
@@ -199,6 +237,8 @@ def rtlil_of(path: Path, top: str) -> str:
         if path.stat().st_size > FILE_LIMIT_BYTES:
             raise ForeignError(f"{path} is larger than {FILE_LIMIT_BYTES >> 20} MiB")
         text = path.read_bytes()
+        if not text.strip():
+            raise ForeignError(f"{path} is empty; name another file")
     except OSError as error:
         raise ForeignError(f"{path} cannot be read ({error.strerror}); name another file") from None
     commands = [command.format(top=top) for command in _READ]
@@ -271,11 +311,8 @@ def _check_clock(mapped: Synthesis, library: Library) -> None:
     inputs = {bit for port in top.ports if port.direction == "input" for bit in port.bits}
     if len(clocks) > 1:
         raise ForeignError(
-            f"its flip-flops hang on {len(clocks)} clock nets (two clocks, both edges, or a gated "
-            "one); only one clock is timed"
+            f"its flip-flops hang on {len(clocks)} clock nets (two clocks, or a gated one); only "
+            "one clock is timed"
         )
     if not clocks <= inputs:
-        raise ForeignError(
-            "its clock is made inside, by a gate or a flip-flop, or its falling edge is used; "
-            "drive it by a port and use the rising edge"
-        )
+        raise ForeignError("its clock is made inside, by a gate or a flip-flop; drive it by a port")

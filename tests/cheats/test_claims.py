@@ -34,7 +34,7 @@ def test_a_unit_that_says_it_is_exact_is_taken_for_what_it_gives(cache_dir: Path
     found = judge(edit, CORE, frozenset(), cache_dir)
     assert found.netlist is not None and found.netlist.behaviour is not None
     assert found.reason.startswith("off the reference by up to 3 for ")
-    assert "which the model is scored with" in found.reason
+    assert "which a model on a core with it is scored with" in found.reason
 
 
 HEADER = '"""Faster.\n\nunit: exponential\nlatency: {latency}\nhelps: cycles\n"""\n'

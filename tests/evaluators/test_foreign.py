@@ -42,6 +42,21 @@ module parts (input c, input [3:0] a, output [3:0] y);
 endmodule
 module falls (input c, a, output reg q); always @(negedge c) q <= a; endmodule
 module hole (input a, output y); nothing n (.a(a), .y(y)); endmodule
+module undriven (input a, b, output y, z); assign y = a ^ b; endmodule
+(* blackbox *) module box (input a, output y); endmodule
+module boxed (input a, b, output y, z); box inside (a, y); assign z = a ^ b; endmodule
+module memory (input c, w, input [10:0] at, input [31:0] d, output reg [31:0] q);
+  reg [31:0] words [0:2047];
+  always @(posedge c) begin if (w) words[at] <= d; q <= words[at]; end
+endmodule
+module small_memory (input c, w, input [2:0] at, input [3:0] d, output reg [3:0] q);
+  reg [3:0] words [0:7];
+  always @(posedge c) begin if (w) words[at] <= d; q <= words[at]; end
+endmodule
+module loaded (input c, a, input [127:0] d, output reg [127:0] q);
+  reg r;
+  always @(posedge c) begin r <= a; q <= d & {128{r}}; end
+endmodule
 """
 
 
@@ -79,6 +94,17 @@ def test_the_plain_recipe_gives_the_area_that_yosys_prints(
     assert strong.clock_hz == pytest.approx(1 / strong.worst_path_s)
 
 
+def test_the_plain_recipe_adds_no_buffer(file: Path, store: Path) -> None:
+    """Area and path are of one netlist, whose loaded net is as slow as it is."""
+    plain, strong = (cost_of_verilog(file, "loaded", store, each) for each in ("plain", "strong"))
+    assert plain.buffer_area_um2 == 0
+    assert plain.worst_path_s > 1.5 * strong.worst_path_s
+
+
+def test_a_small_memory_is_flip_flops(file: Path, store: Path) -> None:
+    assert cost_of_verilog(file, "small_memory", store, "plain").flip_flops == 8 * 4 + 4
+
+
 def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
     found = cost_of_verilog(file, "gates", store, "plain")
     assert (found.cells, found.flip_flops, found.logic_depth) == (1, 0, 1)
@@ -103,7 +129,10 @@ def test_modules_of_one_file_are_mapped_as_one(file: Path, store: Path, recipe: 
         ("wire_alone", "no path has a cell on it"),
         ("tristate", "drives a net with 1'bz"),
         ("prints", r"is a \$print, which library NangateOpenCellLibrary does not know"),
-        ("falls", "or its falling edge is used"),
+        ("falls", "the falling edge of a clock is used; use the rising edge"),
+        ("undriven", "(?s)has no driver|used but has no driver|drive every net"),
+        ("boxed", "module box is a black box"),
+        ("memory", "has memories of 65,536 bits, which become flip-flops"),
         ("hole", "nothing.* is not part of the design"),
         ("absent", "Module `absent' not found"),
         ("a; shell true", "is no name of a Verilog module"),
@@ -118,7 +147,9 @@ def test_what_one_clock_does_not_time_is_refused(
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path, store: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent.v", Path("/dev/zero")):
+    empty = tmp_path / "empty.v"
+    empty.write_text(" \n")
+    for path in (tmp_path, tmp_path / "absent.v", Path("/dev/zero"), empty):
         with pytest.raises(ForeignError, match=r"name a|name another"):
             cost_of_verilog(path, "top", store)
 

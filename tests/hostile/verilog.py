@@ -26,7 +26,7 @@ endmodule
 """
 """The shipped multiplier in Verilog, with two places for an attack."""
 
-_ENDED = "ended without an error"
+_ENDED = "ran out of memory|ended without an error"
 _LONGER = "longer than [0-9]+ s"
 
 BEFORE = {
