@@ -22,8 +22,10 @@ from dovetail.replay import recorded_calls, settings_of
 from dovetail.settings import Settings
 from dovetail.viewer import report
 from dovetail.workshop import Bench, Workshop, versions
-from evaluators.cache import write_atomically
-from evaluators.design import check
+from evaluators.cache import NotKept, only_kept, write_atomically
+from evaluators.design import DesignPoint, check
+from evaluators.gatekeeper import Gatekeeper
+from evaluators.metrics import Evaluation
 
 REPORT = "report.html"
 
@@ -113,6 +115,20 @@ def isolated(settings: Settings, bench: Bench) -> Iterator[Isolated]:
         yield evaluator
     finally:
         evaluator.close()
+
+
+def looked_up(settings: Settings, bench: Bench, design: DesignPoint) -> Evaluation | None:
+    """The design's evaluation where every stage of it is kept; None where one is to be measured.
+
+    Nothing of the design is run for it, so it needs no process of its own.
+    """
+    if not isinstance(bench.evaluator, Gatekeeper):
+        return None
+    try:
+        with only_kept():
+            return trace.measured(bench.evaluator, design, settings.target)
+    except NotKept:
+        return None
 
 
 class _Calls:

@@ -8,6 +8,7 @@ import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -64,6 +65,23 @@ def versions(*packages: str) -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
+class NotKept(Exception):
+    """A value would have to be made, where only kept ones were asked for."""
+
+
+_ONLY_KEPT: ContextVar[bool] = ContextVar("only_kept", default=False)
+
+
+@contextmanager
+def only_kept() -> Iterator[None]:
+    """Within it `remembered` makes nothing: what is not stored raises `NotKept`."""
+    token = _ONLY_KEPT.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_KEPT.reset(token)
+
+
 def remembered(
     cache_dir: Path, room: str, key: str, kind: type[Value], measure: Callable[[], Value]
 ) -> Value:
@@ -75,10 +93,15 @@ def remembered(
         key: Content address of everything that the value depends on.
         kind: The value's model; a stored text that does not fit it is measured again.
         measure: Makes the value. What it raises passes through and nothing is stored.
+
+    Raises:
+        NotKept: Within `only_kept`, where nothing is stored.
     """
     path = cache_dir / room / key[:2] / f"{key}.json"
     if (kept := _kept(path, kind)) is not None:
         return kept
+    if _ONLY_KEPT.get():
+        raise NotKept(room)
     # Workers side by side often measure designs that share a netlist: one of them does it.
     with claimed(path, wait=True):
         value = _kept(path, kind)

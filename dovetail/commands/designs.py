@@ -1,7 +1,6 @@
 """Commands of single designs and files: measure, judge and compile them."""
 
 import json
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,17 +108,19 @@ def evaluate(
         raise Missing(f"{missing}; without it no RTL edit can be judged")
     bench = desk.open_workshop().bench(settings)
     desk.err.print(Text(f"measuring on {bench.data}"), soft_wrap=True)
-    # One design needs torch only where a figure of it is not kept.
-    with session.isolated(settings, replace(bench, preload=())) as evaluator:
-        if test:
+    if test:
+        with session.isolated(settings, bench) as evaluator:
             results = evaluator.test(point)
-            if as_json:
-                desk.print_json(results)
-            else:
-                for line in trace.score_lines(results):
-                    desk.out.print(line, soft_wrap=True)
-            return
-        evaluation = trace.measured(evaluator, point, settings.target)
+        if as_json:
+            desk.print_json(results)
+        else:
+            for line in trace.score_lines(results):
+                desk.out.print(line, soft_wrap=True)
+        return
+    evaluation = session.looked_up(settings, bench, point)
+    if evaluation is None:
+        with session.isolated(settings, bench) as evaluator:
+            evaluation = trace.measured(evaluator, point, settings.target)
     if as_json:
         desk.print_json(evaluation.model_dump(mode="json"))
     else:

@@ -28,6 +28,12 @@ def test_a_base_design_that_breaks_a_law_of_the_model_is_refused_and_nothing_wri
     assert not (tmp_path / "run").exists()
 
 
+def test_what_has_no_store_is_never_evaluated_in_this_process() -> None:
+    settings = load(None, [])
+    bench = ToyWorkshop().bench(settings)
+    assert session.looked_up(settings, bench, settings.base) is None
+
+
 def test_the_end_of_a_run_shows_its_test_figures(tmp_path: Path) -> None:
     out = io.StringIO()
     settings = load(None, ["iterations=2", "seed=7"])

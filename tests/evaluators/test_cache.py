@@ -30,6 +30,20 @@ def test_measures_once_and_then_answers_the_same_bits(tmp_path: Path) -> None:
     assert len(measured) == 1
 
 
+def test_where_only_kept_values_are_asked_for_none_is_made(tmp_path: Path) -> None:
+    def answer(name: str) -> Figure:
+        made = Figure(area_um2=1.0)
+        return cache.remembered(tmp_path, "area", cache.key({"d": name}), Figure, lambda: made)
+
+    kept = answer("a")
+    with cache.only_kept():
+        assert answer("a") == kept
+        with pytest.raises(cache.NotKept, match="area"):
+            answer("b")
+    assert len(list(tmp_path.rglob("*.json"))) == 1
+    assert answer("b") == kept
+
+
 def test_key_depends_on_every_input_and_not_on_their_order() -> None:
     assert cache.key({"a": "1", "b": "2"}) == cache.key({"b": "2", "a": "1"})
     assert cache.key({"a": "1", "b": "2"}) != cache.key({"a": "1", "b": "3"})

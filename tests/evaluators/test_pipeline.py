@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluators import accuracy
+from evaluators.cache import NotKept, only_kept
 from evaluators.design import DesignPoint
 from evaluators.energy import Energy
 from evaluators.metrics import METRICS, Evaluation
@@ -97,6 +98,10 @@ def test_a_design_gets_every_metric_and_the_same_from_a_warm_store(synthetic: Pi
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Evaluation.model_validate_json(found.stdout).metrics == cold.metrics
+    with only_kept():
+        assert evaluate(synthetic, design) == cold
+        with pytest.raises(NotKept):
+            evaluate(synthetic, DesignPoint())
 
 
 def test_without_a_compiler_the_cycles_are_predicted_and_called_so(
