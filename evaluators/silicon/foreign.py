@@ -19,7 +19,7 @@ from evaluators.silicon.gates import uniform_activity
 from evaluators.silicon.liberty import LibertyError, Library
 from evaluators.silicon.liberty_power import load_power
 from evaluators.silicon.power import PowerModel, cell_powers
-from evaluators.silicon.sta import analyze_nets
+from evaluators.silicon.sta import Timing, analyze_nets
 from evaluators.silicon.synthesis import (
     STRONG,
     CellGroup,
@@ -117,7 +117,7 @@ class ForeignCost(Frozen):
     """Cells on that path, the flip-flop that it starts at and buffers included."""
 
     worst_path: str
-    """Where it starts and ends."""
+    """Where it starts and ends: registers by the names of the source, or ports."""
 
     leakage_w: float
     """Leakage of the cells, from the library's mean over each cell's states."""
@@ -180,7 +180,7 @@ def cost_of_verilog(
         worst_path_s=timing.worst_path_s,
         clock_hz=timing.clock_hz,
         logic_depth=len(timing.path),
-        worst_path=timing.ends,
+        worst_path=_ends(timing, mapped.modules[mapped.top], library),
         leakage_w=mapped.leakage_w,
         power_w=power_w,
         power_missing=missing,
@@ -281,6 +281,27 @@ def _with_remedy(reason: str) -> str:
     said = "; ".join(line.strip() for line in reason.splitlines() if line.strip())
     found = [remedy for words, remedy in REMEDIES.items() if re.search(words, said)]
     return f"{said}; {found[0]}" if found else said
+
+
+def _ends(timing: Timing, module: MappedModule, library: Library) -> str:
+    """Where the slowest path starts and ends, in the words of the source."""
+    signals = {
+        bit: f"{name}[{place}]" if len(bits) > 1 else name
+        for name, bits in module.registers.items()
+        for place, bit in enumerate(bits)
+    }
+    registers: dict[str, str] = {}
+    for group, _ in _clocked(module, library):
+        pins = library.cells[group.type].pins
+        for pin, nets in group.nets.items():
+            if pins[pin].direction == "output":
+                named = zip(group.at, nets, strict=True)
+                registers |= {
+                    module.cell_names[at]: signals[net] for at, net in named if net in signals
+                }
+    first = timing.path[0]
+    start = timing.start if library.cells[first.cell].sequential else "input port"
+    return f"{registers.get(start, start)} to {registers.get(timing.end, timing.end)}"
 
 
 def _power_w(core: MappedCore, cache_dir: Path) -> float:

@@ -88,6 +88,7 @@ def test_the_plain_recipe_gives_the_area_that_yosys_prints(
     plain = cost_of_verilog(file, "adder", store, "plain")
     assert plain.area_um2 == pytest.approx(float(area[-1]), rel=1e-6)
     assert plain.flip_flops == 8 + 8 + 9
+    assert re.fullmatch(r"r[ab]\[\d\] to y\[\d\]", plain.worst_path)
     strong = cost_of_verilog(file, "adder", store)
     assert strong.flip_flops == plain.flip_flops
     assert strong.worst_path_s < plain.worst_path_s
@@ -108,6 +109,7 @@ def test_a_small_memory_is_flip_flops(file: Path, store: Path) -> None:
 def test_one_gate_is_a_path_of_one_cell(file: Path, store: Path) -> None:
     found = cost_of_verilog(file, "gates", store, "plain")
     assert (found.cells, found.flip_flops, found.logic_depth) == (1, 0, 1)
+    assert found.worst_path == "input port to output port"
     assert found.area_um2 == pytest.approx(0.798)  # the library's NAND2_X1
 
 
