@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from evaluators.energy import sram_energy_j
+from evaluators.language_cost import PartCost
+from evaluators.language_energy import PartOnRtl, _power
 from evaluators.language_model import LanguageBench
 from evaluators.language_parts import behind_blocks, block, blocks_of
 from evaluators.language_rtl import HEAD_WORDS, LanguageRtl
@@ -92,3 +94,26 @@ def test_the_operators_of_a_block_are_of_that_block_alone(made: IntegerLanguageM
     for operator in block(made.network, "decoder.1").operators:
         name = operator.name if isinstance(operator, net.Linear) else operator.y
         assert name == "decoder" or name.startswith("decoder.1.")
+
+
+def test_what_was_not_run_draws_what_is_nearest_in_bits_draws() -> None:
+    def ran(part: str, phase: str, weight_bits: float, power: str) -> Any:
+        return PartOnRtl.model_construct(
+            part=part, phase=phase, weight_bits=weight_bits, power=power
+        )
+
+    def power_of(part: str, phase: str, weight_bits: float) -> Any:
+        return _power(
+            PartCost.model_construct(part=part, phase=phase, weight_bits=weight_bits), all_
+        )
+
+    all_ = [
+        ran("decoder.0", "prompt", 4.0, "few, prompt"),
+        ran("decoder.0", "step", 4.0, "few, step"),
+        ran("decoder.7", "prompt", 8.0, "many, prompt"),
+        ran("decoder.7", "step", 8.0, "many, step"),
+        ran("head", "step", 8.0, "head"),
+    ]
+    assert power_of("decoder.3", "step", 5.5) == "few, step"
+    assert power_of("decoder.4", "prompt", 6.5) == "many, prompt"
+    assert power_of("head", "prompt", 4.0) == power_of("head", "step", 8.0) == "head"
