@@ -105,6 +105,11 @@ def run_yosys(commands: list[str], directory: Path, temporary: Path, deadline_s:
         raise
     finally:
         _running.discard(process.pid)
+    if process.returncode == -signal.SIGXCPU:
+        raise YosysTimeout(
+            f"Yosys used up its {deadline_s:g} s of a processor; its last words: "
+            f"{_last_words(output)}"
+        )
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise YosysDied(f"Yosys died of {name}; its last words: {_last_words(output)}")

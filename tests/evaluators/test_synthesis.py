@@ -236,6 +236,13 @@ def test_an_interruption_of_the_one_who_waits_ends_yosys_too(tmp_path):
     assert groups and not living(*groups)
 
 
+def test_the_end_of_its_processor_time_is_a_timeout(tmp_path, monkeypatch):
+    ended = ["sh", "-c", "echo counting cells; kill -XCPU $$"]
+    monkeypatch.setattr(yosys, "confined", lambda *_: ended)
+    with pytest.raises(yosys.YosysTimeout, match=r"up its 7 s of a processor.*counting cells"):
+        yosys.run_yosys([], tmp_path, tmp_path / "tmp", 7.0)
+
+
 def living(group):
     """Processes of a group, those left out that are dead and that nobody has asked after."""
     found = []
