@@ -120,15 +120,10 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
         BadInput: the design breaks a law of the model, the gate refuses an edit of it, or there is
             no such question.
     """
-    import torch
-
     from swopt.workloads.checkpoint import CheckpointError
-    from swopt.workloads.workload import load_workload
 
-    # Sums of floats depend on the number of threads.
-    torch.set_num_threads(1)
     try:
-        workload = load_workload(pipeline.data_dir)
+        workload = pipeline.workload()
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         raise Missing(str(error)) from None
     questions = workload.validation()
@@ -137,6 +132,8 @@ def case_of(design: DesignPoint, index: int, pipeline: Pipeline) -> Case:
     try:
         units = pipeline.units(design)
         model = pipeline.model(workload, design, units)
+    except CheckpointError as error:
+        raise Missing(str(error)) from None
     except ValueError as error:
         raise BadInput(f"the design: {error}") from None
     question = questions.take([index])

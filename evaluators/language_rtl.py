@@ -24,7 +24,7 @@ from evaluators.language_parts import (
     mean_weight_bits,
     with_words,
 )
-from evaluators.latency import Engine, NotBitExact, Ran, Rtl, hold_answer, hold_to_model
+from evaluators.latency import Bytes, Engine, NotBitExact, Rtl, hold_answer, hold_to_model
 from evaluators.traffic import traffic
 from hwlib.cycles import CoreLatencies
 from hwlib.timeline import timeline
@@ -105,14 +105,12 @@ class LanguageRtl:
         prompt = Inputs(words=stream[:piece])
         generation = Generation(part, self.rtl.config, prompt, piece + rows, self.choices)
         compared = sum(hold_to_model(part, prompt, generation.prompt(trace=True), self.rtl))
-        program = generation.prompt()
-        ran = self._run(program)
-        first = self._noted(name, "prompt", part, program, ran, compared)
-        traced = generation.step(stream, ran.dram, trace=True)
+        first, after = self._run(name, "prompt", part, generation.prompt(), compared)
+        traced = generation.step(stream, after, trace=True)
         expected = twin.tensors(part, Inputs(words=stream))
         compared = _hold_last(expected, traced, self.rtl, len(stream))
-        program = generation.step(stream, ran.dram)
-        return first, self._noted(name, "step", part, program, self._run(program), compared)
+        second, _ = self._run(name, "step", part, generation.step(stream, after), compared)
+        return first, second
 
     def head(self, words: Int16s, count: int) -> PartOnRtl:
         """The last norm and the head, on the last token group of a text.
@@ -127,11 +125,11 @@ class LanguageRtl:
         part = with_words(behind_blocks(self.network), count)
         group = Inputs(words=self._stream("", words)[-self.rtl.config.rows :])
         program = lower(part, group, self.rtl.config, choices=self.choices)
-        ran = self._run(program)
         expected = twin.tensors(part, group)
-        hold_answer(expected, program, ran.dram)
         compared = expected[part.logits or ""][-1:].size
-        return self._noted(HEAD, "step", part, program, ran, compared)
+        ran, after = self._run(HEAD, "step", part, program, compared)
+        hold_answer(expected, program, after)
+        return ran
 
     def _stream(self, name: str, words: Int16s) -> Int16s:
         """What comes into a block, or behind the last one; int16 `[tokens, channels]`."""
@@ -144,27 +142,25 @@ class LanguageRtl:
             stream = np.asarray(left, np.int16)
         return stream
 
-    def _run(self, program: Program) -> Ran:
-        return self.rtl.run(program, self._predicted(program))
-
-    def _predicted(self, program: Program) -> int:
+    def _run(
+        self, name: str, phase: Phase, part: Network, program: Program, compared: int
+    ) -> tuple[PartOnRtl, Bytes]:
+        """What a program does, and the DRAM after it."""
         rtl = self.rtl
-        return timeline(program.commands, rtl.config, rtl.dram, self.latencies).total_cycles
-
-    def _noted(
-        self, name: str, phase: Phase, part: Network, program: Program, ran: Ran, compared: int
-    ) -> PartOnRtl:
+        line = timeline(program.commands, rtl.config, rtl.dram, self.latencies)
+        ran = rtl.run(program, line.total_cycles)
         assert ran.power is not None
-        return PartOnRtl(
+        done = PartOnRtl(
             part=name,
             phase=phase,
             weight_bits=mean_weight_bits(part),
             cycles=ran.cycles,
-            predicted_cycles=self._predicted(program),
+            predicted_cycles=line.total_cycles,
             compared_values=compared,
             power=ran.power,
-            traffic=traffic(program.commands, self.rtl.config),
+            traffic=traffic(program.commands, rtl.config),
         )
+        return done, ran.dram
 
 
 def _hold_last(expected: Tensors, traced: Program, engine: Engine, length: int) -> int:
