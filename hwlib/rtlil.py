@@ -1,9 +1,9 @@
-"""RTLIL text: which modules it has, a module's ports, and names that a module alone decides."""
+"""RTLIL text: its modules, a module's ports, and names that a module alone decides."""
 
 import re
 from collections import defaultdict
 
-_MODULE = re.compile(r"^module (\S+)$", re.MULTILINE)
+_MODULE = re.compile(r"^module \\?(\S+)$(.*?)^end$", re.MULTILINE | re.DOTALL)
 _PORT = re.compile(
     r"^  wire (?P<before>.*?)(?P<direction>input|output|inout) \d+ (?P<after>.*?)"
     r"\\(?P<name>\S+)$",
@@ -20,31 +20,22 @@ _NAME = re.compile(r"\\(\S+)")
 _WIDTH = re.compile(r"\bwidth (\d+)\b")
 
 
-def modules(rtlil: str) -> tuple[str, ...]:
-    """Names of the modules in `rtlil`, in order, without the leading backslash."""
-    return tuple(name.removeprefix("\\") for name in _MODULE.findall(rtlil))
+def modules(rtlil: str) -> dict[str, str]:
+    """The text of each module in `rtlil` between its head and its end, by name, in order."""
+    return dict(_MODULE.findall(rtlil))
 
 
-def ports(rtlil: str, module: str) -> dict[str, tuple[str, int]]:
-    """Ports of `module`: name -> (direction, width in bits).
-
-    Raises:
-        ValueError: `rtlil` has no such module.
-    """
+def ports(body: str) -> dict[str, tuple[str, int]]:
+    """Ports of the module with this text: name -> (direction, width in bits)."""
     found: dict[str, tuple[str, int]] = {}
-    for port in _PORT.finditer(_body(rtlil, module)):
+    for port in _PORT.finditer(body):
         width = _WIDTH.search(port["before"] + port["after"])
         found[port["name"]] = (port["direction"], int(width[1]) if width else 1)
     return found
 
 
-def registers(rtlil: str, module: str) -> tuple[str, ...]:
-    """Names of the signals of `module` with a bit that a flip-flop gives, also by another name.
-
-    Raises:
-        ValueError: `rtlil` has no such module.
-    """
-    body = _body(rtlil, module)
+def registers(body: str) -> tuple[str, ...]:
+    """Names of a module's signals with a bit that a flip-flop gives, also by another name."""
     found = dict.fromkeys(_NAME.findall("\n".join(_REGISTER.findall(body))))
     aliases = [(_NAME.findall(m["alias"]), _NAME.findall(m["of"])) for m in _ALIAS.finditer(body)]
     before = -1
@@ -54,15 +45,6 @@ def registers(rtlil: str, module: str) -> tuple[str, ...]:
             if not found.keys().isdisjoint(of):
                 found |= dict.fromkeys(names)
     return tuple(found)
-
-
-def _body(rtlil: str, module: str) -> str:
-    match = re.search(
-        rf"^module \\{re.escape(module)}$(?P<body>.*?)^end$", rtlil, re.MULTILINE | re.DOTALL
-    )
-    if match is None:
-        raise ValueError(f"the netlist has no module {module}")
-    return match["body"]
 
 
 def with_local_port_names(rtlil: str) -> str:

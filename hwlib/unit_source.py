@@ -37,14 +37,17 @@ def check_interface(unit: UnitName, config: CoreConfig, text: str) -> None:
     Raises:
         ValueError: A module name or a port differs, or the core has no such unit.
     """
-    for name in rtlil.modules(text):
+    bodies = rtlil.modules(text)
+    for name in bodies:
         if name != unit and not name.startswith(f"{unit}."):
             raise ValueError(
                 f"unit {unit} brings a module {name}; its modules must be named {unit} or {unit}.*"
             )
     wanted = {p.name: (p.direction, p.width) for p in contract_of(unit, config).ports}
     wanted |= {"clk": ("input", 1), "rst": ("input", 1)}
-    found = rtlil.ports(text, unit)
+    if unit not in bodies:
+        raise ValueError(f"the netlist has no module {unit}")
+    found = rtlil.ports(bodies[unit])
     for name in sorted(wanted.keys() | found.keys()):
         if name == "clk" and name not in found:
             raise ValueError(

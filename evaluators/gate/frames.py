@@ -226,7 +226,7 @@ def _as_json(top: str, rtlil: str, commands: Sequence[str]) -> dict[str, Any]:
 def _tied(unit: str, rtlil: str, tied: Mapping[str, int]) -> str:
     """RTLIL of a module `tied$` around a unit."""
     wires, pins = [], []
-    for at, (name, (way, width)) in enumerate(text_of.ports(rtlil, unit).items()):
+    for at, (name, (way, width)) in enumerate(text_of.ports(text_of.modules(rtlil)[unit]).items()):
         if name in tied:
             pins.append(f"    connect \\{name} 1'{tied[name]}")
             continue

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -229,29 +228,24 @@ def _build(
     return work / "dut.so"
 
 
-def _kept_apart(rtlil: str) -> list[str]:
-    """Modules that Verilator must not inline."""
-    bodies = re.findall(r"^module \\(\S+)$(.*?)^end$", rtlil, re.MULTILINE | re.DOTALL)
-    return [
-        name
-        for name, body in bodies
-        if name in _REPEATED or (name in _UNITS and body.count("\n  cell ") > _INLINE_CELLS)
-    ]
+def _kept_apart(name: str, body: str) -> bool:
+    """Whether Verilator must not inline a module."""
+    return name in _REPEATED or (name in _UNITS and body.count("\n  cell ") > _INLINE_CELLS)
 
 
 def _configuration(rtlil: str, watched: bool) -> str:
     """What Verilator must leave: modules of their own, and names that are looked at."""
-    apart = _kept_apart(rtlil)
-    names = {
-        module: {name for name, (way, _) in ports(rtlil, module).items() if way == "input"}
-        for module in apart
-    }
-    if watched:
-        names = {}
-        for module in modules(rtlil):
-            own = registers(rtlil, module)
+    apart: list[str] = []
+    names: dict[str, set[str]] = {}
+    for module, body in modules(rtlil).items():
+        own = ports(body)
+        if _kept_apart(module, body):
+            apart.append(module)
+            names[module] = {name for name, (way, _) in own.items() if way == "input"}
+        if watched:
+            kept = registers(body)
             # Yosys splits registers by their drivers: `name[15:8]`.
-            names[module] = {*ports(rtlil, module), *own, *(f"{name}[*" for name in own)}
+            names[module] = {*own, *kept, *(f"{name}[*" for name in kept)}
     lines = [f'no_inline -module "{module}"' for module in apart]
     lines += [
         f'public_flat_rd -module "{module}" -var "{name}"'

@@ -40,7 +40,7 @@ def netlist(name: str) -> str:
 def test_a_shipped_unit_has_the_ports_of_its_contract(name: str) -> None:
     contract = UNITS[name].contract
     ports = {port.name: (port.direction, port.width) for port in contract.ports}
-    found = rtlil.ports(netlist(name), contract.unit)
+    found = rtlil.ports(rtlil.modules(netlist(name))[contract.unit])
     assert found == {**ports, "clk": ("input", 1), "rst": ("input", 1)}
 
 

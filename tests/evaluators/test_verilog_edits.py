@@ -13,7 +13,7 @@ from evaluators.gate.verilog import read_verilog
 from evaluators.silicon.yosys import run_yosys
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
-from hwlib.rtlil import registers
+from hwlib.rtlil import modules, registers
 from tests.hostile.machine import needs_sandbox
 from tests.hostile.verilog import with_attack
 
@@ -98,7 +98,7 @@ def test_another_netlist_is_found_to_differ(here: str, there: str, tmp_path: Pat
 
 def test_registers_keep_their_names_for_an_invariant() -> None:
     text = elaborated(with_attack())
-    assert {"ra", "rw", "total", "drained"} <= set(registers(text, "mac"))
+    assert {"ra", "rw", "total", "drained"} <= set(registers(modules(text)["mac"]))
 
 
 @pytest.mark.parametrize(
