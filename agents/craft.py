@@ -233,25 +233,33 @@ def _measured_areas(sections: Json) -> list[tuple[Json, float]]:
 
 
 def _tried_hardware(sections: Json) -> list[tuple[Json, str]]:
-    """Cores that are or will be measured: `large` if over the limit, `refused` if invalid."""
+    """Cores that are or will be measured, each with what is known against it."""
     return [(_own_knobs(row, sections), _outcome(row)) for row in _met_before(sections)]
 
 
 def _outcome(row: Json) -> str:
+    """`large` if over the area limit, `tight` if the model does not fit, `refused` otherwise."""
     if row.get("status") == "invalid":
-        return "refused"
+        return "tight" if "activation memory" in row["reason"] else "refused"
     return "large" if row.get("metrics", {}).get("area_share", 0) > 1 else ""
 
 
 def _hardware_known(wanted: Json, tried: list[tuple[Json, str]]) -> bool:
     """Whether that hardware was tried, or will fare as one that was.
 
-    It will if it is larger all round than one over the area limit, or has no more memory than one
-    that was refused and is like it in array and in all knobs that this role leaves alone.
+    It will if it is larger all round than one over the area limit; if it has no more activations
+    and no fewer rows, whose tokens share a word, than one that the model did not fit; or if it has
+    no more memory than one that was refused and is like it in array and in all knobs that this
+    role leaves alone.
     """
     return any(
         had == wanted
         or (outcome == "large" and all(wanted[p] >= had[p] for p in had))
+        or (
+            outcome == "tight"
+            and wanted[ACTIVATIONS] <= had[ACTIVATIONS]
+            and wanted[ROWS] >= had[ROWS]
+        )
         or (
             outcome == "refused"
             and all(wanted[p] == had[p] for p in had if p in ARRAY or p not in STEERED)

@@ -117,19 +117,40 @@ def test_a_stage_in_the_elements_is_for_their_worst_path_and_a_free_clock():
     assert gain(more, knobs(), off, TARGET) == gain(more, knobs(), on, clocked) == still
 
 
-def test_a_memory_that_was_refused_is_not_tried_smaller():
-    """The toy refuses less than 32 KiB; every other move of that array is left open."""
+def refused(reason: str) -> tuple[dict[str, Any], list[tuple[dict[str, Any], str]]]:
+    """The parent's knobs, and the cores tried where one with 16 KiB of activations was refused."""
     small = space.with_changes(toy.BAD_START, {"hardware.activation_bytes": 16384})
-    history = [toy.judged(0, toy.BAD_START), toy.judged(1, small)]
-    assert history[1].evaluation.status == "invalid"
+    row = toy.judged(1, small)
+    assert row.evaluation.status == "invalid"
+    history = [toy.judged(0, toy.BAD_START), replaced(row, reason)]
     read = sections("hardware", history, "grow")
-    tried = craft._tried_hardware(read)
-    values = craft._values(read)
+    return craft._values(read), craft._tried_hardware(read)
+
+
+def replaced(trial: Trial, reason: str) -> Trial:
+    """A trial that was refused for another reason."""
+    verdict = trial.evaluation.model_copy(update={"reason": reason})
+    return trial.model_copy(update={"evaluation": verdict})
+
+
+def test_a_memory_that_was_refused_is_not_tried_smaller():
+    """Every other move of that array is left open."""
+    values, tried = refused("the core refuses this")
     smaller = {**values, "hardware.activation_bytes": 8192}
     assert craft._hardware_known(smaller, tried)
     assert not craft._hardware_known({**smaller, "hardware.rows": 8}, tried)
     assert not craft._hardware_known({**values, "hardware.activation_bytes": 65536}, tried)
     assert not craft._hardware_known({**smaller, "hardware.accumulator_bits": 24}, tried)
+
+
+def test_a_memory_that_the_model_did_not_fit_is_tried_again_with_fewer_rows_alone():
+    values, tried = refused("norm takes 9,000 words of an activation memory of 4,096; use a larger")
+    tight = {**values, "hardware.activation_bytes": 16384}
+    for same in ({"hardware.columns": 8}, {"hardware.accumulator_bits": 24}, {"hardware.rows": 8}):
+        more_rows = {**tight, **same, "hardware.rows": max(values["hardware.rows"], 8)}
+        assert craft._hardware_known(more_rows, tried)
+        assert not craft._hardware_known({**more_rows, "hardware.activation_bytes": 32768}, tried)
+    assert not craft._hardware_known({**tight, "hardware.rows": 2}, tried)
 
 
 NARROW = {"compression.quantization.bits": 4}
