@@ -23,7 +23,6 @@ from swopt.compiler.compressed_language_model import PreparedLanguageModel, comp
 from swopt.compiler.head_groups import split_heads
 from swopt.compiler.language_model import IntegerLanguageModel, integer_language_model, observe
 from swopt.plan import CompressionPlan
-from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.techniques.smoothing import SmoothingKnobs
 from swopt.workloads import code, language_models
@@ -72,7 +71,7 @@ def main() -> None:
             continue
         prefix = bench.prefix_ids if behind else ()
         began = time.process_time()
-        ready = prepare(loaded.model, bench.calibration, PruningKnobs(), prefix, smoothed)
+        ready = prepare(loaded.model, bench.calibration, CompressionPlan(), prefix, smoothed)
         took_s = time.process_time() - began
         if behind not in floats:
             floats.add(behind)

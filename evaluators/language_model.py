@@ -6,7 +6,7 @@ sensitivities are kept in the user's store, under hashes of all that they depend
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,12 @@ from swopt.compiler.compressed_language_model import (
 )
 from swopt.compiler.language_model import IntegerLanguageModel, Remember
 from swopt.plan import CompressionPlan
-from swopt.techniques import compensation, rounding
-from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques import compensation, recovery, rounding
+from swopt.techniques.recovery import Taught
 from swopt.techniques.rounding import QuantizedWeight
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import code
+from swopt.workloads.lessons import continuation
 from swopt.workloads.vqa import Split
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 CALIBRATION_WINDOWS = 4
 """Windows of `train` modules that a model is calibrated on."""
+
+LEARNING_RATE = 3e-3
+"""Of recovery, at its peak."""
 
 
 @dataclass
@@ -63,14 +67,47 @@ class LanguageBench:
         self.prefix_ids = tuple(ids[: prefix.TOKENS])
         self._prepared: dict[str, PreparedLanguageModel] = {}
 
-    def prepared(self, removed: PruningKnobs) -> PreparedLanguageModel:
-        """The float model without what a pruning removes, ready to be quantized."""
-        key = removed.model_dump_json()
+    def prepared(self, plan: CompressionPlan) -> PreparedLanguageModel:
+        """The float model after what a plan does before it rounds, ready to be quantized."""
+        done = plan.before_rounding
+        key = done.model_dump_json()
         if key not in self._prepared:
             self._prepared[key] = prepare(
-                self.loaded.model, self.calibration, removed, self.prefix_ids
+                self.loaded.model,
+                self.calibration,
+                done,
+                self.prefix_ids,
+                recover=partial(self._recover, done),
             )
         return self._prepared[key]
+
+    def _recover(
+        self, plan: CompressionPlan, model: Any, layers: "Mapping[str, torch.nn.Linear]"
+    ) -> None:
+        """Teaches a pruned model to go on as the whole one does; merges what it learnt."""
+
+        def teach() -> Taught:
+            texts = torch.from_numpy(code.practice(self.loaded.tokenizer))
+            lesson = continuation(self.loaded.model, model, texts, self.prefix_ids)
+            return recovery.teach(model, layers, plan.recovery, lesson, LEARNING_RATE)
+
+        inputs = self._source | {
+            "plan": plan.model_dump_json(),
+            "practice": code.sources_sha256(),
+        }
+        cache.remembered(
+            self.cache_dir, "language_recovery", cache.key(inputs), Taught, teach
+        ).into(layers)
+
+    @property
+    def _source(self) -> dict[str, str]:
+        """What figures of the float model depend on."""
+        return {
+            "model": self.loaded.sha256,
+            "calibration": str([text.tolist() for text in self.calibration]),
+            "prefix": str(self.prefix_ids),
+            "code": cache.code_sha256("swopt"),
+        }
 
     def compress(
         self, plan: CompressionPlan, exponential_entries: int = CoreConfig().exponential_entries
@@ -81,7 +118,7 @@ class LanguageBench:
             ValueError: The plan breaks a law of the model.
         """
         return compress(
-            self.prepared(plan.pruning),
+            self.prepared(plan),
             plan,
             exponential_entries,
             sensitivities=self.sensitivities,
@@ -103,15 +140,9 @@ class LanguageBench:
 
     def sensitivities(self) -> Sensitivities:
         """What rounding each layer costs, measured once and kept in the store."""
-        inputs = {
-            "model": self.loaded.sha256,
-            "calibration": str([text.tolist() for text in self.calibration]),
-            "prefix": str(self.prefix_ids),
-            "code": cache.code_sha256("swopt"),
-        }
-        measure = partial(measure_sensitivities, self.prepared(PruningKnobs()))
+        measure = partial(measure_sensitivities, self.prepared(CompressionPlan()))
         return cache.remembered(
-            self.cache_dir, "language_sensitivity", cache.key(inputs), Sensitivities, measure
+            self.cache_dir, "language_sensitivity", cache.key(self._source), Sensitivities, measure
         )
 
 

@@ -207,6 +207,9 @@ OVERRIDES = ("compression.fusion.", "compression.dataflow.")
 """Knobs that take the mapper's own choice back. Agents and people set them; a sampler does not draw
 them, as most of what it drew would be worse than what the mapper found."""
 
+RECOVERY = "compression.recovery."
+"""Of a language model, these cost minutes of teaching: agents and people alone set them, too."""
+
 
 MOST_SWITCHES = 8
 """Items of an `indices` knob up to which Optuna sees a switch for each. Of more it draws a run that
@@ -225,7 +228,7 @@ def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
     counts = block_counts(layers)
     space: dict[str, BaseDistribution] = {}
     for k in knobs_for(layers):
-        if k.path.startswith(OVERRIDES):
+        if not _drawn(k.path, layers):
             continue
         if k.kind == "indices" and counts[k.path] > MOST_SWITCHES:
             longest = _longest_run(counts[k.path])
@@ -248,6 +251,13 @@ def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
     return space
 
 
+def _drawn(path: str, layers: Sequence[str]) -> bool:
+    """Whether a sampler draws a knob of a model of these layers."""
+    if path.startswith(OVERRIDES):
+        return False
+    return plan.reads_images(layers) or not path.startswith(RECOVERY)
+
+
 def _longest_run(items: int) -> int:
     return items // 4
 
@@ -255,14 +265,14 @@ def _longest_run(items: int) -> int:
 def params_of(design: DesignPoint, layers: Sequence[str]) -> dict[str, Scalar]:
     """The parameters that Optuna would have sampled for `design` and a model of these layers.
 
-    Tables, edits and `OVERRIDES` have none. Of many indices only the first and their number count,
-    as far as a run goes.
+    Tables, edits, and knobs that a sampler does not draw have none. Of many indices only the first
+    and their number count, as far as a run goes.
     """
     counts, values = block_counts(layers), values_of(design)
     params: dict[str, Scalar] = {}
     for k in knobs_for(layers):
         path, value = k.path, values[k.path]
-        if path.startswith(OVERRIDES):
+        if not _drawn(path, layers):
             continue
         match k.kind:
             case "indices" if counts[path] > MOST_SWITCHES:
@@ -279,7 +289,7 @@ def params_of(design: DesignPoint, layers: Sequence[str]) -> dict[str, Scalar]:
 
 
 def design_of(params: Mapping[str, Any]) -> DesignPoint:
-    """The design that Optuna's parameters describe; the inverse of `params_of` up to `OVERRIDES`.
+    """The design that Optuna's parameters describe; the inverse of `params_of` up to what has none.
 
     Raises:
         ValueError: an unknown parameter, or values that break a law together.

@@ -59,7 +59,6 @@ class CompressionPlan(Frozen):
 
 ABOUT_IMAGES = (
     "resolution",
-    "recovery",
     "pruning.vision_blocks",
     "pruning.vision_mlp_keep",
     "pruning.vision_heads_keep",
@@ -104,8 +103,8 @@ def _refuse_images(plan: CompressionPlan) -> None:
     plain, spoken = CompressionPlan().model_dump(), plan.model_dump()
     if told := [path for path in ABOUT_IMAGES if _at(path, spoken) != _at(path, plain)]:
         raise ValueError(
-            "a language model without images has no vision tower, no connector and no recovery "
-            f"yet; leave {', '.join(told)} out of the plan"
+            "a language model without images has no vision tower and no connector; leave "
+            f"{', '.join(told)} out of the plan"
         )
 
 

@@ -1,9 +1,10 @@
 """A causal language model after a plan, wholly in integers.
 
-First what does not hang on bits, once for every pruning (`prepare`): blocks and channels go, the
-stream is rotated (`swopt.techniques.rotation`), sizes of channels move into weights
-(`swopt.techniques.smoothing`), the keys and values of a prefix are computed
-(`swopt.compiler.prefix`), and calibration looks at what is left. Then the bits (`compress`).
+First what does not hang on bits, once for every pruning (`prepare`): blocks and channels go, what
+is left may be taught (`swopt.techniques.recovery`), the stream is rotated
+(`swopt.techniques.rotation`), sizes of channels move into weights (`swopt.techniques.smoothing`),
+the keys and values of a prefix are computed (`swopt.compiler.prefix`), and calibration looks at
+what is left. Then the bits (`compress`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,7 +31,6 @@ from swopt.compiler.ranges import Range
 from swopt.plan import CompressionPlan, check
 from swopt.techniques import compensation, pruning, quantization, rotation, sensitivity, smoothing
 from swopt.techniques.compensation import Moment
-from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, WeightBits
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.techniques.smoothing import SmoothingKnobs
@@ -46,15 +46,22 @@ import re
 are taken of."""
 
 
+HEAD = "head"
+"""The layer that is not taught: its weights may be the embeddings, too."""
+
+Recover = Callable[[Any, Mapping[str, torch.nn.Linear]], None]
+"""Teaches a pruned model, whose linear layers it is given by name, in place."""
+
+
 @dataclass(frozen=True)
 class PreparedLanguageModel:
-    """A float model that is ready to be quantized; its answers are those of the pruned model.
+    """A float model that is ready to be quantized: pruned, taught, and with the same answers since.
 
     Attributes:
         model: `LlamaForCausalLM` or a like one, pruned, rotated and smoothed.
         layers: Its linear layers, under the names of the unpruned model.
         unpruned: Names of all linear layers before pruning.
-        removed: What is not in it any more.
+        done: The plan's part that is done to it: what is removed, and how long it was taught.
         seen: What calibration saw of it.
         ranges: How far the steps of what layers read reach, where that is not as far as calibration
             saw.
@@ -65,7 +72,7 @@ class PreparedLanguageModel:
     model: Any
     layers: Mapping[str, torch.nn.Linear]
     unpruned: tuple[str, ...]
-    removed: PruningKnobs
+    done: CompressionPlan
     seen: Seen
     ranges: Mapping[str, Range]
     prefix: Prefix | None
@@ -92,35 +99,42 @@ def layer_names(layers: Collection[str]) -> tuple[str, ...]:
 def prepare(
     model: Any,
     calibration: Sequence[torch.Tensor],
-    removed: PruningKnobs = PruningKnobs(),  # noqa: B008
+    plan: CompressionPlan = CompressionPlan(),  # noqa: B008
     prefix: Sequence[int] = (),
     smoothed: SmoothingKnobs = SmoothingKnobs(),  # noqa: B008
+    recover: Recover | None = None,
 ) -> PreparedLanguageModel:
-    """Prunes, rotates and smooths a copy of a model, and calibrates it.
+    """Prunes, teaches, rotates and smooths a copy of a model, and calibrates it.
 
     Args:
         model: `LlamaForCausalLM` or a like one, in float32; it is not changed.
         calibration: Texts, int64 `[tokens]` each.
-        removed: What is pruned.
+        plan: What is done to it before anything is rounded; the rest does not matter here.
         prefix: Tokens that stand in front of every text; with none, the first token of each text is
             computed like all others.
         smoothed: How far sizes move into weights.
+        recover: Teaches what is left, in place; asked where the plan has steps of recovery.
 
     Raises:
-        ValueError: What is to be removed is not there.
+        ValueError: What is to be removed is not there, or nothing is there that teaches.
     """
-    check(CompressionPlan(pruning=removed), layer_names(linear_layers(model)))
+    done = plan.before_rounding
+    check(done, layer_names(linear_layers(model)))
+    if done.recovery.steps and recover is None:
+        raise ValueError("the plan has steps of recovery, and nothing was given that teaches")
     made, skip = deepcopy(model), len(prefix)
     named = linear_layers(made)
     unpruned = tuple(named)
 
     calibrate = partial(run, made, calibration, prefix)
-    pruning.apply({"decoder": made.model.layers}, named, removed, calibrate, skip)
+    pruning.apply({"decoder": made.model.layers}, named, done.pruning, calibrate, skip)
     for index, block in enumerate(made.model.layers):
         block.self_attn.layer_idx = index
     made.config.num_hidden_layers = len(made.model.layers)
     left = set(made.modules())
     layers = {name: layer for name, layer in named.items() if layer in left}
+    if recover is not None and done.recovery.steps:
+        recover(made, {name: layer for name, layer in layers.items() if name != HEAD})
     rotation.rotate(made)
     readers = {n: m for n, m in layers.items() if n.endswith(("attention.output", "mlp.down"))}
     if smoothed != SmoothingKnobs(down=0.0, output=0.0):
@@ -137,7 +151,7 @@ def prepare(
         made,
         layers,
         unpruned,
-        removed,
+        done,
         seen,
         NO_RANGES,
         float_prefix(made, prefix) if prefix else None,
@@ -188,10 +202,10 @@ def compress(
         ValueError: The plan breaks a law of the model, or the model was pruned otherwise.
     """
     check(plan, layer_names(prepared.unpruned))
-    if plan.pruning != prepared.removed:
+    if plan.before_rounding != prepared.done:
         raise ValueError(
-            f"the model was prepared for {prepared.removed!r}, not for {plan.pruning!r}; prepare "
-            "it anew"
+            f"the model was prepared for {prepared.done!r}, not for {plan.before_rounding!r}; "
+            "prepare it anew"
         )
     return integer_language_model(
         prepared.model,
@@ -247,12 +261,12 @@ def measure_sensitivities(
         on_layer: Told each layer as it begins.
 
     Raises:
-        ValueError: The model was pruned.
+        ValueError: The model was pruned or taught.
     """
-    if prepared.removed != PruningKnobs():
+    if prepared.done != CompressionPlan():
         raise ValueError(
             "sensitivities are measured on the unpruned model, whose layers they name; prepare it "
-            "without pruning"
+            "without pruning and recovery"
         )
     model, first = prepared.model, torch.tensor(prepared.prefix_ids, dtype=torch.long)
     texts = torch.stack(

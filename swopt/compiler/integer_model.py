@@ -194,14 +194,13 @@ def _recover(
     plan: CompressionPlan,
     taught: Keep | None,
 ) -> None:
-    """Teaches the model, or gives it the weights of the time it was taught."""
+    """Teaches the model, or gives it what it learnt when it was taught."""
     if not plan.recovery.steps:
         return
 
     def teach() -> Taught:
         lesson = distillation(workload, model, plan.resolution)
-        recovery.apply(model, layers, plan.recovery, lesson)
-        return Taught.of(layers)
+        return recovery.teach(model, layers, plan.recovery, lesson)
 
     (taught(plan.before_rounding, teach) if taught else teach()).into(layers)
 

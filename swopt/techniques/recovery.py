@@ -1,9 +1,9 @@
 """Recovery: low-rank adapters teach what is left of a model to answer as the whole one does.
 
 LoRA (Hu et al., ICLR 2022) on every linear layer by peft, merged into the weights before anything
-is rounded, so that the core sees no more than before. What is learnt is up to the lesson: here the
-answers of the uncompressed model (distillation, Hinton et al., 2015), for which no true answer is
-needed.
+is rounded, so that the core sees no more than before. What is learnt is up to the lesson
+(`swopt.workloads.lessons`): the answers of the uncompressed model (distillation, Hinton et al.,
+2015), for which no true answer is needed.
 """
 
 import base64
@@ -35,44 +35,55 @@ class RecoveryKnobs(Frozen):
 
 
 class Taught(Frozen):
-    """Weights of linear layers after they were taught."""
+    """What adapters learnt: a change of low rank to the weights of each linear layer."""
 
     packed: str
-    """A safetensors file in base 64: float32 weights by layer name."""
+    """A safetensors file in base 64: float32 `NAME.up` [outputs, rank] and `NAME.down`
+    [rank, inputs] for each layer NAME, whose weights change by their product."""
 
     @classmethod
-    def of(cls, layers: "Mapping[str, torch.nn.Linear]") -> Self:
-        """Those that layers have now."""
+    def of(cls, adapters: "Mapping[str, tuple[torch.Tensor, torch.Tensor]]") -> Self:
+        """Both factors of each layer's change, by layer name."""
         import safetensors.torch
 
-        weights = {name: layer.weight.detach().contiguous() for name, layer in layers.items()}
-        return cls(packed=base64.b64encode(safetensors.torch.save(weights)).decode())
+        factors = {}
+        for name, (up, down) in adapters.items():
+            factors[f"{name}.up"] = up.detach().contiguous()
+            factors[f"{name}.down"] = down.detach().contiguous()
+        return cls(packed=base64.b64encode(safetensors.torch.save(factors)).decode())
 
     def into(self, layers: "Mapping[str, torch.nn.Linear]") -> None:
-        """Gives them to the same layers."""
+        """Merges them into the weights that they were taught beside.
+
+        Args:
+            layers: By name; those that were not taught are left as they are.
+        """
         import safetensors.torch
 
-        weights = safetensors.torch.load(base64.b64decode(self.packed))
+        factors = safetensors.torch.load(base64.b64decode(self.packed))
         for name, layer in layers.items():
-            layer.weight.data = weights[name]
+            if f"{name}.up" in factors:
+                layer.weight.data += factors[f"{name}.up"] @ factors[f"{name}.down"]
 
 
-def apply(
+def teach(
     model: Any,
     layers: "Mapping[str, torch.nn.Linear]",
     knobs: RecoveryKnobs,
     lesson: "Callable[[int], torch.Tensor]",
+    learning_rate: float = LEARNING_RATE,
     on_step: Callable[[int], None] = lambda step: None,
-) -> None:
-    """Teaches a model with adapters and merges them, in place.
+) -> Taught:
+    """Teaches a model with adapters; its own weights are left as they are.
 
-    Deterministic on one thread: equal arguments give equal weights.
+    Deterministic on one thread: equal arguments give equal adapters.
 
     Args:
         model: The one that `layers` belong to, in float.
         layers: Linear layers by name that get an adapter.
         knobs: How long, and of which rank.
         lesson: The loss of the model as it is at a step, with its gradient.
+        learning_rate: At its peak.
         on_step: Told each step as it ends.
 
     Raises:
@@ -81,22 +92,38 @@ def apply(
     import torch
     from peft import LoraConfig, get_peft_model
 
-    if not knobs.steps:
-        return
-    chosen = set(layers.values())
-    names = [name for name, module in model.named_modules() if module in chosen]
-    config = LoraConfig(r=knobs.rank, lora_alpha=2 * knobs.rank, target_modules=names)
+    names: dict[torch.nn.Module, str] = {layer: name for name, layer in layers.items()}
+    targets = [path for path, module in model.named_modules() if module in names]
+    config = LoraConfig(r=knobs.rank, lora_alpha=2 * knobs.rank, target_modules=targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         with warnings.catch_warnings():
             # peft asks transformers for an attribute by its old name.
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             adapted = get_peft_model(model, config)
+    try:
+        _learn(adapted, knobs.steps, lesson, learning_rate, on_step)
+        return Taught.of(_adapters(adapted, names))
+    finally:
+        adapted.unload()
+        for each in model.parameters():
+            each.requires_grad_(True)
+
+
+def _learn(
+    adapted: Any,
+    steps: int,
+    lesson: "Callable[[int], torch.Tensor]",
+    learning_rate: float,
+    on_step: Callable[[int], None],
+) -> None:
+    import torch
+
     learning = [each for each in adapted.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=LEARNING_RATE, weight_decay=0.0)
-    for step in range(knobs.steps):
+    optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=0.0)
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * _pace(step / knobs.steps)
+            group["lr"] = learning_rate * _pace(step / steps)
         loss = lesson(step)
         if not math.isfinite(found := float(loss.detach())):
             raise ValueError(f"recovery diverged: the loss of step {step} is {found}")
@@ -105,9 +132,22 @@ def apply(
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         on_step(step)
-    adapted.merge_and_unload()
-    for each in model.parameters():
-        each.requires_grad_(True)
+
+
+def _adapters(
+    adapted: Any, names: "Mapping[torch.nn.Module, str]"
+) -> "dict[str, tuple[torch.Tensor, torch.Tensor]]":
+    """Both factors of each layer's change, by layer name."""
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer):
+            up = module.lora_B["default"].get_parameter("weight")
+            down = module.lora_A["default"].get_parameter("weight")
+            found[names[module.get_base_layer()]] = (up * module.scaling["default"], down)
+    return found
 
 
 def _pace(progress: float) -> float:

@@ -40,6 +40,17 @@ MODULES: dict[Split, tuple[str, ...]] = {
 }
 """Single files of the standard library in Python 3.11 to 3.14; `train` is for calibration alone."""
 
+PRACTICE = (
+    *("argparse", "bdb", "cmd", "codecs", "contextlib", "copy", "csv", "datetime", "doctest"),
+    *("filecmp", "fileinput", "fractions", "ftplib", "functools", "getopt", "glob", "hashlib"),
+    *("heapq", "hmac", "imaplib", "inspect", "locale", "mailbox", "netrc", "optparse", "pdb"),
+    *("pickle", "pickletools", "platform", "poplib", "profile", "pstats", "queue", "reprlib"),
+    *("sched", "selectors", "shelve", "shlex", "socket", "socketserver", "statistics"),
+    *("subprocess", "symtable", "textwrap", "threading", "timeit", "tokenize"),
+    *("typing", "uuid", "warnings", "wave", "zipapp"),
+)
+"""Single files that a compressed model is taught on: in no split."""
+
 WINDOW = 256
 """Tokens of a window; the first is read and not predicted."""
 
@@ -191,6 +202,19 @@ def windows(tokenizer: "Tokenizer", split: Split, count: int = WINDOWS) -> Windo
     if not ids:
         raise CodeError(f"a score needs 1 window or more, not {count}")
     return Windows(np.array(ids), np.array(byte_counts), tuple(modules), digests)
+
+
+def practice(tokenizer: "Tokenizer") -> NDArray[np.int64]:
+    """What a compressed model is taught on: the windows of `PRACTICE`, int64 `[n, WINDOW]`.
+
+    Raises:
+        CodeError: A module is not here.
+    """
+    ids: list[list[int]] = []
+    for name in PRACTICE:
+        tokens = tokenizer.encode(read_module(name)[0], add_special_tokens=False).ids
+        ids += [tokens[at : at + WINDOW] for at in range(0, len(tokens) - WINDOW + 1, WINDOW)]
+    return np.array(ids)
 
 
 def score(model: Scored, asked: Windows) -> CodeScore:
@@ -347,12 +371,12 @@ def read_module(name: str) -> tuple[str, str]:
 
 
 def sources_sha256() -> str:
-    """Of the sources of all modules of all splits: another Python has others.
+    """Of the sources of all modules of all splits and of practice: another Python has others.
 
     Raises:
         CodeError: This Python comes without one.
     """
-    names = [name for split in MODULES.values() for name in split]
+    names = [*(name for split in MODULES.values() for name in split), *PRACTICE]
     return hashlib.sha256("".join(read_module(name)[1] for name in names).encode()).hexdigest()
 
 

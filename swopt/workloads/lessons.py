@@ -1,6 +1,6 @@
-"""What a compressed model is taught: to answer training questions as the uncompressed one does."""
+"""What a compressed model is taught: to answer, or to go on, as the uncompressed one does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,39 @@ def distillation(
         return functional.kl_div(
             torch.log_softmax(logits[:, tokens], -1),
             torch.log_softmax(target[:, tokens], -1),
+            reduction="batchmean",
+            log_target=True,
+        )
+
+    return lesson
+
+
+def continuation(
+    whole: Any, model: Any, texts: torch.Tensor, prefix: Sequence[int]
+) -> Callable[[int], torch.Tensor]:
+    """The loss of each step, of a language model: mean KL divergence of the next token's
+    distribution from the uncompressed model's, over one text.
+
+    Args:
+        whole: The uncompressed model.
+        model: Who learns.
+        texts: To be read, int64 `[n, tokens]`; in a new order each time all have been seen.
+        prefix: Tokens that stand in front of every text, whose own answers do not count.
+    """
+    rng = np.random.default_rng(_SEED)
+    order: list[int] = []
+    before = torch.tensor(tuple(prefix), dtype=torch.long)
+
+    def lesson(step: int) -> torch.Tensor:
+        if not order:
+            order.extend(rng.permutation(len(texts)).tolist())
+        ids = torch.cat((before, texts[order.pop()]))[None]
+        with torch.no_grad():
+            target = whole(input_ids=ids, use_cache=False).logits[0, len(before) :]
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(before) :]
+        return functional.kl_div(
+            torch.log_softmax(logits, -1),
+            torch.log_softmax(target, -1),
             reduction="batchmean",
             log_target=True,
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from evaluators.language_model import LanguageBench, remembered_weights
 from swopt.compiler import prefix
@@ -11,6 +12,7 @@ from swopt.compiler.language_model import make_anew
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.recovery import RecoveryKnobs
 from swopt.techniques.rounding import QuantizedWeight, quantize
 from swopt.workloads import language_models
 from tests.swopt import tiny_llama
@@ -30,7 +32,31 @@ def test_plans_are_compressed_and_scored(bench: LanguageBench) -> None:
     assert score.bits_per_byte > 0 and len(score.bits) == 1
     other = bench.score(made, "test")
     assert other.byte_counts[0] != score.byte_counts[0] or other.bits[0] != score.bits[0]
-    assert bench.prepared(PruningKnobs()) is bench.prepared(PruningKnobs())
+    assert bench.prepared(CompressionPlan()) is bench.prepared(CompressionPlan())
+
+
+def test_a_pruned_model_is_taught_once_and_answers_more_like_the_whole(
+    bench: LanguageBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = CompressionPlan(pruning=PruningKnobs(decoder_mlp_keep=0.25))
+    plan = cut.model_copy(update={"recovery": RecoveryKnobs(steps=50, rank=4)})
+    ids = torch.from_numpy(np.array(bench.text("val")))[None, :64]
+    whole = torch.log_softmax(bench.uncompressed()(ids).logits[0].double(), -1).detach()
+
+    def apart(plan: CompressionPlan) -> float:
+        ours = torch.log_softmax(bench.compress(plan)(ids).logits[0].double(), -1)
+        return float((whole.exp() * (whole - ours)).sum(-1).mean())
+
+    taught = apart(plan)
+    assert taught < 0.9 * apart(cut)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was taught already")
+
+    monkeypatch.setattr("evaluators.language_model.recovery.teach", refuse)
+    again = LanguageBench(bench.loaded, bench.cache_dir, windows=1)
+    ours = torch.log_softmax(again.compress(plan)(ids).logits[0].double(), -1)
+    assert float((whole.exp() * (whole - ours)).sum(-1).mean()) == taught
 
 
 def test_sensitivities_are_measured_once(

@@ -234,12 +234,16 @@ def test_a_model_without_images_has_no_knobs_about_them() -> None:
     assert seen == {k.path for k in space.knobs()}
     about_images = seen - plain
     assert {path.split(".")[1] for path in about_images} == {
-        "resolution", "recovery", "pruning", "quantization",
+        "resolution", "pruning", "quantization",
     }  # fmt: skip
     assert all(
         "vision" in p or "connector" in p for p in about_images if "ization" in p or "prun" in p
     )
     assert not plain & {name.partition("[")[0] for name in about_images}
+    # Teaching a language model takes minutes: no sampler asks for it.
+    assert "compression.recovery.steps" in plain
+    assert not any("recovery" in name for name in space.distributions(DEEP))
+    assert "compression.recovery.steps" in space.distributions(LAYERS)
     assert {name.partition("[")[0] for name in space.distributions(DEEP)} <= plain
     assert set(space.params_of(space.DesignPoint(), DEEP)) == set(space.distributions(DEEP))
     schema = space.change_schema(("compression",), DEEP)

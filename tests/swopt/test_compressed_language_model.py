@@ -1,5 +1,6 @@
 """A language model after a plan: pruned, rotated, smoothed, quantized, behind a prefix."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from swopt.compiler.prefix import TOKENS
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, TowerBits
+from swopt.techniques.recovery import RecoveryKnobs
 from swopt.techniques.rounding import QuantizedWeight
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.techniques.smoothing import SmoothingKnobs
@@ -35,6 +37,10 @@ def outlier_model() -> Any:
         for block in model.model.layers:
             block.mlp.up_proj.weight[7] *= 30
     return model
+
+
+def pruned(**knobs: Any) -> CompressionPlan:
+    return CompressionPlan(pruning=PruningKnobs(**knobs))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def test_what_only_a_prefix_reaches_takes_no_steps() -> None:
 )
 def test_a_pruned_model_is_followed_too(knobs: PruningKnobs) -> None:
     model: Any = tiny_llama.model()
-    ready = prepare(model, CALIBRATION, knobs, PREFIX)
+    ready = prepare(model, CALIBRATION, CompressionPlan(pruning=knobs), PREFIX)
     made = compress(ready, CompressionPlan(pruning=knobs))
     assert len(ready.model.model.layers) == tiny_llama.LAYERS - len(knobs.decoder_blocks)
     assert apart(float_nats(ready.model), made) < 0.02
@@ -106,6 +112,27 @@ def test_a_pruned_model_is_followed_too(knobs: PruningKnobs) -> None:
     assert not any(name.startswith(f"decoder.{i}.") for name in left for i in knobs.decoder_blocks)
     with pytest.raises(ValueError, match="prepare it anew"):
         compress(ready, CompressionPlan())
+
+
+def test_what_is_left_is_taught_before_it_is_rotated() -> None:
+    plan = CompressionPlan(
+        pruning=PruningKnobs(decoder_blocks=(0,)), recovery=RecoveryKnobs(steps=50)
+    )
+    asked: list[str] = []
+
+    def recover(model: Any, layers: Mapping[str, torch.nn.Linear]) -> None:
+        asked.extend(layers)
+        assert len(model.model.layers) == 1
+        layers["decoder.1.mlp.down"].weight.data.zero_()
+
+    ready = prepare(tiny_llama.model(), CALIBRATION, plan, PREFIX, recover=recover)
+    assert all(name.startswith("decoder.1.") for name in asked) and "head" not in asked
+    assert not ready.layers["decoder.1.mlp.down"].weight.any()
+    assert apart(float_nats(ready.model), compress(ready, plan)) < 0.02
+    with pytest.raises(ValueError, match="prepare it anew"):
+        compress(ready, CompressionPlan(pruning=plan.pruning))
+    with pytest.raises(ValueError, match="nothing was given that teaches"):
+        prepare(tiny_llama.model(), CALIBRATION, plan)
 
 
 def test_bits_follow_levels_and_overrides(prepared: PreparedLanguageModel) -> None:
@@ -180,11 +207,11 @@ def test_influence_is_that_of_the_stream_before_and_after() -> None:
 def test_what_speaks_of_images_or_of_nothing_is_refused() -> None:
     model: Any = tiny_llama.model()
     with pytest.raises(ValueError, match=r"leave pruning.vision_blocks out of the plan"):
-        prepare(model, CALIBRATION, PruningKnobs(vision_blocks=(0,)))
+        prepare(model, CALIBRATION, pruned(vision_blocks=(0,)))
     with pytest.raises(ValueError, match="names block 2, but the decoder tower has blocks 0 to 1"):
-        prepare(model, CALIBRATION, PruningKnobs(decoder_blocks=(2,)))
+        prepare(model, CALIBRATION, pruned(decoder_blocks=(2,)))
     with pytest.raises(ValueError, match="leave at least one"):
-        prepare(model, CALIBRATION, PruningKnobs(decoder_blocks=(0, 1)))
+        prepare(model, CALIBRATION, pruned(decoder_blocks=(0, 1)))
     ready = prepare(model, CALIBRATION)
     for knobs, message in (
         (QuantizationKnobs(connector_bits=4), "leave quantization.connector_bits out"),
@@ -194,6 +221,6 @@ def test_what_speaks_of_images_or_of_nothing_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             compress(ready, CompressionPlan(quantization=knobs))
-    pruned = prepare(model, CALIBRATION, PruningKnobs(decoder_blocks=(0,)))
+    ready = prepare(model, CALIBRATION, pruned(decoder_blocks=(0,)))
     with pytest.raises(ValueError, match="measured on the unpruned model"):
-        measure_sensitivities(pruned)
+        measure_sensitivities(ready)

@@ -14,8 +14,9 @@ from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.recovery import RecoveryKnobs, Taught
 from swopt.techniques.resolution import ResolutionKnobs
 from swopt.workloads import tiny_vlm
-from swopt.workloads.lessons import distillation
+from swopt.workloads.lessons import continuation, distillation
 from swopt.workloads.workload import Workload, load_workload
+from tests.swopt import tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,11 @@ def test_what_is_learnt_is_a_change_of_the_adapters_rank() -> None:
     before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
     lesson = squared_error(model, teacher)
     first = float(lesson(0).detach())
-    recovery.apply(model, layers, RecoveryKnobs(steps=100, rank=4), lesson)
-    assert float(lesson(0).detach()) < 0.5 * first
+    taught = recovery.teach(model, layers, RecoveryKnobs(steps=100, rank=4), lesson)
     assert next(iter(model.children())) is layers["first"]  # adapters are gone
+    assert float(lesson(0).detach()) == first
+    taught.into(layers)
+    assert float(lesson(0).detach()) < 0.5 * first
     for name, layer in layers.items():
         values = torch.linalg.svdvals(layer.weight.detach() - before[name])
         assert values[0] > 1e-3
@@ -57,22 +60,26 @@ def test_equal_lessons_teach_equal_weights() -> None:
     for _ in range(2):
         (model, layers), (teacher, _) = linear(1), linear(2)
         torch.rand(3)  # what others draw does not matter
-        recovery.apply(model, layers, RecoveryKnobs(steps=100), squared_error(model, teacher))
-        made.append(layers["first"].weight.detach())
-    assert torch.equal(*made)
+        lesson = squared_error(model, teacher)
+        made.append(recovery.teach(model, layers, RecoveryKnobs(steps=100), lesson))
+    assert made[0] == made[1]
 
 
 def test_a_loss_that_is_no_number_is_a_sentence() -> None:
     model, layers = linear(1)
     with pytest.raises(ValueError, match="recovery diverged: the loss of step 0 is nan"):
         lesson = squared_error(model, linear(2)[0])
-        recovery.apply(model, layers, RecoveryKnobs(steps=100), lambda step: lesson(step) * np.nan)
+        recovery.teach(model, layers, RecoveryKnobs(steps=100), lambda step: lesson(step) * np.nan)
+    assert next(iter(model.children())) is layers["first"]
 
 
-def test_taught_weights_come_back_as_they_were() -> None:
-    (_, layers), (_, others) = linear(1), linear(2)
-    Taught.of(layers).into(others)
-    assert all(torch.equal(layers[name].weight, others[name].weight) for name in layers)
+def test_what_was_learnt_changes_the_layers_that_learnt_alone() -> None:
+    _, layers = linear(1)
+    before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+    up, down = torch.ones(5, 1), torch.arange(6.0)[None]
+    Taught.of({"first": (up, down)}).into(layers)
+    assert torch.equal(layers["first"].weight, before["first"] + torch.arange(6.0))
+    assert torch.equal(layers["last"].weight, before["last"])
 
 
 def test_one_batch_answers_as_single_questions_do(workload: Workload) -> None:
@@ -97,6 +104,30 @@ def test_the_lesson_sees_no_true_answer(workload: Workload) -> None:
     lessons = [distillation(each, each.vlm.model, ResolutionKnobs()) for each in (workload, wrong)]
     assert workload.practice(0).texts == workload.practice(0).texts != workload.practice(1).texts
     assert torch.equal(lessons[0](0), lessons[1](0))
+
+
+def test_a_language_model_learns_the_next_tokens_distribution_behind_its_prefix() -> None:
+    whole, other = tiny_llama.model(0), tiny_llama.model(1)
+    texts, prefix = torch.arange(60).reshape(3, 20), (7, 9)
+    learnt = continuation(whole, whole, texts, prefix)
+    assert all(abs(float(learnt(step).detach())) < 1e-6 for step in range(4))
+    seen: list[torch.Tensor] = []
+
+    def answers(model: Any, ids: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(model(input_ids=ids).logits[0, len(prefix) :].double(), -1)
+
+    def watched(**inputs: Any) -> Any:
+        seen.append(inputs["input_ids"])
+        return other(**inputs)
+
+    lesson = continuation(whole, watched, texts, prefix)
+    losses = [float(lesson(step).detach()) for step in range(6)]
+    assert {tuple(ids[0, 2:].tolist()) for ids in seen[:3]} == {tuple(t) for t in texts.tolist()}
+    for ids, loss in zip(seen, losses, strict=True):
+        assert tuple(ids[0, :2]) == prefix
+        ours, theirs = answers(other, ids), answers(whole, ids)
+        expected = float((theirs.exp() * (theirs - ours)).sum(-1).mean().detach())
+        assert loss == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""What recovery wins back of a pruned language model, in integers, and how long it takes.
+
+    python benchmarks/language_recovery.py [MODEL] [--windows 8]
+
+Bits per byte of validation modules behind the prefix, w8a8, with what each pruning took and so many
+steps of teaching (`compression.recovery`); errors are those of the mean over windows, paired with
+the float model behind the same prefix. Seconds of the clock, of one thread, for teaching alone.
+Adapters are kept in the store: a second run shows what it takes to merge them. Prints Markdown.
+"""
+
+import argparse
+import platform
+import time
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from evaluators.language_model import LanguageBench
+from swopt.plan import CompressionPlan
+from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.recovery import RecoveryKnobs
+from swopt.workloads import language_models
+from swopt.workloads.code import CodeScore
+
+CUTS = {
+    "nothing": PruningKnobs(),
+    "an eighth of the MLP channels": PruningKnobs(decoder_mlp_keep=0.875),
+    "a quarter of the MLP channels": PruningKnobs(decoder_mlp_keep=0.75),
+    "blocks 12 and 25": PruningKnobs(decoder_blocks=(12, 25)),
+}
+
+STEPS = (0, 50, 100)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="smollm2-135m")
+    parser.add_argument("--windows", type=int, default=8, help="windows that are scored")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    loaded = language_models.load(chosen.model)
+    bench = LanguageBench(loaded, windows=chosen.windows)
+    tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    print(f"{chosen.model}; {tools}; one thread of {platform.machine()}\n")
+    whole = bench.score(bench.uncompressed())
+    print(f"float32 behind the prefix: {whole.bits_per_byte:.4f} bits a byte\n")
+    print("| removed | steps | bits a byte | of float | +- | weights, MB | prepared in, s |")
+    print("|---|---|---|---|---|---|---|")
+    for name, cut in CUTS.items():
+        for steps in STEPS if cut != PruningKnobs() else STEPS[:1]:
+            plan = CompressionPlan(pruning=cut, recovery=RecoveryKnobs(steps=steps))
+            begin = time.monotonic()
+            bench.prepared(plan)
+            took = time.monotonic() - begin
+            made = bench.compress(plan)
+            score = bench.score(made)
+            more, error = increase(score, whole)
+            print(
+                f"| {name} | {steps} | {score.bits_per_byte:.4f} | {more:+.1%} | {error:.1%} | "
+                f"{made.model_bytes / 1e6:.1f} | {took:.0f} |",
+                flush=True,
+            )
+
+
+def increase(score: CodeScore, whole: CodeScore) -> tuple[float, float]:
+    """Relative increase of the bits, and its standard error over windows."""
+    differences = score.bits - whole.bits
+    error = float(differences.std(ddof=1) * np.sqrt(len(differences))) / float(whole.bits.sum())
+    return float(differences.sum() / whole.bits.sum()), error
+
+
+if __name__ == "__main__":
+    main()
