@@ -52,6 +52,11 @@ class Stimulus(NamedTuple):
     """Whether a power-on comes before its reset, whatever comes before others."""
 
 
+def public(contract: UnitContract, latency: int) -> Stimulus:
+    """The first of `stimuli`, which hangs on no netlist."""
+    return Stimulus(contract.stimulus(latency, PUBLIC_SEED))
+
+
 def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> list[Stimulus]:
     """The sequences that a unit is judged by, each from a reset on.
 
@@ -63,7 +68,7 @@ def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> list[Stimu
     rng = np.random.default_rng(drawn_seed)
     drawn = contract.stimulus(latency, drawn_seed)
     found = [
-        Stimulus(contract.stimulus(latency, PUBLIC_SEED)),
+        public(contract, latency),
         Stimulus(drawn, " of the vectors drawn for this netlist"),
     ]
     if contract.handshake:

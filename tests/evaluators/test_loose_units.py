@@ -38,6 +38,22 @@ module dot_product_2(input clk, rst, input signed [7:0] a_0, a_1, b_0, b_1,
 endmodule
 """
 
+NEURON = """
+module lif_8(input clk, rst, input signed [7:0] v, current, input [2:0] leak, input [6:0] threshold,
+             output reg signed [7:0] next_v, output reg spike);
+  // Saturates by the two upper bits of the sum.
+  wire signed [7:0] leaked = v >>> leak;
+  wire signed [9:0] total = v - leaked + current;
+  wire inside = &total[9:7] | ~|total[9:7];
+  wire signed [7:0] reached = inside ? total[7:0] : {total[9], {7{~total[9]}}};
+  wire fires = ~reached[7] & (reached[6:0] >= threshold);
+  always @(posedge clk) begin
+    next_v <= fires ? reached - {1'b0, threshold} : reached;
+    spike <= fires;
+  end
+endmodule
+"""
+
 CARRIES = """
 module multiplier_4(input clk, rst, input signed [3:0] a, b, output reg signed [7:0] y);
   wire [7:0] e = {{4{a[3]}}, a};
@@ -106,8 +122,16 @@ def test_a_rough_multiplier_is_tabulated(cache_dir: Path) -> None:
 @needs_sandbox
 @pytest.mark.eda
 def test_one_in_verilog_is_proved(cache_dir: Path) -> None:
-    judgement = judged("dot_product_2", DOT_PRODUCT, 1, cache_dir, "verilog", proven=True)
-    assert judgement.accepted and judgement.shown in ("proved", "tested"), judgement.reason
+    judgement = judged("lif_8", NEURON, 1, cache_dir, "verilog", proven=True)
+    assert judgement.accepted and judgement.shown == "proved", judgement.reason
+
+
+@needs_tools
+@needs_sandbox
+@pytest.mark.eda
+def test_one_in_verilog_is_held_to_its_reference(cache_dir: Path) -> None:
+    judgement = judged("dot_product_2", DOT_PRODUCT, 1, cache_dir, "verilog")
+    assert judgement.accepted and judgement.shown == "tested", judgement.reason
     wrong = DOT_PRODUCT.replace("- ((b_1[7]", "+ ((b_1[7]")
     assert not judged("dot_product_2", wrong, 1, cache_dir, "verilog").accepted
 
