@@ -56,9 +56,11 @@ class LanguageDesignBench(CoreBench):
     def __init__(self, pipeline: "LanguagePipeline", design: DesignPoint, target: Target) -> None:
         super().__init__(pipeline, design, target)
         self._pipeline = pipeline
+        self._on_stage: Stage = lambda stage: None
 
     def measure(self, on_stage: Stage) -> None:
         """Accuracy, core and cost, in turn."""
+        self._on_stage = on_stage
         on_stage("accuracy")
         check(self._design, self._loaded.layers)
         ours, theirs = self.scores("val"), self.float_scores("val")
@@ -107,7 +109,8 @@ class LanguageDesignBench(CoreBench):
 
         # Sums of floats depend on the number of threads.
         torch.set_num_threads(1)
-        return LanguageBench(self._loaded, self._keeper.cache_dir, self._pipeline.windows)
+        windows = self._pipeline.windows
+        return LanguageBench(self._loaded, self._keeper.cache_dir, windows, self._on_stage)
 
     @cached_property
     def _units(self) -> "dict[CoreUnitName, UnitNetlist]":

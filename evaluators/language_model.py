@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from evaluators import cache
+from evaluators.metrics import Stage
 from hwlib.config import CoreConfig
 from swopt.compiler import prefix
 from swopt.compiler.compressed_language_model import (
@@ -54,11 +55,13 @@ class LanguageBench:
         loaded: As `swopt.workloads.language_models.load` gives it.
         cache_dir: The user's store.
         windows: Windows that scores are taken of.
+        on_stage: Told how far teaching is.
     """
 
     loaded: "LanguageModel"
     cache_dir: Path = field(default_factory=cache.root)
     windows: int = code.WINDOWS
+    on_stage: Stage = lambda stage: None
 
     def __post_init__(self) -> None:
         train = code.windows(self.loaded.tokenizer, "train", CALIBRATION_WINDOWS)
@@ -86,10 +89,15 @@ class LanguageBench:
     ) -> None:
         """Teaches a pruned model to go on as the whole one does; merges what it learnt."""
 
+        knobs = plan.recovery
+
         def teach() -> Taught:
             texts = torch.from_numpy(code.practice(self.loaded.tokenizer))
             lesson = continuation(self.loaded.model, model, texts, self.prefix_ids)
-            return recovery.teach(model, layers, plan.recovery, lesson, LEARNING_RATE)
+            return recovery.teach(model, layers, knobs, lesson, LEARNING_RATE, tell)
+
+        def tell(step: int) -> None:
+            self.on_stage(f"recovery, step {step + 1} of {knobs.steps}")
 
         inputs = self._source | {
             "plan": plan.model_dump_json(),

@@ -47,7 +47,10 @@ def test_a_pruned_model_is_taught_once_and_answers_more_like_the_whole(
         ours = torch.log_softmax(bench.compress(plan)(ids).logits[0].double(), -1)
         return float((whole.exp() * (whole - ours)).sum(-1).mean())
 
+    told: list[str] = []
+    bench.on_stage = told.append
     taught = apart(plan)
+    assert [told[0], told[-1]] == ["recovery, step 1 of 50", "recovery, step 50 of 50"]
     assert taught < 0.9 * apart(cut)
 
     def refuse(*_: object) -> None:
