@@ -1,6 +1,7 @@
 """Runs a program on the netlist of the core, cycle by cycle, beside a DRAM."""
 
 import ctypes
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -210,17 +211,18 @@ def simulate_core(
 
 
 _Assembled = tuple[Sequence[AnyCommand], CoreConfig, npt.NDArray[np.uint64]]
-_last: list[_Assembled] = []
+_latest: deque[_Assembled] = deque(maxlen=4)
+"""Programs of questions of two lengths, each with every tensor stored and without."""
 
 
 def _assembled(commands: Sequence[AnyCommand], config: CoreConfig) -> npt.NDArray[np.uint64]:
-    """The program's words; the one that was run last is not assembled again."""
-    for known, at, words in _last:
+    """The program's words; those that were run latest are not assembled again."""
+    for known, at, words in tuple(_latest):
         if known is commands and at == config:
             return words
     words = np.ascontiguousarray(assemble(commands, config))
     if isinstance(commands, tuple):  # what cannot change
-        _last[:] = [(commands, config, words)]
+        _latest.append((commands, config, words))
     return words
 
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -67,14 +68,43 @@ FAULTS = {
 """Each fault: what the tool does, the status that it gives, and what the reason says."""
 
 
-@pytest.fixture(scope="module")
-def pipeline(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+class Bench(NamedTuple):
     """On the synthetic set, with a store that all faults share and take things out of."""
+
+    pipeline: Pipeline
+    mapped: Path
+    """What is kept of a module of the design."""
+
+    def forget(self, tool: str) -> None:
+        """Takes out of the store what a tool made, so that it is asked again."""
+        for stage in ("synthesis", "rtl_simulation"):
+            shutil.rmtree(self.pipeline.cache_dir / stage, ignore_errors=True)
+        if tool == "mapping":
+            self.mapped.unlink(missing_ok=True)
+            return
+        for built in self.pipeline.cache_dir.glob("simulators/*.so"):
+            built.unlink()
+
+
+@pytest.fixture(scope="module")
+def bench(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The design is measured once, so that each tool can be asked for one thing alone."""
     store = tmp_path_factory.mktemp("store")
     (cache_dir / "silicon").mkdir(exist_ok=True)
     unfinished = shutil.ignore_patterns(".*", "abc-*")  # other workers may be writing
     shutil.copytree(cache_dir / "silicon", store / "silicon", ignore=unfinished)
-    return Pipeline(data_dir=tmp_path_factory.mktemp("nothing"), cache_dir=store)
+    pipeline = Pipeline(data_dir=tmp_path_factory.mktemp("nothing"), cache_dir=store)
+    asked: list[Path] = []
+    stored = synthesis._stored
+
+    def noted(path: Path) -> synthesis.Netlist | None:
+        asked.append(path)
+        return stored(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthesis, "_stored", noted)
+        assert evaluated(pipeline).status == "ok"
+    return Bench(pipeline, min(asked))
 
 
 def hasty(commands: list[str], directory: Path, temporary: Path, deadline_s: float) -> str:
@@ -88,7 +118,7 @@ def evaluated(pipeline: Pipeline) -> Evaluation:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_fault_is_a_status_with_the_last_words(
-    tool: str, fault: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    tool: str, fault: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, part = TOOLS[tool]
     program, status, reason = FAULTS[fault]
@@ -99,11 +129,7 @@ def test_a_fault_is_a_status_with_the_last_words(
             command = [sys.executable, "-c", f"import os, signal, time\n{program}"]
         return confined(command, writable, cpu_s)
 
-    # What another fault has left whole: the tool would not be asked again.
-    for kept in pipeline.cache_dir.glob(
-        "silicon/mapped/*.json" if tool == "mapping" else "simulators/*.so"
-    ):
-        kept.unlink()
+    bench.forget(tool)
     started: list[Sequence[str]] = []
     monkeypatch.setattr(module, "confined", instead)
     if fault == "hang":
@@ -111,13 +137,15 @@ def test_a_fault_is_a_status_with_the_last_words(
             monkeypatch.setattr(synthesis, "run_yosys", hasty)
         else:
             monkeypatch.setattr(verilator, "BUILD_DEADLINE_S", HASTE_S)
-    got = evaluated(pipeline)
+    got = evaluated(bench.pipeline)
     assert started, got.reason
     assert (got.status, got.metrics) == (status, {})
     assert re.search(reason, got.reason), got.reason
 
 
-def test_afterwards_the_design_is_measured_as_if_nothing_had_been(pipeline: Pipeline) -> None:
-    got = evaluated(pipeline)
+def test_afterwards_the_design_is_measured_as_if_nothing_had_been(bench: Bench) -> None:
+    for tool in TOOLS:
+        bench.forget(tool)
+    got = evaluated(bench.pipeline)
     assert (got.status, got.reason) == ("ok", "")
     assert got.metrics.keys() == {metric.name for metric in METRICS}
