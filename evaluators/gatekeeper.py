@@ -136,7 +136,7 @@ class Gatekeeper(Frozen):
         """What an edit's unit costs alone, and what the shipped one does; as `unit_cost` raises."""
         from evaluators.silicon.unit_cost import UnitCost, unit_cost
         from hwlib.contracts.table import contract_of, shipped_latency
-        from hwlib.unit_source import shipped_source, source_to_rtlil
+        from hwlib.unit_source import shipped_rtlil
 
         contract = contract_of(edit.unit, config)
 
@@ -153,7 +153,7 @@ class Gatekeeper(Frozen):
                 lambda: unit_cost(rtlil, contract, latency, self.cache_dir / "silicon"),
             )
 
-        shipped = source_to_rtlil(edit.unit, shipped_source(edit.unit), config)
+        shipped = shipped_rtlil(edit.unit, config)
         return (
             cost(netlist.rtlil, netlist.latency),
             cost(shipped, shipped_latency(edit.unit, config)),

@@ -4,6 +4,7 @@ Converting runs the source in this process: only trusted sources may come here. 
 converted in a process of its own (`evaluators.gate`).
 """
 
+from functools import cache
 from pathlib import Path
 
 from hwlib import rtlil
@@ -29,6 +30,16 @@ def source_to_rtlil(unit: UnitName, source: str, config: CoreConfig) -> str:
     """
     contract = contract_of(unit, config)
     return convert_source(unit, source, contract.class_name, contract.class_arguments)
+
+
+@cache
+def shipped_rtlil(unit: UnitName, config: CoreConfig) -> str:
+    """The netlist of a shipped unit for a core; converted once, as every edit is held to it.
+
+    Raises:
+        ValueError: The core has no such unit.
+    """
+    return source_to_rtlil(unit, shipped_source(unit), config)
 
 
 def check_interface(unit: UnitName, config: CoreConfig, text: str) -> None:

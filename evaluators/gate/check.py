@@ -29,7 +29,7 @@ from hwlib.contracts.contract import Trace, UnitContract
 from hwlib.contracts.table import contract_of, shipped_latency
 from hwlib.edit import AnyEdit
 from hwlib.elaborate import UnitNetlist
-from hwlib.unit_source import shipped_source, source_to_rtlil
+from hwlib.unit_source import shipped_rtlil
 
 
 class WrongLatency(ValueError):
@@ -257,7 +257,7 @@ def _proven(
 ) -> Proof:
     """How far a tested edit was shown to be right; a ValueError says where it is not."""
     shipped = UnitNetlist(
-        rtlil=source_to_rtlil(edit.unit, shipped_source(edit.unit), config),
+        rtlil=shipped_rtlil(edit.unit, config),
         latency=shipped_latency(edit.unit, config),
     )
     simulated = without_start_values(netlist.rtlil)
