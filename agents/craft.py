@@ -40,6 +40,10 @@ STEERED = (ROWS, COLUMNS, LINK, ACTIVATIONS, WEIGHTS, COMPOSABLE, STAGES)
 ARRAY = (ROWS, COLUMNS)
 
 PRUNING = "compression.pruning"
+COMPENSATION = f"{PRUNING}.compensation"
+SOLVED = {COMPENSATION: "least_squares"}
+"""What makes up for most of what channels and heads cost."""
+
 RESOLUTION = "compression.resolution."
 RECOVERY = "compression.recovery.steps"
 
@@ -307,10 +311,14 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
             return [_differences(suggested, values)]
         case "restore":
             whole = _differences(_defaults(sections), values)
-            taught: list[Json] = [{RECOVERY: TAUGHT_STEPS}] if _pruned(values) else []
+            repaired: list[Json] = []
+            if _narrowed(values) and values[COMPENSATION] == "mean":
+                repaired.append(SOLVED)
+            if _pruned(values):
+                repaired.append({RECOVERY: TAUGHT_STEPS})
             if _rounded(values):
-                taught.append({ROUNDING: "compensated"})
-            return [*taught, whole, *({path: value} for path, value in whole.items())]
+                repaired.append({ROUNDING: "compensated"})
+            return [*repaired, whole, *({path: value} for path, value in whole.items())]
         case "narrow":
             return [*_narrower(values, sections), *_less_work(values, sections)]
         case "prune":
@@ -331,9 +339,16 @@ def _fills_rows(wanted: Json, sections: Json) -> bool:
 
 def _pruned(values: Json) -> bool:
     """Whether something was removed that nothing has been taught to make up for."""
-    kept = [values[f"{PRUNING}.{tower}_mlp_keep"] for tower in _towers(values)]
     removed = [values[f"{PRUNING}.{tower}_blocks"] for tower in _towers(values)]
-    return values.get(RECOVERY) == 0 and (min(kept) < 1 or any(removed))
+    return values[RECOVERY] == 0 and (_narrowed(values) or any(removed))
+
+
+def _narrowed(values: Json) -> bool:
+    """Whether channels or heads were removed."""
+    kept: list[float] = [
+        values[path] for path in values if path.startswith(PRUNING) and path.endswith("_keep")
+    ]
+    return min(kept) < 1
 
 
 def _rounded(values: Json) -> bool:
@@ -409,7 +424,7 @@ def _less_work(values: Json, sections: Json) -> Iterator[Json]:
     for tower in towers:
         keep = values[f"{PRUNING}.{tower}_mlp_keep"]
         if keep > 0.5:
-            yield {f"{PRUNING}.{tower}_mlp_keep": keep - step}
+            yield {f"{PRUNING}.{tower}_mlp_keep": keep - step, **SOLVED}
     for tower in towers:
         removed = values[f"{PRUNING}.{tower}_blocks"]
         left = [i for i in _blocks(sections["layers"], tower) if i not in removed]
@@ -418,7 +433,7 @@ def _less_work(values: Json, sections: Json) -> Iterator[Json]:
     for tower in towers:
         keep = values[f"{PRUNING}.{tower}_mlp_keep"]
         if 0.25 < keep <= 0.5:
-            yield {f"{PRUNING}.{tower}_mlp_keep": keep - 0.125}
+            yield {f"{PRUNING}.{tower}_mlp_keep": keep - 0.125, **SOLVED}
 
 
 def _with_second_step(move: Json, fresh: list[Json], values: Json, sections: Json) -> Json:

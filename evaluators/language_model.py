@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 CALIBRATION_WINDOWS = 4
 """Windows of `train` modules that a model is calibrated on."""
 
+SOLVED_WINDOWS = 24
+"""Windows of practice that weights are solved for on, where pruning is made up for."""
+
 LEARNING_RATE = 3e-3
 """Of recovery, at its peak."""
 
@@ -81,8 +84,13 @@ class LanguageBench:
                 done,
                 self.prefix_ids,
                 recover=partial(self._recover, done),
+                practice=self._practice,
             )
         return self._prepared[key]
+
+    def _practice(self) -> list[torch.Tensor]:
+        """Some of the windows that are read to solve for weights."""
+        return list(torch.from_numpy(code.practice(self.loaded.tokenizer, SOLVED_WINDOWS)))
 
     def _recover(
         self, plan: CompressionPlan, model: Any, layers: "Mapping[str, torch.nn.Linear]"

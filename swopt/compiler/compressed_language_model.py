@@ -103,6 +103,7 @@ def prepare(
     prefix: Sequence[int] = (),
     smoothed: SmoothingKnobs = SmoothingKnobs(),  # noqa: B008
     recover: Recover | None = None,
+    practice: Callable[[], Sequence[torch.Tensor]] | None = None,
 ) -> PreparedLanguageModel:
     """Prunes, teaches, rotates and smooths a copy of a model, and calibrates it.
 
@@ -114,6 +115,8 @@ def prepare(
             computed like all others.
         smoothed: How far sizes move into weights.
         recover: Teaches what is left, in place; asked where the plan has steps of recovery.
+        practice: More texts, for weights that are solved for by least squares; None for
+            `calibration` alone, which is fewer tokens than a layer has inputs.
 
     Raises:
         ValueError: What is to be removed is not there, or nothing is there that teaches.
@@ -127,7 +130,10 @@ def prepare(
     unpruned = tuple(named)
 
     calibrate = partial(run, made, calibration, prefix)
-    pruning.apply({"decoder": made.model.layers}, named, done.pruning, calibrate, skip)
+    show = calibrate
+    if practice and done.pruning.narrows and done.pruning.compensation == "least_squares":
+        show = partial(run, made, practice(), prefix)
+    pruning.apply({"decoder": made.model.layers}, named, done.pruning, show, skip)
     for index, block in enumerate(made.model.layers):
         block.self_attn.layer_idx = index
     made.config.num_hidden_layers = len(made.model.layers)

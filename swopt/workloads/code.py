@@ -204,8 +204,12 @@ def windows(tokenizer: "Tokenizer", split: Split, count: int = WINDOWS) -> Windo
     return Windows(np.array(ids), np.array(byte_counts), tuple(modules), digests)
 
 
-def practice(tokenizer: "Tokenizer") -> NDArray[np.int64]:
+def practice(tokenizer: "Tokenizer", count: int | None = None) -> NDArray[np.int64]:
     """What a compressed model is taught on: the windows of `PRACTICE`, int64 `[n, WINDOW]`.
+
+    Args:
+        tokenizer: Of the model.
+        count: How many of them, drawn the same in every run; None for all in order.
 
     Raises:
         CodeError: A module is not here.
@@ -214,7 +218,9 @@ def practice(tokenizer: "Tokenizer") -> NDArray[np.int64]:
     for name in PRACTICE:
         tokens = tokenizer.encode(read_module(name)[0], add_special_tokens=False).ids
         ids += [tokens[at : at + WINDOW] for at in range(0, len(tokens) - WINDOW + 1, WINDOW)]
-    return np.array(ids)
+    if count is None:
+        return np.array(ids)
+    return np.random.default_rng(_SEED).permutation(ids)[:count]
 
 
 def score(model: Scored, asked: Windows) -> CodeScore:

@@ -185,6 +185,17 @@ def test_activations_get_four_bits_where_elements_and_weights_have_them():
         )
 
 
+def test_fewer_channels_come_with_least_squares_and_a_loss_asks_for_them():
+    compensation = "compression.pruning.compensation"
+    for changes in proposed("compression", DesignPoint(), "prune"):
+        narrower = any(path.endswith("_mlp_keep") for path in changes)
+        assert changes.get(compensation) == ("least_squares" if narrower else None)
+    narrow = shipped(**{"compression.pruning.decoder_heads_keep": 0.5})
+    assert any(
+        c == {compensation: "least_squares"} for c in proposed("compression", narrow, "restore")
+    )
+
+
 def test_fewer_bits_come_with_compensated_rounding_and_a_loss_asks_for_it():
     rounding = "compression.quantization.rounding"
     for changes in proposed("compression", DesignPoint(), "narrow"):

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,6 +84,75 @@ def test_constant_channels_are_carried_by_the_bias(workload: Workload) -> None:
     before = workload.score(model, workload.calibration())
     after = _pruned(workload, model, PruningKnobs(vision_mlp_keep=0.125))
     assert torch.allclose(before, after, atol=1e-4)
+
+
+class Mlp(torch.nn.Module):
+    """An MLP of eight channels, three of which nearly follow from others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(6, 8), torch.nn.Linear(8, 5)
+        with torch.no_grad():
+            self.up.weight[5] = self.up.weight[:2].sum(0)
+            self.up.weight[6] = self.up.weight[2] * 1.1
+            self.up.weight[7] = self.up.weight[3] - self.up.weight[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.down(torch.tanh(self.up(x)))
+        return y
+
+
+def error(model: Mlp, x: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Squared, of all outputs."""
+    return float(((model(x) - wanted) ** 2).sum().detach())
+
+
+def residual(model: Mlp, x: torch.Tensor, left: list[int]) -> float:
+    """Least squared error of the model's outputs by some of its channels and a bias."""
+    with torch.no_grad():
+        hidden, wanted = torch.tanh(model.up(x)).double().numpy(), model(x).double().numpy()
+    columns = np.concatenate([hidden[:, left], np.ones((len(x), 1))], axis=1)
+    fitted, *_ = np.linalg.lstsq(columns, wanted, rcond=None)
+    return float(((columns @ fitted - wanted) ** 2).sum())
+
+
+def test_the_weights_that_stay_are_least_squares_and_the_channel_that_leaves_costs_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "DAMPING", 1e-12)
+    torch.manual_seed(3)
+    model, x = Mlp(), torch.randn(200, 6)
+    by_hand = [residual(model, x, [k for k in range(8) if k != gone]) for gone in range(8)]
+    before, wanted = deepcopy(model), model(x).detach()
+    layers = {"decoder.0.mlp.up": model.up, "decoder.0.mlp.down": model.down}
+    knobs = PruningKnobs(decoder_mlp_keep=0.875, compensation="least_squares")
+    tower = torch.nn.ModuleList([model])
+    pruning.apply({"decoder": tower}, layers, knobs, lambda: model(x))
+    assert model.up.out_features == model.down.in_features == 7
+    left = [k for k in range(8) if (before.up.weight[k] == model.up.weight).all(1).any()]
+    found = error(model, x, wanted)
+    assert found == pytest.approx(min(by_hand), rel=1e-3)
+    assert found == pytest.approx(residual(before, x, left), rel=1e-3)
+    # A bias alone leaves more of the error.
+    plain = PruningKnobs(decoder_mlp_keep=0.875)
+    layers = {"decoder.0.mlp.up": before.up, "decoder.0.mlp.down": before.down}
+    pruning.apply({"decoder": torch.nn.ModuleList([before])}, layers, plain, lambda: before(x))
+    assert error(before, x, wanted) > 2 * found
+
+
+def test_what_a_head_costs_is_what_least_squares_lose_without_it() -> None:
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((300, 6)) @ rng.standard_normal((6, 6))
+    weight = rng.standard_normal((4, 6))
+    centred = mixed - mixed.mean(0)
+    covariance = torch.from_numpy(centred.T @ centred / len(centred))
+    lost = pruning._loss(torch.from_numpy(weight), covariance, 3)
+    for head in range(3):
+        left = [k for k in range(6) if k // 2 != head]
+        wanted = centred @ weight.T
+        fitted, *_ = np.linalg.lstsq(centred[:, left], wanted, rcond=None)
+        error = ((centred[:, left] @ fitted - wanted) ** 2).sum() / len(centred)
+        assert float(lost[head]) == pytest.approx(error)
 
 
 def test_a_removed_block_is_one_that_adds_nothing(workload: Workload) -> None:
