@@ -14,7 +14,7 @@ import torch
 from evaluators.accuracy import Answered, answer, figures, validation_metrics
 from swopt.compiler.integer_model import integer_model, measure_sensitivities
 from swopt.plan import CompressionPlan
-from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.pruning import Compensation, PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, Rounding
 from swopt.techniques.recovery import RecoveryKnobs
 from swopt.techniques.resolution import ResolutionKnobs
@@ -42,12 +42,13 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
     for index in range(count["decoder"]):
         knobs = PruningKnobs(decoder_blocks=(index,))
         table[f"without decoder block {index}"] = CompressionPlan(pruning=knobs)
-    for keep in (0.75, 0.5, 0.25):
-        knobs = PruningKnobs(vision_mlp_keep=keep, decoder_mlp_keep=keep)
-        table[f"{keep:.0%} of MLP channels"] = CompressionPlan(pruning=knobs)
-    for keep in (0.75, 0.5):
-        knobs = PruningKnobs(vision_heads_keep=keep, decoder_heads_keep=keep)
-        table[f"{keep:.0%} of attention heads"] = CompressionPlan(pruning=knobs)
+    for by, words in COMPENSATIONS.items():
+        for keep in (0.75, 0.5, 0.25, 0.125):
+            knobs = PruningKnobs(vision_mlp_keep=keep, decoder_mlp_keep=keep, compensation=by)
+            table[f"{100 * keep:g}% of MLP channels{words}"] = CompressionPlan(pruning=knobs)
+        for keep in (0.75, 0.5):
+            knobs = PruningKnobs(vision_heads_keep=keep, decoder_heads_keep=keep, compensation=by)
+            table[f"{100 * keep:g}% of attention heads{words}"] = CompressionPlan(pruning=knobs)
     for name, read in READ.items():
         table[name] = CompressionPlan(resolution=read)
     for name, cut, read in (
@@ -61,6 +62,8 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
             )
     return table
 
+
+COMPENSATIONS: dict[Compensation, str] = {"mean": "", "least_squares": ", least squares"}
 
 READ = {
     "24 x 32 pixels": ResolutionKnobs(image_height=24),

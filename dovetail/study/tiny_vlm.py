@@ -17,11 +17,23 @@ STACK: Mapping[str, Change] = {
     "compensated rounding": {"quantization": {"rounding": "compensated"}},
     "4-bit activations": {"quantization": {"activation_bits": 4}},
     "vision blocks pruned": {"pruning": {"vision_blocks": (1, 2, 3)}},
-    "MLP channels pruned": {"pruning": {"vision_mlp_keep": 0.25, "decoder_mlp_keep": 0.25}},
+    "a decoder block pruned": {"pruning": {"decoder_blocks": (1,)}},
+    "MLP channels pruned": {"pruning": {"vision_mlp_keep": 0.125, "decoder_mlp_keep": 0.125}},
+    "attention heads pruned": {
+        "pruning": {"vision_heads_keep": 0.75, "decoder_heads_keep": 0.75},
+    },
+    "least squares": {"pruning": {"compensation": "least_squares"}},
     "shortest wording": {"resolution": {"wording": "shortest"}},
     "recovery by adapters": {"recovery": {"steps": 200}},
 }
 
+
+NEEDS: Mapping[str, Change] = {
+    "compensated rounding": FOUR,
+    "4-bit activations": FOUR,
+    "least squares": {"pruning": {"vision_mlp_keep": 0.25, "decoder_mlp_keep": 0.25}},
+}
+"""What a technique that does nothing by itself is measured with."""
 
 WIDE: Mapping[str, Any] = {"dma_bytes": 16, "activation_bytes": 32768}
 
@@ -39,9 +51,7 @@ TINY_VLM = StudyList(
     stack=STACK,
     # Recovery alone has nothing to win back.
     alone={
-        name: both(FOUR, change)
-        if name in ("compensated rounding", "4-bit activations")
-        else change
+        name: both(NEEDS[name], change) if name in NEEDS else change
         for name, change in STACK.items()
         if name != "recovery by adapters"
     },
@@ -54,6 +64,10 @@ TINY_VLM = StudyList(
         "a quarter of the MLP channels": (
             {"pruning": {"vision_mlp_keep": 0.75, "decoder_mlp_keep": 0.75}},
             "20 to 25 % of the channels (LLM-Pruner)",
+        ),
+        "three quarters of the MLP channels": (
+            NEEDS["least squares"],
+            "what leaves on average in the bias, nothing else",
         ),
         "half of the pixels": (
             {"resolution": {"image_width": 16}},
