@@ -96,7 +96,6 @@ class LanguageBench:
         self, plan: CompressionPlan, model: Any, layers: "Mapping[str, torch.nn.Linear]"
     ) -> None:
         """Teaches a pruned model to go on as the whole one does; merges what it learnt."""
-
         knobs = plan.recovery
 
         def teach() -> Taught:

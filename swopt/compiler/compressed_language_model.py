@@ -31,6 +31,7 @@ from swopt.compiler.ranges import Range
 from swopt.plan import CompressionPlan, check
 from swopt.techniques import compensation, pruning, quantization, rotation, sensitivity, smoothing
 from swopt.techniques.compensation import Moment
+from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, WeightBits
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.techniques.smoothing import SmoothingKnobs
@@ -128,17 +129,11 @@ def prepare(
     made, skip = deepcopy(model), len(prefix)
     named = linear_layers(made)
     unpruned = tuple(named)
-
     calibrate = partial(run, made, calibration, prefix)
     show = calibrate
     if practice and done.pruning.narrows and done.pruning.compensation == "least_squares":
         show = partial(run, made, practice(), prefix)
-    pruning.apply({"decoder": made.model.layers}, named, done.pruning, show, skip)
-    for index, block in enumerate(made.model.layers):
-        block.self_attn.layer_idx = index
-    made.config.num_hidden_layers = len(made.model.layers)
-    left = set(made.modules())
-    layers = {name: layer for name, layer in named.items() if layer in left}
+    layers = _pruned(made, named, done.pruning, show, skip)
     if recover is not None and done.recovery.steps:
         recover(made, {name: layer for name, layer in layers.items() if name != HEAD})
     rotation.rotate(made)
@@ -163,6 +158,22 @@ def prepare(
         float_prefix(made, prefix) if prefix else None,
         tuple(calibration),
     )
+
+
+def _pruned(
+    model: Any,
+    layers: Mapping[str, torch.nn.Linear],
+    removed: PruningKnobs,
+    calibrate: Callable[[], object],
+    skip: int,
+) -> dict[str, torch.nn.Linear]:
+    """Prunes a model in place; of its linear layers those that are left."""
+    pruning.apply({"decoder": model.model.layers}, layers, removed, calibrate, skip)
+    for index, block in enumerate(model.model.layers):
+        block.self_attn.layer_idx = index
+    model.config.num_hidden_layers = len(model.model.layers)
+    left = set(model.modules())
+    return {name: layer for name, layer in layers.items() if layer in left}
 
 
 def run(
