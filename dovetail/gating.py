@@ -58,12 +58,22 @@ def unit_named(name: str) -> UnitName:
     raise BadInput(f"there is no unit {name[:40]!r}; the units are {', '.join(units)}")
 
 
-VERILOG_SUFFIXES = (".v", ".sv")
+LANGUAGES: dict[str, Language] = {".py": "amaranth", ".v": "verilog", ".sv": "verilog"}
+"""What a file is written in, by the ending of its name."""
 
 
 def language_of(path: Path) -> Language:
-    """What a file is written in, by its name."""
-    return "verilog" if path.suffix.lower() in VERILOG_SUFFIXES else "amaranth"
+    """What a file is written in.
+
+    Raises:
+        BadInput: Its name does not say.
+    """
+    if (language := LANGUAGES.get(path.suffix.lower())) is None:
+        raise BadInput(
+            f"the name of {path} does not say what it is written in; end it with .py for Amaranth, "
+            "with .v or .sv for Verilog"
+        )
+    return language
 
 
 def report(

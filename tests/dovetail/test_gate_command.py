@@ -159,3 +159,12 @@ def test_without_a_compiler_nothing_is_judged(
     monkeypatch.setenv("CXX", "absent-compiler")
     assert call("gate", ENTRY, "--unit", "inverse_sqrt") == ExitCode.MISSING
     assert "no RTL edit can be judged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["edit.vhd", "edit.txt", "edit"])
+def test_a_file_of_another_kind_is_not_guessed_at(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("module mac; endmodule\n")
+    assert call("gate", str(tmp_path / name), "--unit", "mac") == ExitCode.BAD_INPUT
+    assert "end it with .py for Amaranth, with .v or .sv for Verilog" in capsys.readouterr().err

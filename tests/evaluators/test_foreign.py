@@ -1,5 +1,6 @@
 """Verilog that nobody here wrote: like for like with what Yosys itself says of it."""
 
+import codecs
 import re
 from pathlib import Path
 
@@ -135,8 +136,8 @@ def test_modules_of_one_file_are_mapped_as_one(file: Path, store: Path, recipe: 
         ("undriven", "(?s)has no driver|used but has no driver|drive every net"),
         ("boxed", "module box is a black box"),
         ("memory", "has memories of 65,536 bits, which become flip-flops"),
-        ("hole", "nothing.* is not part of the design"),
-        ("absent", "Module `absent' not found"),
+        ("hole", "uses a module nothing and does not have it; put it into the file"),
+        ("absent", "design.v has no module absent; it has adder, "),
         ("a; shell true", "is no name of a Verilog module"),
     ],
 )
@@ -154,6 +155,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path, store: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.v", Path("/dev/zero"), empty):
         with pytest.raises(ForeignError, match=r"name a|name another"):
             cost_of_verilog(path, "top", store)
+
+
+def test_a_byte_order_mark_is_no_verilog(file: Path, store: Path, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.v"
+    marked.write_bytes(codecs.BOM_UTF8 + file.read_bytes().replace(b"\n", b"\r\n"))
+    found = cost_of_verilog(marked, "gates", store, "plain")
+    assert found == cost_of_verilog(file, "gates", store, "plain")
 
 
 def test_power_is_that_of_an_equal_activity_at_the_fastest_clock(file: Path, store: Path) -> None:

@@ -90,6 +90,11 @@ def test_shipped_library_has_the_figures_that_its_text_holds(tmp_path):
         ("", "one library group"),
         (SMALL.replace('"5, 6"', '"5"'), "has 5 values"),
         (SMALL.replace("(swapped) {", "(other) {", 2), "swapped"),
+        (SMALL.replace("area : 1.5", "area : -1.5"), "cell INV: its area is -1.5; it must be 0"),
+        (SMALL.replace("area : 1.5", "area : 0"), "INV computes something and has no area"),
+        (SMALL.replace("power : 4", "power : -4"), "its leakage is -4e-06"),
+        (SMALL.replace("rise_capacitance : 0.2", "rise_capacitance : -1"), "capacitance of pin A"),
+        (SMALL.replace("area : 1.5", "area : nan"), "its area is nan"),
     ],
 )
 def test_refuses_what_is_not_liberty_in_a_sentence(text, words):
