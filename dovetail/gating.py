@@ -1,5 +1,6 @@
 """`dovetail gate`: one RTL edit alone, judged and costed, for a person's own rewrite of a unit."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -83,6 +84,7 @@ def report(
     latency: int | None,
     config: CoreConfig,
     pipeline: Pipeline,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> GateReport:
     """Takes an edit through the gate; where it passes, maps it beside the shipped unit.
 
@@ -93,6 +95,7 @@ def report(
         latency: Its latency in cycles; None finds it out.
         config: The core that it is for.
         pipeline: Its gate and its store.
+        on_stage: Told what begins.
 
     Raises:
         BadInput: The core has no such unit, or the edit is none.
@@ -103,6 +106,7 @@ def report(
         claimed = latency or contract_of(unit, config).latency_bounds[0]
         given = {"unit": unit, "source": source, "latency": claimed, "language": language}
         edit: AnyEdit = _EDIT.validate_python(given)
+        on_stage(f"judging the {unit}; a proof may take minutes")
         verdict = pipeline.judgement(edit, config)
         if latency is None and verdict.latency is not None:
             edit = edit.model_copy(update={"latency": verdict.latency})
@@ -111,6 +115,7 @@ def report(
             raise EvaluatorBroken(f"{verdict.reason}; run it again")
         if verdict.netlist is None:
             return GateReport(unit=unit, accepted=False, reason=verdict.reason)
+        on_stage("mapping it beside the shipped one")
         cost, shipped = pipeline.unit_costs(edit, config, verdict.netlist)
     except ValueError as error:
         raise BadInput(f"the edit: {error}") from None

