@@ -14,15 +14,14 @@ import platform
 import time
 from importlib.metadata import version
 
-import numpy as np
 import torch
 
+from evaluators.accuracy import paired
 from evaluators.language_model import LanguageBench
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.recovery import RecoveryKnobs
 from swopt.workloads import language_models
-from swopt.workloads.code import CodeScore
 
 CUTS = {
     "nothing": PruningKnobs(),
@@ -56,19 +55,13 @@ def main() -> None:
             took = time.monotonic() - begin
             made = bench.compress(plan)
             score = bench.score(made)
-            more, error = increase(score, whole)
+            more, of = paired(score.bits, whole.bits), float(whole.bits.mean())
             print(
-                f"| {name} | {steps} | {score.bits_per_byte:.4f} | {more:+.1%} | {error:.1%} | "
+                f"| {name} | {steps} | {score.bits_per_byte:.4f} | {more.mean / of:+.1%} | "
+                f"{more.standard_error / of:.1%} | "
                 f"{made.model_bytes / 1e6:.1f} | {took:.0f} |",
                 flush=True,
             )
-
-
-def increase(score: CodeScore, whole: CodeScore) -> tuple[float, float]:
-    """Relative increase of the bits, and its standard error over windows."""
-    differences = score.bits - whole.bits
-    error = float(differences.std(ddof=1) * np.sqrt(len(differences))) / float(whole.bits.sum())
-    return float(differences.sum() / whole.bits.sum()), error
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ class Pipeline(Gatekeeper):
     def taught(
         self, workload: "Workload", plan: "CompressionPlan", teach: "Callable[[], Taught]"
     ) -> "Taught":
-        """The weights that recovery makes under a plan; made once."""
+        """What recovery teaches under a plan; taught once."""
         from swopt.techniques.recovery import Taught
 
         inputs = {"workload": data_of(workload), "plan": plan.model_dump_json()}

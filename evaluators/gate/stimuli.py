@@ -57,32 +57,30 @@ def public(contract: UnitContract, latency: int) -> Stimulus:
     return Stimulus(contract.stimulus(latency, PUBLIC_SEED))
 
 
-def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> list[Stimulus]:
-    """The sequences that a unit is judged by, each from a reset on.
+def stimuli(contract: UnitContract, latency: int, drawn_seed: int) -> Iterator[Stimulus]:
+    """The sequences that a unit is judged by, each from a reset on; made as they are asked for.
 
     Args:
         contract: What the unit must do.
         latency: The latency that it is held to, in cycles.
         drawn_seed: Seed of all but the first sequence; of the netlist alone.
     """
+    yield public(contract, latency)
     rng = np.random.default_rng(drawn_seed)
     drawn = contract.stimulus(latency, drawn_seed)
-    found = [
-        public(contract, latency),
-        Stimulus(drawn, " of the vectors drawn for this netlist"),
-    ]
+    yield Stimulus(drawn, " of the vectors drawn for this netlist")
     if contract.handshake:
-        found.append(Stimulus(array_stimuli.depths(contract, rng), " of tiles of many depths"))
+        yield Stimulus(array_stimuli.depths(contract, rng), " of tiles of many depths")
     if contract.unit in element_stimuli.OPERANDS:
         swept, dwelling = element_stimuli.sweep_and_dwell(contract, latency, rng)
-        found.append(Stimulus(swept, " of the sweep over all operands"))
+        yield Stimulus(swept, " of the sweep over all operands")
     else:
         dwelling = _dwelling(drawn, contract.together, rng)
-    found.append(Stimulus(dwelling, " of the values that stay"))
-    cuts = _cuts(dwelling, rng, CUTS, CUT_CYCLES)
-    found += [Stimulus(cut, " after one reset of many") for cut in cuts]
-    short = _cuts(dwelling, rng, POWER_ONS, POWERED_CYCLES)
-    return [*found, *(Stimulus(cut, " after one power-on of many", powered=True) for cut in short)]
+    yield Stimulus(dwelling, " of the values that stay")
+    for cut in _cuts(dwelling, rng, CUTS, CUT_CYCLES):
+        yield Stimulus(cut, " after one reset of many")
+    for cut in _cuts(dwelling, rng, POWER_ONS, POWERED_CYCLES):
+        yield Stimulus(cut, " after one power-on of many", powered=True)
 
 
 def _dwelling(source: Trace, together: Set[str], rng: np.random.Generator) -> Trace:

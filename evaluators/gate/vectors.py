@@ -56,11 +56,12 @@ def first_mismatch(
     seed = int(hashlib.sha256(rtlil_text.encode()).hexdigest(), 16)
     if stimuli is None:
         # Most that is wrong, and every other latency, shows in the first sequence already.
-        first = [public(contract, latency)]
-        outputs = simulate(contract, library, first, seed)
-        if words := _off_the_reference(contract, latency, first, outputs):
+        sequences = unit_stimuli(contract, latency, seed)
+        first = next(sequences)
+        outputs = simulate(contract, library, [first], seed)
+        if words := _off_the_reference(contract, latency, [first], outputs):
             return words
-        stimuli = unit_stimuli(contract, latency, seed)
+        stimuli = [first, *sequences]  # the first again: state goes on from one to the next
     outputs = simulate(contract, library, stimuli, seed)
     return first_difference(contract, latency, stimuli, outputs)
 

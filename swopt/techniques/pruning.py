@@ -193,8 +193,7 @@ def _narrow(
 
     reader = layers[each.reader]
     weight = reader.weight.detach().double()
-    solved = compensation == "least_squares"
-    covariance = _damped_covariance(inputs) if solved else None
+    covariance = _damped_covariance(inputs) if compensation == "least_squares" else None
     if covariance is None:
         score = inputs.square().mean(0).sqrt() * weight.norm(dim=0)
         of_group = score.view(each.groups, -1).norm(dim=1)

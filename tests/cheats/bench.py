@@ -67,7 +67,7 @@ def _outputs(
     contract = contract_of(unit, config)
     among, text = _beside(contract, list(texts.values()))
     check_loops(unit, text)
-    driven = stimuli(contract, shipped_latency(unit, config), DRAWN_SEED)
+    driven = list(stimuli(contract, shipped_latency(unit, config), DRAWN_SEED))
     given = simulate(among, simulator(among, without_start_values(text), cache_dir), driven)
     (port,) = contract.outputs
     return driven, {
