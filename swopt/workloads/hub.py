@@ -1,7 +1,7 @@
-"""Files of a public model on the Hugging Face hub, each held to the hash that the hub names for it.
+"""Files of a public model or data set on the Hugging Face hub, each held to the hub's hash of it.
 
 Written here rather than with `huggingface_hub`, which asks five times and takes 25 s where there is
-no network. `HF_ENDPOINT` names a mirror, as it does there.
+no network. `HF_ENDPOINT` names a mirror and `HF_HUB_OFFLINE` keeps from the hub, as they do there.
 """
 
 import hashlib
@@ -27,6 +27,9 @@ STALL_S = 60.0
 """Longest wait for more bytes of a file."""
 
 CHUNK_BYTES = 1 << 20
+
+LISTING_BYTES = 1 << 24
+"""Longest listing that is read."""
 
 _NETWORK = (
     urllib.error.URLError,
@@ -62,17 +65,19 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a model on the hub consists of.
+    """What a model or a data set on the hub consists of.
 
     Attributes:
         model: Its name, `owner/name`.
         revision: The commit that is listed.
-        files: By name: configuration, tokenizer and weights, as far as they are there.
+        files: By name: those that are wanted, as far as they are there.
+        folder: What stands before the name in the address of a file: `datasets/` of a data set.
     """
 
     model: str
     revision: str
     files: dict[str, HubFile]
+    folder: str = ""
 
 
 def is_name(name: str) -> bool:
@@ -81,7 +86,7 @@ def is_name(name: str) -> bool:
 
 
 def look_up(model: str, end: float) -> Listing:
-    """Asks the hub what a model consists of.
+    """Asks the hub what a model consists of: configuration, tokenizer and weights.
 
     Args:
         model: `owner/name`.
@@ -90,30 +95,34 @@ def look_up(model: str, end: float) -> Listing:
     Raises:
         ConnectionError: The hub is out of reach, or has no such public model.
     """
-    url = f"{_endpoint()}/api/models/{model}?blobs=true"
-    try:
-        with _open(url, min(ANSWER_S, end - time.monotonic())) as answer:
-            found: dict[str, Any] = json.load(answer)
-        listed = {each["rfilename"]: each for each in found["siblings"]}
-        files = {name: _file(listed[name]) for name in _wanted(set(listed))}
-        return Listing(model, str(found["sha"]), files)
-    except urllib.error.HTTPError as error:
-        raise ConnectionError(
-            f"the hub has no public model {model} (HTTP {error.code})"
-            if error.code in (401, 403, 404)
-            else f"the hub answers {model} with HTTP {error.code}"
-        ) from None
-    except _NETWORK as error:
-        raise ConnectionError(f"the hub is out of reach ({_reason(error)})") from None
-    except (ValueError, KeyError, TypeError):
-        raise ConnectionError(f"{url} answers with something else than a model") from None
+    revision, files = _listed(f"models/{model}", "model", _wanted, end)
+    return Listing(model, revision, files)
+
+
+def look_up_data(name: str, wanted: Callable[[str], bool], end: float) -> Listing:
+    """Asks the hub what a data set consists of.
+
+    Args:
+        name: `owner/name`.
+        wanted: Whether a file of that name is to be listed.
+        end: By `time.monotonic`, when to give up.
+
+    Raises:
+        ConnectionError: The hub is out of reach, or has no such public data set.
+    """
+
+    def chosen(names: set[str]) -> list[str]:
+        return sorted(filter(wanted, names))
+
+    revision, files = _listed(f"datasets/{name}", "data set", chosen, end)
+    return Listing(name, revision, files, "datasets/")
 
 
 def download(listing: Listing, name: str, folder: Path, end: float, on_progress: Progress) -> str:
-    """Fetches one file into `folder`, where it has to be what was listed.
+    """Fetches one file into `folder`, under the last part of its name; it is as listed or refused.
 
     Args:
-        listing: Of the model.
+        listing: Of the model or the data set.
         name: One of its files.
         folder: Of files that are not whole yet.
         end: By `time.monotonic`, when to give up.
@@ -129,11 +138,14 @@ def download(listing: Listing, name: str, folder: Path, end: float, on_progress:
     file, done = listing.files[name], 0
     sha256 = hashlib.sha256()
     blob = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
-    url = f"{_endpoint()}/{listing.model}/resolve/{listing.revision}/{name}"
+    url = f"{_endpoint()}/{listing.folder}{listing.model}/resolve/{listing.revision}/{name}"
+    other = f"{name} of {listing.model} is not the file that the hub lists"
     try:
         left = min(STALL_S, end - time.monotonic())
-        with _open(url, left) as answer, (folder / name).open("xb") as out:
+        with _open(url, left) as answer, (folder / Path(name).name).open("xb") as out:
             while chunk := answer.read1(CHUNK_BYTES):
+                if done + len(chunk) > file.size:  # it might never end
+                    raise ValueError(other)
                 out.write(chunk)
                 sha256.update(chunk)
                 blob.update(chunk)
@@ -147,12 +159,37 @@ def download(listing: Listing, name: str, folder: Path, end: float, on_progress:
         raise ConnectionError(f"{name} did not come from the hub ({_reason(error)})") from None
     found = sha256.hexdigest()
     if not (found == file.sha256 or blob.hexdigest() == file.blob):
-        raise ValueError(f"{name} of {listing.model} is not the file that the hub lists")
+        raise ValueError(other)
     return found
 
 
 def _endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def _listed(
+    place: str, what: str, chosen: Callable[[set[str]], list[str]], end: float
+) -> tuple[str, dict[str, HubFile]]:
+    """The commit and the chosen files of `models/owner/name` or `datasets/owner/name`."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        raise ConnectionError("HF_HUB_OFFLINE keeps from the hub")
+    owned = place.partition("/")[2]
+    url = f"{_endpoint()}/api/{place}?blobs=true"
+    try:
+        with _open(url, min(ANSWER_S, end - time.monotonic())) as answer:
+            found: dict[str, Any] = json.loads(answer.read(LISTING_BYTES))
+        listed = {each["rfilename"]: each for each in found["siblings"]}
+        return str(found["sha"]), {name: _file(listed[name]) for name in chosen(set(listed))}
+    except urllib.error.HTTPError as error:
+        raise ConnectionError(
+            f"the hub has no public {what} {owned} (HTTP {error.code})"
+            if error.code in (401, 403, 404)
+            else f"the hub answers {owned} with HTTP {error.code}"
+        ) from None
+    except _NETWORK as error:
+        raise ConnectionError(f"the hub is out of reach ({_reason(error)})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConnectionError(f"{url} answers with something else than a {what}") from None
 
 
 def _open(url: str, timeout_s: float) -> Any:

@@ -7,7 +7,6 @@ which it is.
 
 import hashlib
 import json
-import os
 import shlex
 import time
 import zipfile
@@ -91,8 +90,6 @@ def remedy(models: Path) -> str:
 
 
 def _from_hub(made: Path, end: float, on_progress: hub.Progress) -> Source:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        raise ConnectionError("HF_HUB_OFFLINE keeps from the hub")
     listing = hub.look_up(HUB_NAME, end)
     if absent := [name for name in FILES if name not in listing.files]:
         raise ConnectionError(f"the hub lists no {absent[0]} of {HUB_NAME}")
