@@ -1,11 +1,13 @@
 """One's own visual question answering: JSON lines of image, question and answer, and their scores.
 
-A row has `image` (a path, relative to the file, or a PNG in base64), `question` and `answer`, and
-may have `kind` (`closed` or `open`; without it, an answer of yes or no is closed) and `split`.
+A row has `image` (a path, relative to the file, or a PNG or JPEG in base64), `question` and
+`answer`, and may have `kind` (`closed` or `open`; without it, an answer of yes or no is closed) and
+`split`. `swopt.workloads.medical_vqa` gives rows of the public medical sets.
 
-Closed questions are scored by accuracy and open ones by token recall, as medical VQA sets are
-(VQA-RAD, SLAKE, PathVQA; LLaVA-Med, Li et al., NeurIPS 2023): the share of the true
-answer's words that stand in what was said. Recall alone does not punish talking at length.
+Closed questions are scored by accuracy and open ones by token recall, as LLaVA-Med does for medical
+sets (Li et al., NeurIPS 2023): the share of the true answer's words that stand in what was said.
+Recall alone does not punish talking at length, so open ones also have an exact match and a token F1
+(Rajpurkar et al., SQuAD, EMNLP 2016).
 """
 
 import base64
@@ -13,15 +15,15 @@ import binascii
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swopt.workloads import png
+from swopt.workloads import pictures, png
 from swopt.workloads.vqa import Split
 
 Kind = Literal["closed", "open"]
@@ -32,6 +34,10 @@ IMAGE_BYTES = 1 << 26
 _FIELDS = frozenset({"image", "question", "answer", "kind", "split"})
 _NO_WORD = re.compile(r"[^\w\s-]")
 _ARTICLES = frozenset({"a", "an", "the"})
+_BASE64 = (
+    base64.b64encode(png.SIGNATURE)[:10].decode(),
+    base64.b64encode(pictures.JPEG).decode(),
+)
 
 
 class RowError(ValueError):
@@ -39,12 +45,11 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
-    """A question about an image.
+class Question:
+    """A question about an image, and its answer.
 
     Attributes:
         line: Where in the file it stands, from 1 on.
-        image: uint8 `[height, width, 3]`.
         question: As it is to be asked.
         answer: The true one.
         kind: How it is scored.
@@ -52,11 +57,47 @@ class Row:
     """
 
     line: int
-    image: NDArray[np.uint8]
     question: str
     answer: str
     kind: Kind
     split: Split
+
+
+@dataclass(frozen=True)
+class Row(Question):
+    """A question with its image.
+
+    Attributes:
+        image: uint8 `[height, width, 3]`.
+    """
+
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PackedRow(Question):
+    """A question with its image as the file has it; rows of one image share its bytes.
+
+    Attributes:
+        file: Where it stands, for messages.
+        packed: A JPEG or a PNG.
+    """
+
+    file: str
+    packed: bytes = field(repr=False)
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 `[height, width, 3]`, unpacked anew each time.
+
+        Raises:
+            RowError: It is none, damaged or too large.
+            ModuleNotFoundError: pillow is not installed.
+        """
+        try:
+            return pictures.read_any(self.packed)
+        except ValueError as error:
+            raise RowError(f"{self.file}, row {self.line}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -66,10 +107,14 @@ class RowScore:
     Attributes:
         closed: 1 where the answer is the true one, by closed question, float64 `[n]`.
         open: Token recall, by open question, float64 `[n]`.
+        open_exact: 1 where the answer is the true one, by open question, float64 `[n]`.
+        open_f1: Token F1, by open question, float64 `[n]`.
     """
 
     closed: NDArray[np.float64]
     open: NDArray[np.float64]
+    open_exact: NDArray[np.float64]
+    open_f1: NDArray[np.float64]
 
 
 def read(path: Path) -> tuple[Row, ...]:
@@ -77,6 +122,7 @@ def read(path: Path) -> tuple[Row, ...]:
 
     Raises:
         RowError: In one sentence, the line and the law that it breaks.
+        ModuleNotFoundError: An image is a JPEG, and pillow is not installed.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -90,7 +136,7 @@ def read(path: Path) -> tuple[Row, ...]:
     return rows
 
 
-def check_words(path: Path, rows: Sequence[Row], words: Collection[str]) -> None:
+def check_words(path: Path, rows: Sequence[Question], words: Collection[str]) -> None:
     """Refuses rows whose words a closed vocabulary lacks, such as `vqa.vocabulary()`.
 
     Raises:
@@ -106,11 +152,19 @@ def check_words(path: Path, rows: Sequence[Row], words: Collection[str]) -> None
 
 
 def normalized(text: str) -> tuple[str, ...]:
-    """The words that answers are compared by: lower case, no punctuation, no articles."""
-    return tuple(w for w in _NO_WORD.sub(" ", text.lower()).split() if w not in _ARTICLES)
+    """The words that answers are compared by: lower case, no punctuation, no articles.
+
+    A text of nothing else, such as `+` or `the`, is compared as it is, in lower case.
+    """
+    return _words(text) or tuple(text.lower().split())
 
 
-def closed_match(said: str, answer: str) -> bool:
+def usual_kind(answer: str) -> Kind:
+    """Closed where the answer is yes or no."""
+    return "closed" if normalized(answer) in (("yes",), ("no",)) else "open"
+
+
+def exact_match(said: str, answer: str) -> bool:
     """Whether both are the same words."""
     return normalized(said) == normalized(answer)
 
@@ -121,7 +175,13 @@ def token_recall(said: str, answer: str) -> float:
     return (wanted & given).total() / wanted.total()
 
 
-def score(rows: Sequence[Row], said: Sequence[str]) -> RowScore:
+def token_f1(said: str, answer: str) -> float:
+    """Harmonic mean of token recall and of the share of what was said that is right."""
+    wanted, given = Counter(normalized(answer)), Counter(normalized(said))
+    return 2 * (wanted & given).total() / (wanted.total() + given.total())
+
+
+def score(rows: Sequence[Question], said: Sequence[str]) -> RowScore:
     """Scores what was said, one text a row.
 
     Raises:
@@ -129,11 +189,21 @@ def score(rows: Sequence[Row], said: Sequence[str]) -> RowScore:
     """
     if len(rows) != len(said):
         raise ValueError(f"{len(rows)} rows take as many answers, not {len(said)}")
-    pairs = list(zip(rows, said, strict=True))
+    pairs = [(row.kind, text, row.answer) for row, text in zip(rows, said, strict=True)]
+
+    def scored(kind: Kind, compare: Callable[[str, str], float]) -> NDArray[np.float64]:
+        return np.array([compare(text, true) for k, text, true in pairs if k == kind], np.float64)
+
     return RowScore(
-        np.array([closed_match(s, r.answer) for r, s in pairs if r.kind == "closed"], np.float64),
-        np.array([token_recall(s, r.answer) for r, s in pairs if r.kind == "open"], np.float64),
+        closed=scored("closed", exact_match),
+        open=scored("open", token_recall),
+        open_exact=scored("open", exact_match),
+        open_f1=scored("open", token_f1),
     )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(w for w in _NO_WORD.sub(" ", text.lower()).split() if w not in _ARTICLES)
 
 
 def _row(path: Path, number: int, line: str) -> Row:
@@ -148,16 +218,15 @@ def _row(path: Path, number: int, line: str) -> Row:
         known = ", ".join(sorted(_FIELDS))
         raise RowError(f"{place}, has {unknown[0][:40]!r}, which is none of {known}")
     image, question, answer = (_text(place, found, n) for n in ("image", "question", "answer"))
-    if not normalized(answer):
+    if not _words(answer):
         raise RowError(f"{place}: its answer has no word to be compared")
-    usual: Kind = "closed" if normalized(answer) in (("yes",), ("no",)) else "open"
-    kind = _one_of(place, found, "kind", get_args(Kind), usual)
+    kind = _one_of(place, found, "kind", get_args(Kind), usual_kind(answer))
     split = _one_of(place, found, "split", get_args(Split), "test")
     try:
-        pixels = png.read(_image(path.parent, image))
+        pixels = pictures.read(_image(path.parent, image))
     except ValueError as error:
         raise RowError(f"{place}: {error}") from None
-    return Row(number, pixels, question, answer, kind, split)
+    return Row(number, question, answer, kind, split, pixels)
 
 
 def _text(place: str, row: dict[str, Any], name: str) -> str:
@@ -175,8 +244,8 @@ def _one_of(place: str, row: dict[str, Any], name: str, known: Sequence[str], us
 
 
 def _image(folder: Path, named: str) -> bytes:
-    """The file's content: what base64 holds that begins as a PNG does, else of a path."""
-    if named.startswith(base64.b64encode(png.SIGNATURE)[:10].decode()):
+    """The file's content: what base64 holds that begins as a PNG or JPEG does, else of a path."""
+    if named.startswith(_BASE64):
         try:
             return base64.b64decode(named, validate=True)
         except binascii.Error:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from swopt.workloads import png, vqa, vqa_rows
 from swopt.workloads.vqa_rows import RowError
+from tests.swopt.medical_files import jpeg
 
 
 def encoded(
@@ -123,6 +125,23 @@ def test_rows_have_images_of_files_and_of_base64_and_a_kind(tmp_path: Path) -> N
     assert (first.line, third.line, second.answer) == (1, 3, "The left lung.")
 
 
+def test_a_jpeg_is_read_from_a_file_and_from_base64(tmp_path: Path) -> None:
+    """By pillow, whose own reading of the same bytes it is held to."""
+    content = jpeg(4)
+    (tmp_path / "a.jpg").write_bytes(content)
+    packed = base64.b64encode(content).decode()
+    rows = vqa_rows.read(written(tmp_path, row(image="a.jpg"), row(image=packed)))
+    with Image.open(tmp_path / "a.jpg") as image:
+        wanted = np.asarray(image)
+    assert all(np.array_equal(each.image, wanted) for each in rows)
+    (tmp_path / "a.jpg").write_bytes(content[:-20])
+    with pytest.raises(RowError, match="line 1: the image is cut off or damaged"):
+        vqa_rows.read(written(tmp_path, row(image="a.jpg")))
+    (tmp_path / "a.jpg").write_bytes(b"GIF89a")
+    with pytest.raises(RowError, match="line 1: the image is no PNG and no JPEG; convert it"):
+        vqa_rows.read(written(tmp_path, row(image="a.jpg")))
+
+
 @pytest.mark.parametrize(
     ("changes", "law"),
     [
@@ -169,22 +188,27 @@ def test_words_that_a_closed_vocabulary_lacks_are_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("said", "answer", "closed", "recall"),
+    ("said", "answer", "exact", "recall", "f1"),
     [
-        ("Yes.", "yes", True, 1.0),
-        ("yes, it is", "yes", False, 1.0),
-        ("no", "yes", False, 0.0),
-        ("The left lung", "left lower lung", False, 2 / 3),
-        ("lung", "lung lung", False, 0.5),
-        ("", "yes", False, 0.0),
-        ("x-ray", "an X-ray", True, 1.0),
+        ("Yes.", "yes", True, 1.0, 1.0),
+        ("yes, it is", "yes", False, 1.0, 1 / 2),  # precision 1/3
+        ("no", "yes", False, 0.0, 0.0),
+        ("The left lung", "left lower lung", False, 2 / 3, 4 / 5),  # precision 1
+        ("lung", "lung lung", False, 0.5, 2 / 3),
+        ("lung lung lung", "lung", False, 1.0, 1 / 2),
+        ("", "yes", False, 0.0, 0.0),
+        ("x-ray", "an X-ray", True, 1.0, 1.0),
+        ("+", "+", True, 1.0, 1.0),  # of no word at all, so as it is
+        ("", "+", False, 0.0, 0.0),
+        ("a", "the", False, 0.0, 0.0),
     ],
 )
 def test_answers_are_compared_word_by_word(
-    said: str, answer: str, closed: bool, recall: float
+    said: str, answer: str, exact: bool, recall: float, f1: float
 ) -> None:
-    assert vqa_rows.closed_match(said, answer) is closed
+    assert vqa_rows.exact_match(said, answer) is exact
     assert vqa_rows.token_recall(said, answer) == pytest.approx(recall)
+    assert vqa_rows.token_f1(said, answer) == pytest.approx(f1)
 
 
 def test_closed_and_open_questions_are_scored_apart(tmp_path: Path) -> None:
@@ -192,5 +216,7 @@ def test_closed_and_open_questions_are_scored_apart(tmp_path: Path) -> None:
     rows = vqa_rows.read(path)
     found = vqa_rows.score(rows, ["yes", "yes", "the lung", "liver and lung"])
     assert found.closed.tolist() == [1, 0] and found.open.tolist() == [0.5, 1]
+    assert found.open_exact.tolist() == [0, 0]
+    assert found.open_f1.tolist() == pytest.approx([2 / 3, 1 / 2])  # recall and precision 1, 1/3
     with pytest.raises(ValueError, match="4 rows take as many answers, not 1"):
         vqa_rows.score(rows, ["yes"])
