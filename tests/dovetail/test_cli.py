@@ -58,7 +58,8 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\n"
         "from dovetail.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
-        "print([m for m in ('torch', 'langgraph', 'openai', 'amaranth', 'optuna', 'transformers')"
+        "print([m for m in ('torch', 'langgraph', 'openai', 'amaranth', 'optuna', 'transformers',"
+        " 'PIL', 'pyarrow')"
         " if m in sys.modules])\n"
     )
     done = subprocess.run(

@@ -48,6 +48,21 @@ def test_published_images_are_ok_and_a_missing_set_is_named(folder: Path) -> Non
     assert found.state == "ok" and found.detail.endswith("without retinamnist")
 
 
+def test_sets_of_medical_questions_are_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> doctor.Check:
+        return next(c for c in doctor.report(folder) if c.name == "medical questions")
+
+    assert found().state == "ok" and found().detail.endswith("· none fetched")
+    (folder / "slake").mkdir()
+    (folder / "slake" / "source.json").write_text("{}")
+    assert found().detail.endswith(f"· slake · {folder}") and not found().required
+    monkeypatch.setattr(doctor, "READERS", ("a-package-that-is-nowhere",))
+    assert found().state == "missing" and found().remedy == "pip install 'dovetail[vqa]'"
+    assert found().detail == "a-package-that-is-nowhere is not installed"
+
+
 @pytest.mark.parametrize("damaged", [b"breastmnist" * 50, b"hi"])
 def test_a_damaged_file_is_broken_with_the_remedy(folder: Path, damaged: bytes) -> None:
     (folder / "breastmnist.npz").write_bytes(damaged)

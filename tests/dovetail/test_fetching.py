@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dovetail.errors import BadInput, Missing
+from dovetail.cli import main
+from dovetail.commands.machine import MEDICAL_SETS
+from dovetail.errors import BadInput, ExitCode, Missing
 from dovetail.fetching import _within, fetch_human_eval, fetch_medmnist, fetch_smollm2
-from swopt.workloads import human_eval, medmnist, model_store
+from swopt.workloads import human_eval, medical_vqa, medmnist, model_store
+from tests.swopt import medical_files
+from tests.swopt.hub_server import serving
 
 
 def test_files_that_are_there_are_checked_and_left_alone(
@@ -116,6 +120,43 @@ def test_a_model_that_nobody_gives_is_one_sentence_and_a_whole_one_is_left_alone
     (tmp_path / "file").write_text("")
     with pytest.raises(Missing, match="cannot be a folder; name another with --data-dir"):
         fetch_smollm2(str(tmp_path / "file"), 60.0, Console(file=said))
+
+
+def _fetch(name: str, folder: Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["fetch", name, "--data-dir", str(folder)])
+    return int(ended.value.code or 0)
+
+
+def test_medical_questions_are_fetched_once_and_anew_where_they_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, files = medical_vqa.SETS["slake"].hub_name, medical_files.slake()
+    with serving(name, files, {}, data=True) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert _fetch("slake", tmp_path) == ExitCode.OK
+        statement = "SLAKE (Liu et al., ISBI 2021), CC BY 4.0, revision c0ffee\n"
+        assert capsys.readouterr().err == f"slake is in {tmp_path / 'slake'}: {statement}"
+        images = tmp_path / "slake" / "imgs.zip"
+        images.write_bytes(b"half")
+        assert _fetch("slake", tmp_path) == ExitCode.OK
+        assert images.read_bytes() == files["imgs.zip"]
+    capsys.readouterr()
+    assert _fetch("slake", tmp_path) == ExitCode.OK  # with no hub any more
+    assert capsys.readouterr().err == f"slake is already in {tmp_path / 'slake'}: {statement}"
+    assert _fetch("path-vqa", tmp_path) == ExitCode.MISSING
+    said = capsys.readouterr().err
+    assert said.startswith("dovetail: path-vqa could not be fetched: the hub is out of reach")
+    assert said.count("\n") == 1
+    (tmp_path / "vqa-rad").write_text("")
+    assert _fetch("vqa-rad", tmp_path) == ExitCode.MISSING
+    assert "cannot be a folder; name another with --data-dir" in capsys.readouterr().err
+
+
+def test_every_medical_set_has_a_command() -> None:
+    assert list(MEDICAL_SETS) == list(medical_vqa.SETS)
+    for name, title in MEDICAL_SETS.items():
+        assert medical_vqa.SETS[name].statement.startswith(f"{title} (")
 
 
 def _sdist(folder: Path, content: bytes) -> str:
