@@ -4,6 +4,7 @@ Every file here is synthetic.
 """
 
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -235,3 +236,15 @@ def test_without_the_extra_one_sentence_says_what_to_type(
         pictures.read(image)
     with pytest.raises(ModuleNotFoundError, match=r"parquet needs pyarrow; .*'dovetail\[vqa\]'"):
         of_parquet(tmp_path, content)
+
+
+def test_the_extra_is_imported_by_reading_alone() -> None:
+    script = (
+        "import sys\n"
+        "from swopt.workloads import medical_vqa, vqa_rows\n"
+        "print([m for m in ('PIL', 'pyarrow') if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
