@@ -38,6 +38,7 @@ STAGES = {
     "elaboration failed": "source",
     "netlist of": "netlist",
     ": port ": "netlist",
+    "has no register, so no port": "netlist",
     "has a latency of": "latency",
     "faster than the claimed latency": "latency",
     "passes the vectors and still differs": "proof",
