@@ -269,6 +269,11 @@ def _in_words(path: Path, text: bytes, reason: str) -> str:
         return f"{path.name} has no module {absent[1]}; it has {', '.join(there[:8]) or 'none'}"
     if absent := re.search(r"Module `\\?(\S+)' referenced .* is not part of the design", reason):
         return f"{path.name} uses a module {absent[1]} and does not have it; put it into the file"
+    if absent := re.search(r"Parameter `\\?(\S+)' has no default value", reason):
+        return (
+            f"{path.name} gives parameter {absent[1]} no value; give it a default, or wrap the "
+            "module in one that sets it"
+        )
     if "t:$tribuf" in reason:
         return f"{path.name} drives a net with 1'bz, as no gate here does; use a multiplexer"
     if re.search(r"can ?not open|can't open", reason, re.IGNORECASE):
@@ -284,6 +289,9 @@ REMEDIES = {
     r"logic loop": "break the loop with a register",
     r"DLATCH": "it has a latch; give what is computed at all times a value on every branch",
     r"no path that ends at": "let an output hang on an input or a register",
+    r"no path has a cell": "give a module that computes something",
+    r"neither input nor output": "split an inout port into an input and an output",
+    r"only one clock is timed": "give it one clock, and enables in the place of gated ones",
     r"is a \$(print|check|cover|assert|assume)\b": "leave out what only simulates or proves",
 }
 """What a user can do about words of the tools."""

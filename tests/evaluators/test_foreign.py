@@ -32,6 +32,8 @@ endmodule
 module latch (input g, a, output reg q); always @* if (g) q = a; endmodule
 module loop (input a, output y); assign y = ~(y & a); endmodule
 module wire_alone (input a, output y); assign y = a; endmodule
+module both_ways (input a, inout w, output y); assign y = a & w; endmodule
+module unsized #(parameter W) (input [W-1:0] a, output y); assign y = ^a; endmodule
 module tristate (input a, e, output y); assign y = e ? a : 1'bz; endmodule
 module prints (input c, a, output reg q); always @(posedge c) begin q <= a; $display("q"); end
 endmodule
@@ -125,11 +127,13 @@ def test_modules_of_one_file_are_mapped_as_one(file: Path, store: Path, recipe: 
 @pytest.mark.parametrize(
     ("top", "why"),
     [
-        ("two", "hang on 2 clock nets"),
+        ("two", "hang on 2 clock nets .*; give it one clock"),
         ("gated", "its clock is made inside"),
         ("latch", "(?i)latch"),
         ("loop", "(?i)loop"),
-        ("wire_alone", "no path has a cell on it"),
+        ("wire_alone", "no path has a cell on it.*; give a module that computes something"),
+        ("both_ways", "port .*w is neither input nor output; split an inout port"),
+        ("unsized", "design.v gives parameter W no value; give it a default"),
         ("tristate", "drives a net with 1'bz"),
         ("prints", r"is a \$print, which library NangateOpenCellLibrary does not know"),
         ("falls", "the falling edge of a clock is used; use the rising edge"),
