@@ -46,9 +46,10 @@ SOLVED = {COMPENSATION: "least_squares"}
 
 RESOLUTION = "compression.resolution."
 RECOVERY = "compression.recovery.steps"
+BEHIND_ROUNDING = "compression.recovery.quantization_aware"
 
-TAUGHT_STEPS = 100
-"""Steps of recovery that make up for most of what pruning costs."""
+TAUGHT = {RECOVERY: 100, BEHIND_ROUNDING: True}
+"""What makes up for most of what pruning and few bits cost."""
 
 OVERRIDES = f"{BITS}.overrides"
 
@@ -315,9 +316,11 @@ def _moves(word: str, values: Json, sections: Json) -> list[Json]:
             if _narrowed(values) and values[COMPENSATION] == "mean":
                 repaired.append(SOLVED)
             if _pruned(values):
-                repaired.append({RECOVERY: TAUGHT_STEPS})
-            if _rounded(values):
+                repaired.append(TAUGHT)
+            if _few_bits(values) and values[ROUNDING] == "nearest":
                 repaired.append({ROUNDING: "compensated"})
+            if _few_bits(values) and not values[BEHIND_ROUNDING]:
+                repaired.append(TAUGHT)
             return [*repaired, whole, *({path: value} for path, value in whole.items())]
         case "narrow":
             return [*_narrower(values, sections), *_less_work(values, sections)]
@@ -351,11 +354,10 @@ def _narrowed(values: Json) -> bool:
     return min(kept) < 1
 
 
-def _rounded(values: Json) -> bool:
-    """Whether some weights have fewer than 8 bits, each rounded for itself."""
+def _few_bits(values: Json) -> bool:
+    """Whether some weights have fewer than 8 bits."""
     few = [values[path] for path in values if path.startswith(BITS) and path.endswith("bits")]
-    weights = [bits for bits in few if bits is not None]
-    return bool(values[ROUNDING] == "nearest" and min(weights) < 8)
+    return bool(min(bits for bits in few if bits is not None) < 8)
 
 
 def _narrower(values: Json, sections: Json) -> Iterator[Json]:
@@ -367,7 +369,8 @@ def _narrower(values: Json, sections: Json) -> Iterator[Json]:
 def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
     """Stored sizes are 8, 4 and 2 bits; the model first, then a tower, a kind, all but a block.
 
-    Where elements have one width, bits save traffic alone, and sensitivity shares them out best.
+    With two bits the model is taught behind its rounding. Where elements have one width, bits save
+    traffic alone, and sensitivity shares them out best.
 
     Composable elements multiply 4-bit activations by 4-bit weights at twice the speed again.
     """
@@ -389,12 +392,12 @@ def _fewer_bits(values: Json, sections: Json) -> Iterator[Json]:
         removed = values[f"{PRUNING}.{tower}_blocks"]
         left = [i for i in _blocks(sections["layers"], tower) if i not in removed]
         if values[f"{BITS}.{tower}.mlp_bits"] is None:
-            yield {f"{BITS}.{tower}.mlp_bits": 2}
+            yield {f"{BITS}.{tower}.mlp_bits": 2, **TAUGHT}
             if len(left) > 1:
                 kept = {**values[OVERRIDES], f"{tower}.{left[0]}": 4}
-                yield {f"{BITS}.{tower}.mlp_bits": 2, OVERRIDES: kept}
+                yield {f"{BITS}.{tower}.mlp_bits": 2, OVERRIDES: kept, **TAUGHT}
         elif values[f"{BITS}.{tower}.attention_bits"] is None:
-            yield {f"{BITS}.{tower}.attention_bits": 2}
+            yield {f"{BITS}.{tower}.attention_bits": 2, **TAUGHT}
     if fewer and _composable(sections):
         yield {MEAN_BITS: fewer[0]}
 

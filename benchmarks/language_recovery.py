@@ -1,12 +1,13 @@
-"""What least squares and recovery win back of a pruned language model, and how long they take.
+"""What least squares and recovery win back of a compressed language model, and how long they take.
 
-    python benchmarks/language_recovery.py [MODEL] [--windows 8]
+    python benchmarks/language_recovery.py [MODEL] [--windows 8] [--only TEXT]
 
-Bits per byte of validation modules behind the prefix, w8a8, with what each pruning took, by what
-was made up for it (`compression.pruning.compensation`) and after so many steps of teaching
-(`compression.recovery`); errors are those of the mean over windows, paired with the float model
-behind the same prefix. Seconds of the clock, of one thread, for all that is done before rounding.
-Adapters are kept in the store: a second run shows what it takes to merge them. Prints Markdown.
+Bits per byte of validation modules behind the prefix, with what each plan removed or rounded, by
+what was made up for it (`compression.pruning.compensation`, `compression.quantization.rounding`)
+and after how it was taught (`compression.recovery`: before its rounding or behind it); errors are
+those of the mean over windows, paired with the float model behind the same prefix. Seconds of the
+clock, of one thread, for all but the score. Weights and what was taught are kept in the store: a
+second run shows what it takes to read them. Prints Markdown.
 """
 
 import argparse
@@ -20,16 +21,41 @@ from evaluators.accuracy import paired
 from evaluators.language_model import LanguageBench
 from swopt.plan import CompressionPlan
 from swopt.techniques.pruning import PruningKnobs
+from swopt.techniques.quantization import QuantizationKnobs
 from swopt.techniques.recovery import RecoveryKnobs
 from swopt.workloads import language_models
 
-CUTS = {
-    "nothing": PruningKnobs(),
-    "an eighth of the MLP channels": PruningKnobs(decoder_mlp_keep=0.875),
-    "the same, least squares": PruningKnobs(decoder_mlp_keep=0.875, compensation="least_squares"),
-}
 
-STEPS = (0, 50)
+def compensated(bits: int = 8, mean_bits: float = 8.0) -> QuantizationKnobs:
+    """Weights that make up for each other's errors, and words in 8 bits."""
+    return QuantizationKnobs.model_validate(
+        {"bits": bits, "mean_bits": mean_bits, "rounding": "compensated", "embedding_bits": 8}
+    )
+
+
+EIGHTH = PruningKnobs(decoder_mlp_keep=0.875)
+SOLVED = EIGHTH.model_copy(update={"compensation": "least_squares"})
+
+PLANS = {
+    "w8a8": CompressionPlan(),
+    "an eighth of the MLP channels less": CompressionPlan(pruning=EIGHTH),
+    "the same, least squares": CompressionPlan(pruning=SOLVED),
+    "7 bits in the mean": CompressionPlan(quantization=compensated(4, 7.0)),
+    "6 bits in the mean": CompressionPlan(quantization=compensated(4, 6.0)),
+    "4.5 bits in the mean": CompressionPlan(quantization=compensated(4, 4.5)),
+    "4 bits in every layer": CompressionPlan(quantization=compensated(4)),
+    "the same, an eighth less, least squares": CompressionPlan(
+        pruning=SOLVED, quantization=compensated(4)
+    ),
+}
+"""By what is done. Bits in the mean are shared out by sensitivity."""
+
+TAUGHT = {
+    "": RecoveryKnobs(),
+    "50 steps before": RecoveryKnobs(steps=50, rank=8),
+    "50 steps behind": RecoveryKnobs(steps=50, rank=16, quantization_aware=True),
+}
+"""By when in respect of the rounding."""
 
 
 def main() -> None:
@@ -37,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="smollm2-135m")
     parser.add_argument("--windows", type=int, default=8, help="windows that are scored")
+    parser.add_argument("--only", default="", help="plans whose names contain this")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     loaded = language_models.load(chosen.model)
@@ -45,21 +72,22 @@ def main() -> None:
     print(f"{chosen.model}; {tools}; one thread of {platform.machine()}\n")
     whole = bench.score(bench.uncompressed())
     print(f"float32 behind the prefix: {whole.bits_per_byte:.4f} bits a byte\n")
-    print("| removed | steps | bits a byte | of float | +- | weights, MB | prepared in, s |")
+    print("| plan | taught | bits a byte | of float | +- | weights, MB | made in, s |")
     print("|---|---|---|---|---|---|---|")
-    for name, cut in CUTS.items():
-        for steps in STEPS if cut != PruningKnobs() else STEPS[:1]:
-            plan = CompressionPlan(pruning=cut, recovery=RecoveryKnobs(steps=steps))
+    for name, plan in PLANS.items():
+        if chosen.only not in name:
+            continue
+        for how, recovery in TAUGHT.items():
+            if how == "50 steps before" and plan.pruning == PruningKnobs():
+                continue  # there is nothing to win back before the rounding
             begin = time.monotonic()
-            bench.prepared(plan)
+            made = bench.compress(plan.model_copy(update={"recovery": recovery}))
             took = time.monotonic() - begin
-            made = bench.compress(plan)
             score = bench.score(made)
             more, of = paired(score.bits, whole.bits), float(whole.bits.mean())
             print(
-                f"| {name} | {steps} | {score.bits_per_byte:.4f} | {more.mean / of:+.1%} | "
-                f"{more.standard_error / of:.1%} | "
-                f"{made.model_bytes / 1e6:.1f} | {took:.0f} |",
+                f"| {name} | {how} | {score.bits_per_byte:.4f} | {more.mean / of:+.1%} | "
+                f"{more.standard_error / of:.1%} | {made.model_bytes / 1e6:.1f} | {took:.0f} |",
                 flush=True,
             )
 

@@ -29,9 +29,10 @@ from swopt.compiler.compressed_language_model import (
 )
 from swopt.compiler.language_model import IntegerLanguageModel, Remember
 from swopt.plan import CompressionPlan
-from swopt.techniques import compensation, recovery, rounding
+from swopt.techniques import compensation, quantization_aware, recovery, rounding
+from swopt.techniques.quantization import compensated
 from swopt.techniques.recovery import Taught
-from swopt.techniques.rounding import QuantizedWeight
+from swopt.techniques.rounding import QuantizedWeight, Steps
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import code
 from swopt.workloads.lessons import continuation
@@ -46,8 +47,8 @@ CALIBRATION_WINDOWS = 4
 SOLVED_WINDOWS = 24
 """Windows of practice that weights are solved for on, where pruning is made up for."""
 
-LEARNING_RATE = 3e-3
-"""Of recovery, at its peak."""
+LEARNING_RATE, LEARNING_RATE_BEHIND = 3e-3, 1e-4
+"""Of recovery before and behind the rounding, at their peaks."""
 
 
 @dataclass
@@ -96,23 +97,59 @@ class LanguageBench:
         self, plan: CompressionPlan, model: Any, layers: "Mapping[str, torch.nn.Linear]"
     ) -> None:
         """Teaches a pruned model to go on as the whole one does; merges what it learnt."""
-        knobs = plan.recovery
+        texts = self._lessons()
 
         def teach() -> Taught:
-            texts = torch.from_numpy(code.practice(self.loaded.tokenizer))
             lesson = continuation(self.loaded.model, model, texts, self.prefix_ids)
-            return recovery.teach(model, layers, knobs, lesson, LEARNING_RATE, tell)
+            return recovery.teach(
+                model, layers, plan.recovery, lesson, LEARNING_RATE, self._tell(plan)
+            )
 
-        def tell(step: int) -> None:
-            self.on_stage(f"recovery, step {step + 1} of {knobs.steps}")
+        self._taught(plan, teach).into(layers)
 
+    def _recovered(
+        self,
+        plan: CompressionPlan,
+        prepared: PreparedLanguageModel,
+        weights: Mapping[str, QuantizedWeight],
+        read: Mapping[str, Steps],
+    ) -> Mapping[str, QuantizedWeight]:
+        """The weights after the model was taught behind its rounding."""
+        texts, model = self._lessons(), prepared.model
+        past = prepared.prefix.past if prepared.prefix else None
+
+        def teach() -> Taught:
+            return quantization_aware.teach(
+                model,
+                prepared.layers,
+                weights,
+                read,
+                compensated(weights, lambda: prepared.moments, plan.quantization),
+                plan.recovery,
+                continuation(self.loaded.model, model, texts, self.prefix_ids, past),
+                learning_rate=LEARNING_RATE_BEHIND,
+                on_step=self._tell(plan),
+            )
+
+        return quantization_aware.apply(weights, self._taught(plan, teach))
+
+    def _lessons(self) -> torch.Tensor:
+        """Windows that are read to be taught."""
+        return torch.from_numpy(code.practice(self.loaded.tokenizer))
+
+    def _tell(self, plan: CompressionPlan) -> Callable[[int], None]:
+        """Tells how far teaching is."""
+        return lambda step: self.on_stage(f"recovery, step {step + 1} of {plan.recovery.steps}")
+
+    def _taught(self, plan: CompressionPlan, teach: Callable[[], Taught]) -> Taught:
+        """What recovery teaches under a plan, kept in the store."""
         inputs = self._source | {
-            "plan": plan.model_dump_json(),
+            "plan": plan.taught.model_dump_json(),
             "practice": code.sources_sha256(),
         }
-        cache.remembered(
+        return cache.remembered(
             self.cache_dir, "language_recovery", cache.key(inputs), Taught, teach
-        ).into(layers)
+        )
 
     @property
     def _source(self) -> dict[str, str]:
@@ -138,6 +175,7 @@ class LanguageBench:
             exponential_entries,
             sensitivities=self.sensitivities,
             remember=remembered_weights(self.cache_dir),
+            recovered=partial(self._recovered, plan),
         )
 
     def uncompressed(self) -> "Behind":

@@ -210,6 +210,9 @@ them, as most of what it drew would be worse than what the mapper found."""
 RECOVERY = "compression.recovery."
 """Of a language model, these cost minutes of teaching: agents and people alone set them, too."""
 
+BEHIND_ROUNDING = f"{RECOVERY}quantization_aware"
+"""Of any model: with it every change of bits is taught anew."""
+
 
 MOST_SWITCHES = 8
 """Items of an `indices` knob up to which Optuna sees a switch for each. Of more it draws a run that
@@ -253,7 +256,7 @@ def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
 
 def _drawn(path: str, layers: Sequence[str]) -> bool:
     """Whether a sampler draws a knob of a model of these layers."""
-    if path.startswith(OVERRIDES):
+    if path.startswith(OVERRIDES) or path == BEHIND_ROUNDING:
         return False
     return plan.reads_images(layers) or not path.startswith(RECOVERY)
 

@@ -60,6 +60,22 @@ def plans(workload: Workload) -> dict[str, CompressionPlan]:
             table[f"{name}, {steps} steps of recovery"] = CompressionPlan(
                 resolution=read, pruning=cut, recovery=taught
             )
+    return table | taught_at_few_bits()
+
+
+def taught_at_few_bits() -> dict[str, CompressionPlan]:
+    """Few bits with compensated rounding, by how long the model was taught and when."""
+    table: dict[str, CompressionPlan] = {}
+    for bits, activation_bits, name in ((2, 8, "W2"), (2, 4, "W2A4"), (3, 4, "W3A4")):
+        knobs = QuantizationKnobs.model_validate(
+            {"bits": bits, "activation_bits": activation_bits, "rounding": "compensated"}
+        )
+        for steps, behind in ((0, False), (100, False), (50, True), (100, True), (200, True)):
+            when = "behind" if behind else "before"
+            recovery = RecoveryKnobs.model_validate({"steps": steps, "quantization_aware": behind})
+            table[f"{name}, compensated, {steps} steps {when} the rounding"] = CompressionPlan(
+                quantization=knobs, recovery=recovery
+            )
     return table
 
 

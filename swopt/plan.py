@@ -26,7 +26,8 @@ class CompressionPlan(Frozen):
     """Next, what is removed."""
 
     recovery: RecoveryKnobs = RecoveryKnobs()
-    """Then what is left is taught to answer as the whole did."""
+    """Then what is left is taught to answer as the whole did; last but for attention where that is
+    behind the rounding."""
 
     quantization: QuantizationKnobs = QuantizationKnobs()
     """Then, how many bits the rest is stored and read in."""
@@ -43,8 +44,19 @@ class CompressionPlan(Frozen):
     @property
     def before_rounding(self) -> "CompressionPlan":
         """What is done to the model while it is in float."""
+        recovery = RecoveryKnobs() if self.recovery.behind_rounding else self.recovery
+        return CompressionPlan(resolution=self.resolution, pruning=self.pruning, recovery=recovery)
+
+    @property
+    def taught(self) -> "CompressionPlan":
+        """What recovery teaches hangs on this much of the plan; the host's words do not count."""
+        if not self.recovery.behind_rounding:
+            return self.before_rounding
         return CompressionPlan(
-            resolution=self.resolution, pruning=self.pruning, recovery=self.recovery
+            resolution=self.resolution,
+            pruning=self.pruning,
+            recovery=self.recovery,
+            quantization=self.quantization.model_copy(update={"embedding_bits": 16}),
         )
 
     @property

@@ -33,6 +33,7 @@ from swopt.techniques import compensation, pruning, quantization, rotation, sens
 from swopt.techniques.compensation import Moment
 from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs, WeightBits
+from swopt.techniques.rounding import QuantizedWeight, Steps
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.techniques.smoothing import SmoothingKnobs
 
@@ -50,8 +51,16 @@ are taken of."""
 HEAD = "head"
 """The layer that is not taught: its weights may be the embeddings, too."""
 
+NO_TEACHER = "the plan has steps of recovery, and nothing was given that teaches"
+
 Recover = Callable[[Any, Mapping[str, torch.nn.Linear]], None]
 """Teaches a pruned model, whose linear layers it is given by name, in place."""
+
+Recovered = Callable[
+    ["PreparedLanguageModel", Mapping[str, QuantizedWeight], Mapping[str, Steps]],
+    Mapping[str, QuantizedWeight],
+]
+"""Gives weights that were taught behind the rounding for weights and the steps of what is read."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def prepare(
     done = plan.before_rounding
     check(done, layer_names(linear_layers(model)))
     if done.recovery.steps and recover is None:
-        raise ValueError("the plan has steps of recovery, and nothing was given that teaches")
+        raise ValueError(NO_TEACHER)
     made, skip = deepcopy(model), len(prefix)
     named = linear_layers(made)
     unpruned = tuple(named)
@@ -202,6 +211,7 @@ def compress(
     exponential_entries: int = CoreConfig().exponential_entries,
     sensitivities: Callable[[], Sensitivities] | None = None,
     remember: Remember = make_anew,
+    recovered: Recovered | None = None,
 ) -> IntegerLanguageModel:
     """The integer model that a plan leaves of a prepared one.
 
@@ -214,9 +224,11 @@ def compress(
         sensitivities: Gives those of the unpruned model, asked only where the plan shares bits out;
             None measures them.
         remember: Where quantized weights are kept.
+        recovered: Teaches behind the rounding; asked where the plan has it so.
 
     Raises:
-        ValueError: The plan breaks a law of the model, or the model was pruned otherwise.
+        ValueError: The plan breaks a law of the model, the model was pruned otherwise, or nothing
+            is there that teaches.
     """
     check(plan, layer_names(prepared.unpruned))
     if plan.before_rounding != prepared.done:
@@ -224,6 +236,9 @@ def compress(
             f"the model was prepared for {prepared.done!r}, not for {plan.before_rounding!r}; "
             "prepare it anew"
         )
+    behind = plan.recovery.behind_rounding
+    if behind and recovered is None:
+        raise ValueError(NO_TEACHER)
     return integer_language_model(
         prepared.model,
         prepared.seen,
@@ -236,6 +251,7 @@ def compress(
         ranges=prepared.ranges,
         moments=lambda: prepared.moments,
         remember=remember,
+        teach=partial(recovered, prepared) if behind and recovered else None,
     )
 
 

@@ -13,13 +13,21 @@ from swopt import plan as plans
 from swopt.compiler import twin
 from swopt.compiler.calibration import Seen, observe
 from swopt.compiler.host import Host
-from swopt.compiler.integerize import integerize
+from swopt.compiler.integerize import integerize, steps_read
 from swopt.compiler.network import Network
 from swopt.plan import CompressionPlan
-from swopt.techniques import compensation, pruning, quantization, recovery, resolution, sensitivity
-from swopt.techniques.quantization import WeightBits
+from swopt.techniques import (
+    compensation,
+    pruning,
+    quantization,
+    quantization_aware,
+    recovery,
+    resolution,
+    sensitivity,
+)
+from swopt.techniques.quantization import Moments, WeightBits
 from swopt.techniques.recovery import Taught
-from swopt.techniques.rounding import QuantizedWeight
+from swopt.techniques.rounding import QuantizedWeight, Steps
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import tiny_vlm
 from swopt.workloads.checkpoint import token_id
@@ -93,17 +101,7 @@ def integer_model(
         ValueError: The plan breaks a law of the model, or a constant does not fit the core.
     """
     compressed = _compress(workload, plan, sensitivities, taught)
-    network, host = integerize(
-        compressed.model,
-        compressed.layers,
-        compressed.weights,
-        compressed.seen,
-        workload.vlm.tokenizer,
-        plan.attention.block,
-        exponential_entries,
-        plan.quantization.activation_bits,
-        plan.quantization.embedding_bits,
-    )
+    network, host, _ = _written(workload, compressed, plan, exponential_entries)
     host = replace(host, resolution=plan.resolution)
     return IntegerModel(workload, replace(network, built=built), host)
 
@@ -133,12 +131,14 @@ class _Compressed:
         layers: Its linear layers by name; removed ones are missing.
         weights: Their weights in integers.
         seen: What calibration saw of it.
+        moments: Gives those of what its layers read.
     """
 
     model: torch.nn.Module
     layers: Mapping[str, torch.nn.Linear]
     weights: Mapping[str, QuantizedWeight]
     seen: Seen
+    moments: Moments
 
 
 def measure_sensitivities(
@@ -175,16 +175,40 @@ def _compress(
     pruning.apply(tiny_vlm.blocks(model), named, plan.pruning, calibrate)
     left = set(model.modules())
     layers = {name: layer for name, layer in named.items() if layer in left}
-    _recover(workload, model, layers, plan, taught)
+    _recover(workload, model, layers, plan.before_rounding, taught)
     seen = observe(model, layers, calibrate)
+    moments = partial(compensation.second_moments, layers, calibrate)
     weights = quantization.apply(
         {name: layer.weight.detach().double().numpy() for name, layer in layers.items()},
         {name: each.input_power for name, each in seen.layers.items()},
-        partial(compensation.second_moments, layers, calibrate),
+        moments,
         plan.quantization,
         _shared(plan, layers, sensitivities or (lambda: measure_sensitivities(workload))),
     )
-    return _Compressed(model, layers, weights, seen)
+    compressed = _Compressed(model, layers, weights, seen, moments)
+    if not plan.recovery.behind_rounding:
+        return compressed
+    return replace(compressed, weights=_recovered(workload, compressed, plan, taught))
+
+
+def _written(
+    workload: Workload,
+    compressed: _Compressed,
+    plan: CompressionPlan,
+    exponential_entries: int = CoreConfig().exponential_entries,
+) -> tuple[Network, Host, Mapping[str, Steps]]:
+    """The compressed model in integers: network, host, and the steps of the network's tensors."""
+    return integerize(
+        compressed.model,
+        compressed.layers,
+        compressed.weights,
+        compressed.seen,
+        workload.vlm.tokenizer,
+        plan.attention.block,
+        exponential_entries,
+        plan.quantization.activation_bits,
+        plan.quantization.embedding_bits,
+    )
 
 
 def _recover(
@@ -194,7 +218,7 @@ def _recover(
     plan: CompressionPlan,
     taught: Keep | None,
 ) -> None:
-    """Teaches the model, or gives it what it learnt when it was taught."""
+    """Teaches the model in float, or gives it what it learnt when it was taught."""
     if not plan.recovery.steps:
         return
 
@@ -202,7 +226,29 @@ def _recover(
         lesson = distillation(workload, model, plan.resolution)
         return recovery.teach(model, layers, plan.recovery, lesson)
 
-    (taught(plan.before_rounding, teach) if taught else teach()).into(layers)
+    (taught(plan.taught, teach) if taught else teach()).into(layers)
+
+
+def _recovered(
+    workload: Workload, compressed: _Compressed, plan: CompressionPlan, taught: Keep | None
+) -> Mapping[str, QuantizedWeight]:
+    """The weights after the model was taught behind its rounding."""
+    model, layers, weights = compressed.model, compressed.layers, compressed.weights
+
+    def teach() -> Taught:
+        network, _, steps = _written(workload, compressed, plan)
+        return quantization_aware.teach(
+            model,
+            layers,
+            weights,
+            steps_read(network, steps),
+            quantization.compensated(weights, compressed.moments, plan.quantization),
+            plan.recovery,
+            distillation(workload, model, plan.resolution),
+        )
+
+    found = taught(plan.taught, teach) if taught else teach()
+    return quantization_aware.apply(weights, found)
 
 
 def _shared(

@@ -43,7 +43,7 @@ from swopt.compiler.network import (
 )
 from swopt.compiler.ranges import Range
 from swopt.techniques.quantization import EmbeddingBits
-from swopt.techniques.rounding import QuantizedWeight
+from swopt.techniques.rounding import QuantizedWeight, Steps
 from swopt.workloads.regridding import grid_of
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def integerize(
     exponential_entries: int,
     activation_bits: ActivationBits = 8,
     embedding_bits: EmbeddingBits = 16,
-) -> tuple[Network, Host]:
-    """The model as integer operators, and what the host computes before them.
+) -> tuple[Network, Host, Mapping[str, Steps]]:
+    """The model as integer operators, what the host computes before them, and its tensors' steps.
 
     A tensor is named after the layer that makes it; `vision` and `decoder` are the streams.
 
@@ -122,7 +122,8 @@ def integerize(
         _decoder_block(writer, name, block, rotary_table(text))
 
     network = _with_head(writer, text, weights, attention_block, exponential_entries)
-    return network, host.build(model, image.size, language.size, tokenizer, embedding_bits)
+    made = host.build(model, image.size, language.size, tokenizer, embedding_bits)
+    return network, made, writer.steps
 
 
 def integerize_block(
@@ -174,7 +175,7 @@ def integerize_decoder(
     exponential_entries: int,
     activation_bits: ActivationBits = 8,
     ranges: Mapping[str, Range] = NO_RANGES,
-) -> tuple[Network, Mapping[str, float]]:
+) -> tuple[Network, Mapping[str, Steps]]:
     """A causal language model without images: its words' embeddings come in as `words`.
 
     Args:
@@ -185,7 +186,7 @@ def integerize_decoder(
             far as calibration saw.
 
     Returns:
-        The network, and what one step of each of its tensors is worth.
+        The network, and the steps of each of its tensors.
 
     Raises:
         ValueError: A constant does not fit the core's fields.
@@ -197,7 +198,17 @@ def integerize_decoder(
     for name, block in _named_blocks(text.layers, layers):
         _decoder_block(writer, name, block, rotary_table(text))
     network = _with_head(writer, text, weights, attention_block, exponential_entries)
-    return network, {name: each.size for name, each in writer.steps.items()}
+    return network, writer.steps
+
+
+def steps_read(network: Network, steps: Mapping[str, Steps]) -> dict[str, Steps]:
+    """The steps of what each linear layer reads, by layer name.
+
+    Args:
+        network: Whose layers.
+        steps: Of each of its tensors.
+    """
+    return {op.name: steps[op.x] for op in network.operators if isinstance(op, Linear)}
 
 
 def _with_head(
@@ -212,21 +223,6 @@ def _with_head(
     logit = _logit_steps(writer.seen, writer.steps[x].size * weights["head"].scale)
     x = writer.linear("head", x, "logits", logit)
     return Network(tuple(writer.operators), attention_block, exponential_entries, x, logit.size)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What the integers of a tensor stand for: (integer - zero) * size.
-
-    Attributes:
-        size: Over 0.
-        zero: The integer that stands for 0.
-        bits: Of each integer where a linear layer reads them.
-    """
-
-    size: float
-    zero: int = 0
-    bits: ActivationBits = 8
 
 
 @dataclass

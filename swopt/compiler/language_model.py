@@ -30,7 +30,7 @@ from swopt.techniques.quantization import (
     WeightBits,
     is_compensated,
 )
-from swopt.techniques.rounding import QuantizedWeight
+from swopt.techniques.rounding import QuantizedWeight, Steps
 
 ATTENTION_BLOCK = AttentionKnobs().block
 
@@ -123,6 +123,12 @@ Remember = Callable[[str, Callable[[], QuantizedWeight]], QuantizedWeight]
 """Gives the weight that is stored under a key, or else makes and stores it."""
 
 
+Teach = Callable[
+    [Mapping[str, QuantizedWeight], Mapping[str, Steps]], Mapping[str, QuantizedWeight]
+]
+"""Gives taught weights for weights, knowing the steps of what each layer reads."""
+
+
 def make_anew(key: str, make: Callable[[], QuantizedWeight]) -> QuantizedWeight:
     """A `Remember` that remembers nothing."""
     return make()
@@ -142,6 +148,7 @@ def integer_language_model(
     ranges: Mapping[str, Range] = integerize.NO_RANGES,
     moments: Moments = dict,
     remember: Remember = make_anew,
+    teach: Teach | None = None,
 ) -> IntegerLanguageModel:
     """Quantizes a language model and writes it in integers.
 
@@ -159,6 +166,7 @@ def integer_language_model(
         ranges: How far the steps of what some layers read reach, by layer.
         moments: Gives the moments of what each layer reads, where `knobs` round by them.
         remember: Where quantized weights are kept, under a hash of all that they depend on.
+        teach: Teaches the model behind its rounding.
 
     Raises:
         ValueError: A constant does not fit the core's fields, or `mean_bits` was not shared out.
@@ -186,21 +194,24 @@ def integer_language_model(
             key = weight_key(weight, bits, power)
             make = partial(rounding.quantize, weight.astype(np.float64), bits, power)
         weights[name] = remember(key, make)
-    network, steps = integerize.integerize_decoder(
+    write = partial(
+        integerize.integerize_decoder,
         model,
         layers,
-        weights,
-        seen,
-        attention_block,
-        exponential_entries,
-        knobs.activation_bits,
-        ranges,
+        seen=seen,
+        attention_block=attention_block,
+        exponential_entries=exponential_entries,
+        activation_bits=knobs.activation_bits,
+        ranges=ranges,
     )
+    network, steps = write(weights=weights)
+    if teach is not None:
+        network, steps = write(weights=teach(weights, integerize.steps_read(network, steps)))
     if prefix is not None:
         network = with_prefix(network, prefix.kept(network, steps))
     words = model.model.embed_tokens.weight.detach().double().numpy()
     bits = knobs.embedding_bits
-    return IntegerLanguageModel(network, host.words_of(words, steps["decoder"], bits), bits)
+    return IntegerLanguageModel(network, host.words_of(words, steps["decoder"].size, bits), bits)
 
 
 def weight_key(weight: NDArray[np.float32], bits: int, seen: NDArray[Any]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from swopt.compiler import network as net
 from swopt.compiler.network import Int8s, Kept, Network
+from swopt.techniques.rounding import Steps
 
 if TYPE_CHECKING:
     import torch
@@ -71,22 +72,34 @@ class Prefix:
         ids: The tokens.
         keys: Of each block, after rotation, `[tokens, kv_heads * head_dim]`.
         values: Of each block, `[tokens, kv_heads * head_dim]`.
+        head_dim: Channels of a head.
     """
 
     ids: tuple[int, ...]
     keys: "tuple[torch.Tensor, ...]"
     values: "tuple[torch.Tensor, ...]"
+    head_dim: int
 
-    def kept(self, network: Network, steps: Mapping[str, float]) -> dict[str, Kept]:
+    def past(self) -> Any:
+        """A `DynamicCache` of them, for a float model to go on from."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for index, pair in enumerate(zip(self.keys, self.values, strict=True)):
+            split = (each.reshape(len(each), -1, self.head_dim).transpose(0, 1) for each in pair)
+            cache.update(*(each[None].clone() for each in split), index)
+        return cache
+
+    def kept(self, network: Network, steps: Mapping[str, Steps]) -> dict[str, Kept]:
         """Keys and values in integers, by name of the attention's result.
 
         Args:
             network: A decoder of the same model.
-            steps: What one step of each of its tensors is worth.
+            steps: Of each of its tensors.
         """
         attentions = [op for op in network.operators if isinstance(op, net.Attention)]
         return {
-            op.y: Kept(to_int8(keys, steps[op.k]), to_int8(values, steps[op.v]))
+            op.y: Kept(to_int8(keys, steps[op.k].size), to_int8(values, steps[op.v].size))
             for op, keys, values in zip(attentions, self.keys, self.values, strict=True)
         }
 
@@ -109,7 +122,7 @@ def float_prefix(model: Any, ids: Sequence[int]) -> Prefix:
         tuple(getattr(layer, name)[0].transpose(0, 1).flatten(1) for layer in cache.layers)
         for name in ("keys", "values")
     )
-    return Prefix(tuple(ids), keys, values)
+    return Prefix(tuple(ids), keys, values, cache.layers[0].keys.shape[-1])
 
 
 def to_int8(tensor: "torch.Tensor", step: float) -> Int8s:

@@ -93,15 +93,35 @@ def quantize(weight: NDArray[np.float64], bits: int, moment: Moment) -> Quantize
         bits: 2..8, as `rounding.quantize` has them.
         moment: Of its inputs.
     """
+    return _quantized(weight, bits, moment)[0]
+
+
+def made_up(weight: NDArray[np.float64], bits: int, moment: Moment) -> NDArray[np.float64]:
+    """What `quantize` rounds to its nearest steps: each weight, with what it makes up for.
+
+    Args:
+        weight, bits, moment: As for `quantize`.
+
+    Returns:
+        `[outputs, inputs]`.
+    """
+    return _quantized(weight, bits, moment)[1]
+
+
+def _quantized(
+    weight: NDArray[np.float64], bits: int, moment: Moment
+) -> tuple[QuantizedWeight, NDArray[np.float64]]:
     exact, order = moment.mean.astype(np.float64), moment.order
     nearest = rounding.quantize(weight, bits, exact.diagonal().copy())
-    values = np.empty(weight.shape, np.int8)
-    values[:, order] = _rounded(weight[:, order], nearest.scale, bits, moment.upper)
+    values, changed = np.empty(weight.shape, np.int8), np.empty(weight.shape)
+    values[:, order], changed[:, order] = _rounded(
+        weight[:, order], nearest.scale, bits, moment.upper
+    )
     # Clipping may cost more than is won back, and what is damped is not quite what is lost.
     scale = nearest.scale[:, None]
     worse = _loss(weight - values * scale, exact) > _loss(weight - nearest.values * scale, exact)
-    values[worse] = nearest.values[worse]
-    return QuantizedWeight(values, nearest.scale, bits)
+    values[worse], changed[worse] = nearest.values[worse], weight[worse]
+    return QuantizedWeight(values, nearest.scale, bits), changed
 
 
 def _loss(error: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,7 +131,8 @@ def _loss(error: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np
 
 def _rounded(
     weight: NDArray[np.float64], scale: NDArray[np.float64], bits: int, upper: NDArray[np.float64]
-) -> NDArray[np.int8]:
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """The integers, and what each weight had become when it was rounded."""
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     left = weight.copy()
     values = np.empty(weight.shape, np.int8)
@@ -124,4 +145,4 @@ def _rounded(
             left[:, at + 1 : stop] -= np.outer(error, upper[at, at + 1 : stop])
             errors[:, at - start] = error
         left[:, stop:] -= errors @ upper[start:stop, stop:]
-    return values
+    return values, left

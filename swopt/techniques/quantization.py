@@ -153,3 +153,18 @@ def apply(
 def is_compensated(knobs: QuantizationKnobs, bits: int) -> bool:
     """Whether weights of so many bits make up for each other's errors."""
     return knobs.rounding == "compensated" and bits < 8
+
+
+def compensated(
+    weights: Mapping[str, QuantizedWeight], moments: Moments, knobs: QuantizationKnobs
+) -> dict[str, Moment]:
+    """The moments that weights were rounded by, of those whose rounding was compensated.
+
+    Args:
+        weights: By layer name, as `knobs` have them.
+        moments: Of all layers.
+        knobs: Which bits where.
+    """
+    names = [name for name, each in weights.items() if is_compensated(knobs, each.bits)]
+    found = moments() if names else {}
+    return {name: found[name] for name in names}

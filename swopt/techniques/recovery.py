@@ -1,7 +1,8 @@
 """Recovery: low-rank adapters teach what is left of a model to answer as the whole one does.
 
 LoRA (Hu et al., ICLR 2022) on every linear layer by peft, merged into the weights before anything
-is rounded, so that the core sees no more than before. What is learnt is up to the lesson
+is rounded, so that the core sees no more than before; behind the rounding it is
+`swopt.techniques.quantization_aware`. What is learnt is up to the lesson
 (`swopt.workloads.lessons`): the answers of the uncompressed model (distillation, Hinton et al.,
 2015), for which no true answer is needed.
 """
@@ -9,7 +10,8 @@ is rounded, so that the core sees no more than before. What is learnt is up to t
 import base64
 import math
 import warnings
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from hwlib.frozen import Frozen
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 LEARNING_RATE = 4e-3
-"""Of the adapters, at its peak; it rises over the first tenth and falls as a cosine."""
+"""Of the adapters, at its peak."""
 
-_SEED = 7
+SEED = 7
 """Of the adapters' first weights; the same in every run."""
 
 
@@ -28,29 +30,45 @@ class RecoveryKnobs(Frozen):
     """How long what is left is taught. The neutral default teaches nothing."""
 
     steps: Literal[0, 50, 100, 200] = 0
-    """Optimizer steps, after resolution and pruning and before rounding."""
+    """Optimizer steps, after resolution and pruning."""
 
     rank: Literal[4, 8, 16] = 8
     """Rank of the adapter of each linear layer."""
 
+    quantization_aware: bool = False
+    """Teach behind the rounding of weights and of what layers read, which is then made up for, too;
+    else before anything is rounded."""
+
+    @property
+    def behind_rounding(self) -> bool:
+        """Whether there is teaching, and behind the rounding."""
+        return self.steps > 0 and self.quantization_aware
+
 
 class Taught(Frozen):
-    """What adapters learnt: a change of low rank to the weights of each linear layer."""
+    """What was learnt of the weights of each linear layer."""
 
     packed: str
-    """A safetensors file in base 64: float32 `NAME.up` [outputs, rank] and `NAME.down`
-    [rank, inputs] for each layer NAME, whose weights change by their product."""
+    """A safetensors file, deflated and in base 64.
+
+    For each layer NAME before rounding float32 `NAME.up` [outputs, rank] and `NAME.down` [rank,
+    inputs], whose product its weights change by; behind rounding int8 `NAME.moved` [outputs,
+    inputs], by how many steps each weight moved, and float32 `NAME.gain` [outputs], the logarithm
+    of how much larger its steps became."""
 
     @classmethod
-    def of(cls, adapters: "Mapping[str, tuple[torch.Tensor, torch.Tensor]]") -> Self:
-        """Both factors of each layer's change, by layer name."""
+    def of(cls, tensors: "Mapping[str, torch.Tensor]") -> Self:
+        """What was learnt, under these names."""
         import safetensors.torch
 
-        factors = {}
-        for name, (up, down) in adapters.items():
-            factors[f"{name}.up"] = up.detach().contiguous()
-            factors[f"{name}.down"] = down.detach().contiguous()
-        return cls(packed=base64.b64encode(safetensors.torch.save(factors)).decode())
+        kept = {name: each.detach().contiguous() for name, each in tensors.items()}
+        return cls(packed=base64.b64encode(zlib.compress(safetensors.torch.save(kept), 1)).decode())
+
+    def tensors(self) -> "dict[str, torch.Tensor]":
+        """What was learnt, by name."""
+        import safetensors.torch
+
+        return safetensors.torch.load(zlib.decompress(base64.b64decode(self.packed)))
 
     def into(self, layers: "Mapping[str, torch.nn.Linear]") -> None:
         """Merges them into the weights that they were taught beside.
@@ -58,9 +76,7 @@ class Taught(Frozen):
         Args:
             layers: By name; those that were not taught are left as they are.
         """
-        import safetensors.torch
-
-        factors = safetensors.torch.load(base64.b64decode(self.packed))
+        factors = self.tensors()
         for name, layer in layers.items():
             if f"{name}.up" in factors:
                 layer.weight.data += factors[f"{name}.up"] @ factors[f"{name}.down"]
@@ -96,13 +112,14 @@ def teach(
     targets = [path for path, module in model.named_modules() if module in names]
     config = LoraConfig(r=knobs.rank, lora_alpha=2 * knobs.rank, target_modules=targets)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+        torch.manual_seed(SEED)
         with warnings.catch_warnings():
             # peft asks transformers for an attribute by its old name.
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             adapted = get_peft_model(model, config)
     try:
-        _learn(adapted, knobs.steps, lesson, learning_rate, on_step)
+        learning = [each for each in adapted.parameters() if each.requires_grad]
+        learn(learning, knobs.steps, lesson, learning_rate, on_step)
         return Taught.of(_adapters(adapted, names))
     finally:
         adapted.unload()
@@ -110,16 +127,27 @@ def teach(
             each.requires_grad_(True)
 
 
-def _learn(
-    adapted: Any,
+def learn(
+    learning: "Sequence[torch.nn.Parameter]",
     steps: int,
     lesson: "Callable[[int], torch.Tensor]",
     learning_rate: float,
     on_step: Callable[[int], None],
 ) -> None:
+    """Changes parameters, in place, so that the lesson's loss falls.
+
+    Args:
+        learning: The parameters.
+        steps: How often they are changed.
+        lesson: The loss at a step, with its gradient.
+        learning_rate: At its peak; it rises over the first tenth and falls as a cosine.
+        on_step: Told each step as it ends.
+
+    Raises:
+        ValueError: The loss is no number.
+    """
     import torch
 
-    learning = [each for each in adapted.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=0.0)
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -134,19 +162,18 @@ def _learn(
         on_step(step)
 
 
-def _adapters(
-    adapted: Any, names: "Mapping[torch.nn.Module, str]"
-) -> "dict[str, tuple[torch.Tensor, torch.Tensor]]":
-    """Both factors of each layer's change, by layer name."""
+def _adapters(adapted: Any, names: "Mapping[torch.nn.Module, str]") -> "dict[str, torch.Tensor]":
+    """Both factors of each layer's change."""
     import torch
     from peft.tuners.lora import LoraLayer
 
-    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    found: dict[str, torch.Tensor] = {}
     for module in adapted.modules():
         if isinstance(module, LoraLayer):
             up = module.lora_B["default"].get_parameter("weight")
             down = module.lora_A["default"].get_parameter("weight")
-            found[names[module.get_base_layer()]] = (up * module.scaling["default"], down)
+            name = names[module.get_base_layer()]
+            found |= {f"{name}.up": up * module.scaling["default"], f"{name}.down": down}
     return found
 
 

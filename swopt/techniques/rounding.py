@@ -1,6 +1,7 @@
 """Rounds a weight matrix to a few bits with one scale a row, clipped where the error is least."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,21 @@ class QuantizedWeight:
     values: NDArray[np.int8]
     scale: NDArray[np.float64]
     bits: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the integers of a tensor stand for: (integer - zero) * size.
+
+    Attributes:
+        size: Over 0.
+        zero: The integer that stands for 0.
+        bits: Of each integer where a linear layer reads them: 8 or 4.
+    """
+
+    size: float
+    zero: int = 0
+    bits: Literal[8, 4] = 8
 
 
 CLIPPINGS = np.concatenate([np.linspace(0.2, 0.98, 40), [1.0]])

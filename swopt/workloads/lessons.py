@@ -57,7 +57,11 @@ def distillation(
 
 
 def continuation(
-    whole: Any, model: Any, texts: torch.Tensor, prefix: Sequence[int]
+    whole: Any,
+    model: Any,
+    texts: torch.Tensor,
+    prefix: Sequence[int],
+    past: Callable[[], Any] | None = None,
 ) -> Callable[[int], torch.Tensor]:
     """The loss of each step, of a language model: mean KL divergence of the next token's
     distribution from the uncompressed model's, over one text.
@@ -67,6 +71,8 @@ def continuation(
         model: Who learns.
         texts: To be read, int64 `[n, tokens]`; in a new order each time all have been seen.
         prefix: Tokens that stand in front of every text, whose own answers do not count.
+        past: Gives the keys and values of the prefix that `model` goes on from; None has it read
+            the prefix itself.
     """
     rng = np.random.default_rng(_SEED)
     order: list[int] = []
@@ -78,7 +84,11 @@ def continuation(
         ids = torch.cat((before, texts[order.pop()]))[None]
         with torch.no_grad():
             target = whole(input_ids=ids, use_cache=False).logits[0, len(before) :]
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(before) :]
+        if past is None:
+            logits = model(input_ids=ids, use_cache=False).logits[0, len(before) :]
+        else:
+            own = ids[:, len(before) :]
+            logits = model(input_ids=own, past_key_values=past(), use_cache=True).logits[0]
         return functional.kl_div(
             torch.log_softmax(logits, -1),
             torch.log_softmax(target, -1),

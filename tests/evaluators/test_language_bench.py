@@ -35,31 +35,41 @@ def test_plans_are_compressed_and_scored(bench: LanguageBench) -> None:
     assert bench.prepared(CompressionPlan()) is bench.prepared(CompressionPlan())
 
 
-def test_a_pruned_model_is_taught_once_and_answers_more_like_the_whole(
-    bench: LanguageBench, monkeypatch: pytest.MonkeyPatch
+TAUGHT = {
+    "before rounding": CompressionPlan(
+        pruning=PruningKnobs(decoder_mlp_keep=0.25), recovery=RecoveryKnobs(steps=50, rank=4)
+    ),
+    "behind it": CompressionPlan(
+        quantization=QuantizationKnobs(bits=2, rounding="compensated"),
+        recovery=RecoveryKnobs(steps=50, rank=4, quantization_aware=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("when", "share"), [("before rounding", 0.9), ("behind it", 0.98)])
+def test_a_model_is_taught_once_and_answers_more_like_the_whole(
+    bench: LanguageBench, monkeypatch: pytest.MonkeyPatch, when: str, share: float
 ) -> None:
-    cut = CompressionPlan(pruning=PruningKnobs(decoder_mlp_keep=0.25))
-    plan = cut.model_copy(update={"recovery": RecoveryKnobs(steps=50, rank=4)})
+    plan = TAUGHT[when]
     ids = torch.from_numpy(np.array(bench.text("val")))[None, :64]
     whole = torch.log_softmax(bench.uncompressed()(ids).logits[0].double(), -1).detach()
 
-    def apart(plan: CompressionPlan) -> float:
+    def apart(bench: LanguageBench, plan: CompressionPlan) -> float:
         ours = torch.log_softmax(bench.compress(plan)(ids).logits[0].double(), -1)
         return float((whole.exp() * (whole - ours)).sum(-1).mean())
 
     told: list[str] = []
     bench.on_stage = told.append
-    taught = apart(plan)
+    taught = apart(bench, plan)
     assert [told[0], told[-1]] == ["recovery, step 1 of 50", "recovery, step 50 of 50"]
-    assert taught < 0.9 * apart(cut)
+    assert taught < share * apart(bench, plan.model_copy(update={"recovery": RecoveryKnobs()}))
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it was taught already")
 
     monkeypatch.setattr("evaluators.language_model.recovery.teach", refuse)
-    again = LanguageBench(bench.loaded, bench.cache_dir, windows=1)
-    ours = torch.log_softmax(again.compress(plan)(ids).logits[0].double(), -1)
-    assert float((whole.exp() * (whole - ours)).sum(-1).mean()) == taught
+    monkeypatch.setattr("evaluators.language_model.quantization_aware.teach", refuse)
+    assert apart(LanguageBench(bench.loaded, bench.cache_dir, windows=1), plan) == taught
 
 
 def test_sensitivities_are_measured_once(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from swopt.compiler.integer_model import integer_model
+from swopt.compiler.prefix import float_prefix
 from swopt.plan import CompressionPlan
 from swopt.techniques import recovery
 from swopt.techniques.pruning import PruningKnobs
@@ -77,7 +78,7 @@ def test_what_was_learnt_changes_the_layers_that_learnt_alone() -> None:
     _, layers = linear(1)
     before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
     up, down = torch.ones(5, 1), torch.arange(6.0)[None]
-    Taught.of({"first": (up, down)}).into(layers)
+    Taught.of({"first.up": up, "first.down": down}).into(layers)
     assert torch.equal(layers["first"].weight, before["first"] + torch.arange(6.0))
     assert torch.equal(layers["last"].weight, before["last"])
 
@@ -128,6 +129,18 @@ def test_a_language_model_learns_the_next_tokens_distribution_behind_its_prefix(
         ours, theirs = answers(other, ids), answers(whole, ids)
         expected = float((theirs.exp() * (theirs - ours)).sum(-1).mean().detach())
         assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_may_go_on_from_the_keys_and_values_of_its_prefix() -> None:
+    whole, other = tiny_llama.model(0), tiny_llama.model(1)
+    texts, prefix = torch.arange(60).reshape(3, 20), (7, 9)
+    read = continuation(whole, other, texts, prefix)
+    own = continuation(whole, other, texts, prefix, float_prefix(other, prefix).past)
+    foreign = continuation(whole, other, texts, prefix, float_prefix(whole, prefix).past)
+    for step in range(4):
+        expected = float(read(step).detach())
+        assert float(own(step).detach()) == pytest.approx(expected, rel=1e-4)
+        assert float(foreign(step).detach()) != pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
