@@ -25,8 +25,15 @@ STACK: Mapping[str, Change] = {
     "least squares": {"pruning": {"compensation": "least_squares"}},
     "shortest wording": {"resolution": {"wording": "shortest"}},
     "recovery by adapters": {"recovery": {"steps": 200}},
+    "8-bit embeddings": {"quantization": {"embedding_bits": 8}},
 }
 
+TWO: Change = {
+    "quantization": {"bits": 2, "mean_bits": 8.0, "rounding": "compensated"},
+    "hardware": {"composable": True},
+    "recovery": {"steps": 200, "quantization_aware": True},
+}
+"""Weights of 2 bits need to be taught behind their rounding."""
 
 NEEDS: Mapping[str, Change] = {
     "compensated rounding": FOUR,
@@ -54,9 +61,17 @@ TINY_VLM = StudyList(
         name: both(NEEDS[name], change) if name in NEEDS else change
         for name, change in STACK.items()
         if name != "recovery by adapters"
-    },
+    }
+    | {"2 bits, taught behind the rounding": TWO},
     usual={
         "4 bits in every layer": (FOUR, "the equal bits that mixed precision is compared with"),
+        "2 bits in every layer": (
+            {
+                "quantization": {"bits": 2, "rounding": "compensated"},
+                "hardware": {"composable": True},
+            },
+            "compensated rounding (GPTQ), no teaching",
+        ),
         "a quarter of the vision blocks": (
             {"pruning": {"vision_blocks": (2,)}},
             "25 % of the blocks (ShortGPT)",
@@ -89,4 +104,5 @@ TINY_VLM = StudyList(
     ),
     # Elements of 8-bit products can do nothing with narrow activations.
     together={"bits by sensitivity, composable elements": ("4-bit activations",)},
+    ladder={"2 bits, taught behind the rounding": TWO},
 )
