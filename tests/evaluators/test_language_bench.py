@@ -46,10 +46,11 @@ TAUGHT = {
 }
 
 
-@pytest.mark.parametrize(("when", "share"), [("before rounding", 0.9), ("behind it", 0.98)])
+@pytest.mark.parametrize("when", TAUGHT)
 def test_a_model_is_taught_once_and_answers_more_like_the_whole(
-    bench: LanguageBench, monkeypatch: pytest.MonkeyPatch, when: str, share: float
+    bench: LanguageBench, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
+    monkeypatch.setattr("evaluators.language_model.LEARNING_RATE_BEHIND", 5e-3)  # it is small
     plan = TAUGHT[when]
     ids = torch.from_numpy(np.array(bench.text("val")))[None, :64]
     whole = torch.log_softmax(bench.uncompressed()(ids).logits[0].double(), -1).detach()
@@ -62,7 +63,7 @@ def test_a_model_is_taught_once_and_answers_more_like_the_whole(
     bench.on_stage = told.append
     taught = apart(bench, plan)
     assert [told[0], told[-1]] == ["recovery, step 1 of 50", "recovery, step 50 of 50"]
-    assert taught < share * apart(bench, plan.model_copy(update={"recovery": RecoveryKnobs()}))
+    assert taught < 0.9 * apart(bench, plan.model_copy(update={"recovery": RecoveryKnobs()}))
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it was taught already")
