@@ -97,12 +97,10 @@ class LanguageBench:
         self, plan: CompressionPlan, model: Any, layers: "Mapping[str, torch.nn.Linear]"
     ) -> None:
         """Teaches a pruned model to go on as the whole one does; merges what it learnt."""
-        texts = self._lessons()
 
         def teach() -> Taught:
-            lesson = continuation(self.loaded.model, model, texts, self.prefix_ids)
             return recovery.teach(
-                model, layers, plan.recovery, lesson, LEARNING_RATE, self._tell(plan)
+                model, layers, plan.recovery, self._lesson(model), LEARNING_RATE, self._tell(plan)
             )
 
         self._taught(plan, teach).into(layers)
@@ -115,27 +113,29 @@ class LanguageBench:
         read: Mapping[str, Steps],
     ) -> Mapping[str, QuantizedWeight]:
         """The weights after the model was taught behind its rounding."""
-        texts, model = self._lessons(), prepared.model
-        past = prepared.prefix.past if prepared.prefix else None
 
         def teach() -> Taught:
+            past = prepared.prefix.past if prepared.prefix else None
             return quantization_aware.teach(
-                model,
+                prepared.model,
                 prepared.layers,
                 weights,
                 read,
                 compensated(weights, lambda: prepared.moments, plan.quantization),
                 plan.recovery,
-                continuation(self.loaded.model, model, texts, self.prefix_ids, past),
+                self._lesson(prepared.model, past),
                 learning_rate=LEARNING_RATE_BEHIND,
                 on_step=self._tell(plan),
             )
 
         return quantization_aware.apply(weights, self._taught(plan, teach))
 
-    def _lessons(self) -> torch.Tensor:
-        """Windows that are read to be taught."""
-        return torch.from_numpy(code.practice(self.loaded.tokenizer))
+    def _lesson(
+        self, model: Any, past: Callable[[], Any] | None = None
+    ) -> Callable[[int], torch.Tensor]:
+        """To go on in the windows of practice as the whole model does."""
+        texts = torch.from_numpy(code.practice(self.loaded.tokenizer))
+        return continuation(self.loaded.model, model, texts, self.prefix_ids, past)
 
     def _tell(self, plan: CompressionPlan) -> Callable[[int], None]:
         """Tells how far teaching is."""
