@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swopt.workloads.vqa import Split
-from swopt.workloads.vqa_rows import IMAGE_BYTES, Kind, PackedRow, RowError
+from swopt.workloads.vqa_rows import IMAGE_BYTES, Kind, PackedRow, RowError, text_of
 
 QUESTIONS_BYTES = 1 << 27
 """Largest file of questions that is read."""
@@ -40,15 +40,15 @@ def read(
         with zipfile.ZipFile(images) as archive:
             for number, each in enumerate(found, 1):
                 place = f"{questions.name}, row {number}"
-                if _text(place, each, "q_lang") not in languages:
+                if text_of(place, "q_lang", each.get("q_lang")) not in languages:
                     continue
-                name = _text(place, each, "img_name")
+                name = text_of(place, "img_name", each.get("img_name"))
                 if name not in held:
                     held[name] = _image(place, archive, name)
-                kind = _KINDS.get(_text(place, each, "answer_type"))
+                kind = _KINDS.get(text_of(place, "answer_type", each.get("answer_type")))
                 if kind is None:
                     raise RowError(f"{place}: answer_type is one of {', '.join(_KINDS)}")
-                question, answer = (_text(place, each, n) for n in ("question", "answer"))
+                question, answer = (text_of(place, n, each.get(n)) for n in ("question", "answer"))
                 yield PackedRow(number, question, answer, kind, split, questions.name, held[name])
     except (zipfile.BadZipFile, NotImplementedError, OSError):
         raise RowError(f"{images.name} is no whole zip file; fetch it again") from None
@@ -66,13 +66,6 @@ def _questions(path: Path) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise RowError(f"{path.name} is no JSON list of questions")
     return found
-
-
-def _text(place: str, row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise RowError(f"{place}, needs {name}, a text that is not empty")
-    return value.strip()
 
 
 def _image(place: str, archive: zipfile.ZipFile, name: str) -> bytes:

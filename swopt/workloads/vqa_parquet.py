@@ -10,7 +10,7 @@ from typing import Any
 
 from swopt.workloads.pictures import EXTRA
 from swopt.workloads.vqa import Split
-from swopt.workloads.vqa_rows import IMAGE_BYTES, PackedRow, RowError, usual_kind
+from swopt.workloads.vqa_rows import IMAGE_BYTES, PackedRow, RowError, text_of, usual_kind
 
 GROUP_BYTES = 1 << 30
 """Largest group of rows that is unpacked; a small file can claim any size."""
@@ -35,15 +35,9 @@ def read(path: Path, split: Split, images: dict[bytes, bytes]) -> Iterator[Packe
         place = f"{path.name}, row {number}"
         if not image or len(image) > IMAGE_BYTES:
             raise RowError(f"{place}, has no image of at most {IMAGE_BYTES >> 20} MiB")
-        question, answer = _text(place, "question", asked), _text(place, "answer", told)
+        question, answer = text_of(place, "question", asked), text_of(place, "answer", told)
         packed = images.setdefault(image, image)
         yield PackedRow(number, question, answer, usual_kind(answer), split, path.name, packed)
-
-
-def _text(place: str, name: str, value: str | None) -> str:
-    if value is None or not value.strip():
-        raise RowError(f"{place}, needs {name}, a text that is not empty")
-    return value.strip()
 
 
 def _values(path: Path) -> Iterator[tuple[Any, Any, Any]]:

@@ -151,6 +151,22 @@ def check_words(path: Path, rows: Sequence[Question], words: Collection[str]) ->
                 )
 
 
+def text_of(place: str, name: str, value: object) -> str:
+    """The text of a field, without the blanks around it.
+
+    Args:
+        place: Where the row stands.
+        name: Of the field.
+        value: What the row has there; None for nothing.
+
+    Raises:
+        RowError: It is no text, or empty.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise RowError(f"{place}, needs {name}, a text that is not empty")
+    return value.strip()
+
+
 def normalized(text: str) -> tuple[str, ...]:
     """The words that answers are compared by: lower case, no punctuation, no articles.
 
@@ -217,7 +233,9 @@ def _row(path: Path, number: int, line: str) -> Row:
     if unknown := sorted(found.keys() - _FIELDS):
         known = ", ".join(sorted(_FIELDS))
         raise RowError(f"{place}, has {unknown[0][:40]!r}, which is none of {known}")
-    image, question, answer = (_text(place, found, n) for n in ("image", "question", "answer"))
+    image, question, answer = (
+        text_of(place, n, found.get(n)) for n in ("image", "question", "answer")
+    )
     if not _words(answer):
         raise RowError(f"{place}: its answer has no word to be compared")
     kind = _one_of(place, found, "kind", get_args(Kind), usual_kind(answer))
@@ -227,13 +245,6 @@ def _row(path: Path, number: int, line: str) -> Row:
     except ValueError as error:
         raise RowError(f"{place}: {error}") from None
     return Row(number, question, answer, kind, split, pixels)
-
-
-def _text(place: str, row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise RowError(f"{place}, needs {name}, a text that is not empty")
-    return value.strip()
 
 
 def _one_of(place: str, row: dict[str, Any], name: str, known: Sequence[str], usual: str) -> Any:
