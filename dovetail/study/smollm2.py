@@ -9,11 +9,23 @@ FOUR: Change = {"quantization": {"bits": 4, "head_bits": 8}, "hardware": {"compo
 
 BITS = "bits by sensitivity, composable elements"
 
+TAUGHT = "taught behind the rounding"
+
 STACK: Mapping[str, Change] = {
     BITS: {"quantization": {"bits": 4, "mean_bits": 5.0}, "hardware": {"composable": True}},
     "compensated rounding": {"quantization": {"rounding": "compensated"}},
     "8-bit embeddings": {"quantization": {"embedding_bits": 8}},
+    TAUGHT: {"recovery": {"steps": 50, "rank": 16, "quantization_aware": True}},
 }
+
+LONGER: Change = {"recovery": {"steps": 200}}
+
+EIGHTH: Change = {"pruning": {"decoder_mlp_keep": 0.875}}
+
+SOLVED: Change = {"pruning": {"compensation": "least_squares"}}
+
+EVERY: Change = {"quantization": {"mean_bits": 8.0}}
+"""What shares nothing out: every layer has the 4 bits of the stack, the head among them."""
 
 SMOLLM2 = StudyList(
     workload="smollm2-135m",
@@ -25,10 +37,14 @@ SMOLLM2 = StudyList(
         BITS: STACK[BITS],
         "compensated rounding": both(FOUR, STACK["compensated rounding"]),
         "8-bit embeddings": STACK["8-bit embeddings"],
-        "an eighth of the MLP channels pruned": {"pruning": {"decoder_mlp_keep": 0.875}},
+        TAUGHT: STACK[TAUGHT],
+        "an eighth of the MLP channels pruned, least squares": both(EIGHTH, SOLVED),
         "a block pruned": {"pruning": {"decoder_blocks": (16,)}},
     },
-    usual={"4 bits in every layer, 8 in the head": (FOUR, "nearest steps, a scale a channel")},
+    usual={
+        "4 bits in every layer, 8 in the head": (FOUR, "nearest steps, a scale a channel"),
+        "an eighth of the MLP channels": (EIGHTH, "what leaves on average in the bias"),
+    },
     controls={
         "composable elements under w8a8": ({"hardware": {"composable": True}}, "hardware alone"),
     },
@@ -38,6 +54,13 @@ SMOLLM2 = StudyList(
             f"{bits:g} bits in the mean": {"quantization": {"mean_bits": bits}}
             for bits in (7.0, 6.0, 4.5)
         },
-        "4 bits in every layer": {"quantization": {"mean_bits": 8.0}},
+        "6 bits in the mean, taught for longer": both({"quantization": {"mean_bits": 6.0}}, LONGER),
+        "4 bits in every layer": EVERY,
+        "4 bits in every layer, taught for longer": both(EVERY, LONGER),
+        "4 bits in every layer and word": both(EVERY, {"quantization": {"embedding_bits": 4}}),
+        "4 bits in every layer, an eighth of the MLP channels pruned": both(
+            both(EVERY, EIGHTH), SOLVED
+        ),
+        "3.75 bits in the mean": {"quantization": {"mean_bits": 3.75}},
     },
 )
