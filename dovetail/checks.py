@@ -52,7 +52,7 @@ def check_data(settings: "Settings") -> None:
 
     Without a named folder the synthetic set serves; in place of named images it would mislead.
     """
-    if settings.workload == TINY_VLM:
+    if settings.workload == TINY_VLM and settings.checkpoint is None:
         check_images(Path(settings.data_dir) if settings.data_dir else None)
 
 

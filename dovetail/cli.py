@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from dovetail import checks
-from dovetail.commands import designs, machine, runs, study
+from dovetail.commands import designs, finetune, machine, runs, study
 from dovetail.desk import Desk, Screen, desk_of
 from dovetail.errors import DovetailError, ExitCode
 
@@ -38,6 +38,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "gate": designs.gate,
     "compile": designs.compile_command,
     "study": study.study,
+    "finetune": finetune.finetune,
     "knobs": designs.knobs,
     "check-model": machine.check_model,
     "doctor": machine.doctor,

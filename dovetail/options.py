@@ -27,6 +27,10 @@ RunFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A run 
 Workload = Annotated[
     str | None, typer.Option(help="tiny-vlm, or a language model by name or folder.")
 ]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Folder of a tiny-vlm that `dovetail finetune` made, with its questions."),
+]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the MedMNIST files.")]
 
 

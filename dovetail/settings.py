@@ -77,6 +77,10 @@ class Settings(Frozen):
     """What is fitted: tiny-vlm, which answers questions about medical images; or a language model
     on code: smollm2-135m, a folder, or a Llama-family model's name on the hub."""
 
+    checkpoint: Annotated[str, AfterValidator(_filled), Field(max_length=4096)] | None = None
+    """Folder of another tiny-vlm, as `dovetail finetune` makes it, with its own questions; null:
+    the shipped one."""
+
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything that is drawn."""
 
@@ -129,11 +133,12 @@ class Settings(Frozen):
 
     @model_validator(mode="after")
     def _images_are_of_tiny_vlm(self) -> Self:
-        if self.data_dir is not None and self.workload != TINY_VLM:
-            raise ValueError(
-                f"data_dir: a folder of images is for {TINY_VLM}, not for {_short(self.workload)}; "
-                "leave it out"
-            )
+        for name, what in (("data_dir", "a folder of images"), ("checkpoint", "a checkpoint")):
+            if getattr(self, name) is not None and self.workload != TINY_VLM:
+                raise ValueError(
+                    f"{name}: {what} is for {TINY_VLM}, not for {_short(self.workload)}; "
+                    "leave it out"
+                )
         return self
 
     @model_validator(mode="after")

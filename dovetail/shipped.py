@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.proposer import Context, ModelCall, Proposer
-from dovetail.errors import Missing, ServerRefused
+from dovetail.errors import BadInput, Missing, ServerRefused
 from dovetail.settings import Settings
 from dovetail.workshop import Bench, Estimate, OnCall
 from evaluators.workloads import TINY_VLM
@@ -58,7 +58,13 @@ class Shipped:
         """
         return _medical(settings) if settings.workload == TINY_VLM else _language(settings)
 
-    def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":
+    def case(
+        self,
+        design: "DesignPoint",
+        question: int,
+        data_dir: Path | None,
+        checkpoint: Path | None = None,
+    ) -> "Case":
         """tiny-vlm after the design's compression, and a validation question.
 
         Raises:
@@ -70,7 +76,7 @@ class Shipped:
 
         # The floor keeps figures off a front; whoever writes a design down has chosen it.
         cleared = frozenset(cache.sha256(edit.source) for edit in design.edits)
-        return compiling.case_of(design, question, pipeline(data_dir, cleared))
+        return compiling.case_of(design, question, pipeline(data_dir, cleared, checkpoint))
 
     def proposer(
         self, settings: Settings, recorded: Mapping[int, Sequence[ModelCall]], on_call: OnCall
@@ -140,13 +146,21 @@ def _medical(settings: Settings) -> Bench:
     from swopt.workloads.checkpoint import CheckpointError
     from swopt.workloads.workload import load_workload
 
-    data_dir = Path(settings.data_dir).expanduser() if settings.data_dir else None
+    data_dir, checkpoint = (
+        Path(named).expanduser() if named else None
+        for named in (settings.data_dir, settings.checkpoint)
+    )
     try:
-        workload = load_workload(data_dir)
+        workload = load_workload(data_dir, checkpoint)
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         raise Missing(str(error)) from None
+    if data_dir is not None and workload.vlm.has_own_questions:
+        raise BadInput(
+            f"data_dir: the model in {settings.checkpoint} has its own questions; leave the folder "
+            "of images out"
+        )
     return Bench(
-        evaluator=pipeline(data_dir, frozenset(settings.cleared)),
+        evaluator=pipeline(data_dir, frozenset(settings.cleared), checkpoint),
         data=workload.describe(),
         data_sha256=workload.data_sha256,
         layers=workload.layers,
@@ -181,14 +195,24 @@ def _language(settings: Settings) -> Bench:
     )
 
 
-def pipeline(data_dir: Path | None = None, cleared: frozenset[str] = frozenset()) -> "Pipeline":
-    """The shipped evaluator on the images in a folder, with the RTL sources that were cleared."""
+def pipeline(
+    data_dir: Path | None = None,
+    cleared: frozenset[str] = frozenset(),
+    checkpoint: Path | None = None,
+) -> "Pipeline":
+    """The shipped evaluator on the images in a folder, with the RTL sources that were cleared.
+
+    Args:
+        data_dir: The folder of images; None looks where they usually are.
+        cleared: SHA-256 of the sources.
+        checkpoint: Folder of another model than the shipped one.
+    """
     from agents.rewrites import shipped_library
     from evaluators import cache
     from evaluators.pipeline import Pipeline
 
     vetted = frozenset(cache.sha256(r.source) for r in shipped_library().rewrites)
-    return Pipeline(data_dir=data_dir, vetted=vetted, cleared=cleared)
+    return Pipeline(data_dir=data_dir, checkpoint=checkpoint, vetted=vetted, cleared=cleared)
 
 
 def _agents(

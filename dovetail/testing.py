@@ -185,7 +185,13 @@ class ToyWorkshop:
             layers=LAYERS,
         )
 
-    def case(self, design: DesignPoint, question: int, data_dir: Path | None) -> "Case":
+    def case(
+        self,
+        design: DesignPoint,
+        question: int,
+        data_dir: Path | None,
+        checkpoint: Path | None = None,
+    ) -> "Case":
         """None: figures from a formula have no model that could be compiled."""
         raise Missing("the toy workshop has no model to compile")
 

@@ -74,7 +74,13 @@ class Workshop(Protocol):
         """
         ...
 
-    def case(self, design: "DesignPoint", question: int, data_dir: Path | None) -> "Case":
+    def case(
+        self,
+        design: "DesignPoint",
+        question: int,
+        data_dir: Path | None,
+        checkpoint: Path | None = None,
+    ) -> "Case":
         """What `dovetail compile` compiles: a design's model in integers, and a question for it.
 
         Raises:

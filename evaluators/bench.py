@@ -114,7 +114,11 @@ class DesignBench(CoreBench):
         """
 
         def measure() -> Lowered:
+            from evaluators.latency import longest_question
+
             inputs, programs = self._on_core(workload)
+            for longest in self._model(workload).host.inputs(longest_question(workload)):
+                programs.of(longest)
             return Lowered(commands=len(programs.of(inputs[0]).commands))
 
         inputs = inputs | {"hardware": self._design.hardware.model_dump_json()}

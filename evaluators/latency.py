@@ -211,6 +211,15 @@ def one_question_a_set(workload: Workload) -> Questions:
     return questions.take(firsts)
 
 
+def longest_question(workload: Workload) -> Questions:
+    """The validation or test question of the most tokens: it has to fit the core, too."""
+    asked = [workload.validation(), workload.test()]
+    tokenizer = workload.vlm.tokenizer
+    lengths = [[len(tokenizer.encode(text).ids) for text in each.texts] for each in asked]
+    of = max(range(len(asked)), key=lambda index: max(lengths[index]))
+    return asked[of].take([lengths[of].index(max(lengths[of]))])
+
+
 class Programs:
     """The programs of a model on a core, each lowered once for all questions of its lengths.
 

@@ -48,6 +48,9 @@ class Pipeline(Gatekeeper):
     data_dir: Path | None = None
     """Folder of the image sets; None looks where `swopt.workloads.medmnist` says."""
 
+    checkpoint: Path | None = None
+    """Folder of another model than the shipped one, as `dovetail finetune` makes it."""
+
     def evaluate(self, design: DesignPoint, target: Target, on_stage: Stage) -> Evaluation:
         """Measures a design; a fault of the design, or of a tool on it, becomes its status."""
         return DesignBench(self, design, target).evaluation(self.name, on_stage)
@@ -149,7 +152,7 @@ class Pipeline(Gatekeeper):
         """The model and its questions; the model itself is built when it is first asked for."""
         from swopt.workloads.workload import load_workload
 
-        return load_workload(self.data_dir)
+        return load_workload(self.data_dir, self.checkpoint)
 
 
 def _one_thread() -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from dovetail import checks
 from dovetail.desk import Desk, desk_of
 from dovetail.errors import BadInput, ExitCode, Missing
-from dovetail.options import AsJson, DataDir, SetTarget, Workload, settings_of
+from dovetail.options import AsJson, Checkpoint, DataDir, SetTarget, Workload, settings_of
 
 if TYPE_CHECKING:
     from dovetail.settings import Settings
@@ -41,6 +41,7 @@ def evaluate(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A run file, for target and data.")] = None,
     workload: Workload = None,
+    checkpoint: Checkpoint = None,
     data_dir: DataDir = None,
     changes: SetTarget = [],  # noqa: B006 (typer reads the default, nobody changes it)
     test: Annotated[bool, typer.Option("--test", help="Score the test data instead.")] = False,
@@ -75,10 +76,10 @@ def evaluate(
 
         if design is not None or verilog is None or top is None:
             raise BadInput("--verilog FILE and --top NAME go together, and without a design")
-        if test or workload or data_dir or config or changes:
+        if test or workload or checkpoint or data_dir or config or changes:
             raise BadInput(
-                "--verilog goes without --test, --workload, --data-dir, --config and --set: they "
-                "are a model's"
+                "--verilog goes without --test, --workload, --checkpoint, --data-dir, --config and "
+                "--set: they are a model's"
             )
         if on_ecp5:
             _show_ecp5_of_file(desk_of(context), verilog, top, as_json)
@@ -96,7 +97,11 @@ def evaluate(
     desk = desk_of(context)
     point = read_design(design)
     checks.refuse_knobs(changes, design)
-    named = {"--workload": ("workload", workload), "--data-dir": ("data_dir", data_dir)}
+    named = {
+        "--workload": ("workload", workload),
+        "--checkpoint": ("checkpoint", checkpoint),
+        "--data-dir": ("data_dir", data_dir),
+    }
     settings = settings_of(config, changes, named)
     if target == TargetName.ECP5:
         _show_ecp5_of_design(desk, point, settings, as_json)
@@ -185,6 +190,7 @@ def compile_command(
     check: Annotated[
         bool, typer.Option("--check", help="Run it on the RTL and compare with the model.")
     ] = False,
+    checkpoint: Checkpoint = None,
     data_dir: DataDir = None,
 ) -> None:
     """Write a design's program, DRAM image and Verilog, with its roofline and accesses."""
@@ -196,11 +202,13 @@ def compile_command(
     desk, named = desk_of(context), Path(data_dir).expanduser() if data_dir else None
     point = read_design(design)
     compiling.check_folder(out)
-    checks.check_images(named)
+    trained = Path(checkpoint).expanduser() if checkpoint else None
+    if trained is None:
+        checks.check_images(named)
     checks.check_store()
     if check and (missing := verilator.available()):
         raise Missing(f"{missing}; or leave --check out")
-    case = desk.open_workshop().case(point, question, named)
+    case = desk.open_workshop().case(point, question, named, trained)
     desk.err.print(Text(f"compiling {point.id} for {case.data}"), soft_wrap=True)
     made = compiling.compile_case(case, cache.root() / "simulators" if check else None)
     compiling.write(out, made.files)

@@ -12,7 +12,16 @@ from rich.text import Text
 from dovetail import checks
 from dovetail.desk import Desk, desk_of
 from dovetail.errors import BadInput, FolderRefused, Interrupted
-from dovetail.options import AsJson, DataDir, Folder, RunFile, Set, Workload, settings_of
+from dovetail.options import (
+    AsJson,
+    Checkpoint,
+    DataDir,
+    Folder,
+    RunFile,
+    Set,
+    Workload,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from dovetail.settings import Settings
@@ -40,6 +49,7 @@ def run(
     context: typer.Context,
     config: RunFile = None,
     workload: Workload = None,
+    checkpoint: Checkpoint = None,
     iterations: Annotated[int | None, typer.Option(help="Designs measured, baseline in.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
     llm: Annotated[str | None, typer.Option(help="mock, openai or none.")] = None,
@@ -57,6 +67,7 @@ def run(
 
     named = {
         "--workload": ("workload", workload),
+        "--checkpoint": ("checkpoint", checkpoint),
         "--iterations": ("iterations", iterations),
         "--seed": ("seed", seed),
         "--llm": ("llm.provider", llm),

@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from hwlib.frozen import Frozen
-
-LANGUAGE = ("llama", "mistral", "qwen2")
-"""Types whose decoder blocks have the arithmetic of `integerize._decoder_block`."""
-
-VISION_LANGUAGE = ("idefics3", "smolvlm")
-"""Types with a SigLIP tower, a pixel shuffle and one linear layer before such a decoder."""
+from swopt.workloads.language_models import FAMILY, VISION_LANGUAGE
 
 ROTARY = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose angles are one table, however long the text is."""
@@ -348,12 +343,12 @@ def _strange(config: Any) -> str:
     kind: str = config.model_type
     if kind in VISION_LANGUAGE:
         kind = config.text_config.model_type
-    return "" if kind in LANGUAGE else kind
+    return "" if kind in FAMILY else kind
 
 
 def _problems(config: Any, layers: tuple[Layer, ...]) -> Iterator[str]:
     if kind := _strange(config):
-        known = ", ".join((*LANGUAGE, *VISION_LANGUAGE))
+        known = ", ".join((*FAMILY, *VISION_LANGUAGE))
         yield f"{kind} was never held to the integer operators; {known} were"
     weights = sum(layer.parameters for layer in layers if layer.state == "core")
     if weights > 2 * DRAM_BYTES:
@@ -369,7 +364,7 @@ def _lowering(kind: str) -> str:
             "the whole model is lowered by swopt.compiler.integerize; whether it fits a core's "
             "memories depends on the design"
         )
-    if kind in LANGUAGE:
+    if kind in FAMILY:
         return (
             "decoder blocks are lowered one at a time, by integerize_block of "
             "swopt.compiler.integerize; a whole model without images is not lowered yet"
@@ -379,7 +374,7 @@ def _lowering(kind: str) -> str:
 
 def _score(model: Any, config: Any) -> tuple[float | None, str]:
     """Estimate of a score's time in seconds, and what it is of."""
-    if config.model_type not in (*LANGUAGE, *VISION_LANGUAGE):
+    if config.model_type not in (*FAMILY, *VISION_LANGUAGE):
         return None, f"models of the type {config.model_type} are not scored"
     linear: dict[str, int] = {"vision": 0, "decoder": 0}
     for path, module in model.named_modules():

@@ -105,18 +105,8 @@ def teach(
     Raises:
         ValueError: The loss is no number.
     """
-    import torch
-    from peft import LoraConfig, get_peft_model
-
     names: dict[torch.nn.Module, str] = {layer: name for name, layer in layers.items()}
-    targets = [path for path, module in model.named_modules() if module in names]
-    config = LoraConfig(r=knobs.rank, lora_alpha=2 * knobs.rank, target_modules=targets)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        with warnings.catch_warnings():
-            # peft asks transformers for an attribute by its old name.
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-            adapted = get_peft_model(model, config)
+    adapted = with_adapters(model, layers, knobs.rank)
     try:
         learning = [each for each in adapted.parameters() if each.requires_grad]
         learn(learning, knobs.steps, lesson, learning_rate, on_step)
@@ -125,6 +115,27 @@ def teach(
         adapted.unload()
         for each in model.parameters():
             each.requires_grad_(True)
+
+
+def with_adapters(model: Any, layers: "Mapping[str, torch.nn.Linear]", rank: int) -> Any:
+    """peft's model around one whose layers got adapters, which alone ask for gradients.
+
+    Args:
+        model: The one that `layers` belong to; it gets the adapters, too, until they are unloaded.
+        layers: By name.
+        rank: Of the adapters.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    these = set(layers.values())
+    targets = [path for path, module in model.named_modules() if module in these]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(SEED)
+        # peft asks transformers for an attribute by its old name.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(model, config)
 
 
 def learn(
@@ -151,7 +162,7 @@ def learn(
     optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=0.0)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * _pace(step / steps)
+            group["lr"] = learning_rate * pace(step / steps)
         loss = lesson(step)
         if not math.isfinite(found := float(loss.detach())):
             raise ValueError(f"recovery diverged: the loss of step {step} is {found}")
@@ -177,6 +188,6 @@ def _adapters(adapted: Any, names: "Mapping[torch.nn.Module, str]") -> "dict[str
     return found
 
 
-def _pace(progress: float) -> float:
-    """Share of the peak learning rate."""
+def pace(progress: float) -> float:
+    """Share of the peak learning rate: it rises over the first tenth and falls as a cosine."""
     return min(1.0, progress / 0.1 + 0.05) * (1 + math.cos(math.pi * progress)) / 2

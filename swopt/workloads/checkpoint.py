@@ -1,8 +1,8 @@
 """The files of a `tiny-vlm` checkpoint, and the model that they hold, built when asked for.
 
 The folder of a checkpoint holds `config.json`, `tokenizer.json`, `model.safetensors` (fp16) and
-`training.json`; the shipped one lies beside this file. Names and hashes need no torch: a design
-whose figures are all kept is looked up without it.
+`training.json`; one that was fine-tuned holds its questions, too. The shipped one lies beside this
+file. Names and hashes need no torch: a design whose figures are all kept is looked up without it.
 """
 
 import hashlib
@@ -23,6 +23,12 @@ SHIPPED = Path(__file__).parent / "tiny_vlm"
 
 FILES = ("config.json", "tokenizer.json", "training.json", "model.safetensors")
 """The files of a checkpoint."""
+
+QUESTIONS = "questions.npz"
+"""What a model was fine-tuned to, which `swopt.workloads.own_questions` packs and reads."""
+
+UNFINISHED = "progress.json"
+"""What is in the folder of a checkpoint as long as it is being made."""
 
 BLOCK_LAYERS = {
     "vision": {
@@ -62,9 +68,10 @@ class TinyVlm:
         config: Of the architecture, as transformers writes it.
         weights: The bytes of the safetensors file.
         tokenizer: One token a word.
-        sets: Image sets that it was trained on.
+        sets: Image sets that it was trained on; none where it has questions of its own.
         answers: The fixed answer set, each a single token.
         layers: Names of the model's blocks, then of its linear layers.
+        training: What `training.json` holds.
         sha256: Of the checkpoint's files, one after the other.
     """
 
@@ -75,7 +82,13 @@ class TinyVlm:
     sets: tuple[str, ...]
     answers: tuple[str, ...]
     layers: tuple[str, ...]
+    training: dict[str, Any]
     sha256: str
+
+    @property
+    def has_own_questions(self) -> bool:
+        """Whether it was fine-tuned to questions, which lie beside it."""
+        return "questions_sha256" in self.training
 
     @cached_property
     def model(self) -> "torch.nn.Module":
@@ -89,7 +102,7 @@ class TinyVlm:
         try:
             return tiny_vlm.restored(self.config, self.weights)
         except Exception as error:  # transformers raises what it likes for an odd config
-            raise _unusable(self.folder, error) from error
+            raise unusable(self.folder, error) from error
 
 
 @cache
@@ -121,10 +134,10 @@ def load(folder: Path = SHIPPED) -> TinyVlm:
         for answer in answers:
             token_id(tokenizer, answer)
     except Exception as error:  # tokenizers raises nothing narrower for a damaged file
-        raise _unusable(folder, error) from error
+        raise unusable(folder, error) from error
     digest = hashlib.sha256(b"".join(files[name] for name in FILES)).hexdigest()
     layers = layer_names(counts)
-    return TinyVlm(folder, config, weights, tokenizer, sets, answers, layers, digest)
+    return TinyVlm(folder, config, weights, tokenizer, sets, answers, layers, training, digest)
 
 
 def layer_names(counts: dict[str, int]) -> tuple[str, ...]:
@@ -165,9 +178,14 @@ def _counts(tensors: Iterable[str]) -> dict[str, int]:
     return {tower: len(indices[tower]) for tower in TOWERS}
 
 
-def _unusable(folder: Path, error: Exception) -> CheckpointError:
+def unusable(folder: Path, error: Exception) -> CheckpointError:
+    """The fault of a checkpoint, with the remedy."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(
-        f"the checkpoint in {folder} cannot be used: {first}; reinstall the project or train "
-        "one with python -m swopt.workloads.train_tiny_vlm"
-    )
+    if isinstance(error, KeyError):
+        first = f"its config.json or training.json lacks {first}"
+    remedy = "name a folder that dovetail finetune made, or make it anew"
+    if folder == SHIPPED:
+        remedy = "reinstall the project"
+    elif (folder / UNFINISHED).is_file():
+        first, remedy = "its fine-tuning has not ended", "give that command again"
+    return CheckpointError(f"the checkpoint in {folder} cannot be used: {first}; {remedy}")

@@ -63,6 +63,36 @@ def resized(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return _weighted(down, "nhxc,wx->nhwc", width).astype(np.uint8)
 
 
+def fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image of any size as `resized` takes it whole, uint8 `[32, 32, 3]`.
+
+    A square one of 28 to 32 pixels is mirrored outwards. Any other is made a square with black on
+    both sides, of which each pixel is the mean of what it covers.
+
+    Args:
+        image: uint8 `[height, width, 3]`.
+    """
+    height, width = image.shape[:2]
+    side = max(height, width)
+    if height == width and side in range(28, WHOLE + 1, 2):
+        mirrored: NDArray[np.uint8] = resized(image[None], WHOLE, WHOLE)[0]
+        return mirrored
+    above, left = (side - height) // 2, (side - width) // 2
+    rows, columns = _covering(side)[:, above:][:, :height], _covering(side)[:, left:][:, :width]
+    mean = np.stack([rows @ image[..., channel] @ columns.T for channel in range(3)], -1)
+    small: NDArray[np.uint8] = np.rint(mean).astype(np.uint8)
+    return small
+
+
+def _covering(side: int) -> NDArray[np.float64]:
+    """Share of each of `side` pixels in the mean of each of 32 that cover them, `[32, side]`."""
+    step = side / WHOLE
+    begin, pixel = np.arange(WHOLE)[:, None] * step, np.arange(side)
+    covered = np.minimum(begin + step, pixel + 1) - np.maximum(begin, pixel)
+    shares: NDArray[np.float64] = np.maximum(covered, 0.0) / step
+    return shares
+
+
 WHOLE = 32
 """Pixels along a side of an image that nothing is left out of."""
 

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FAMILY = ("llama", "mistral", "qwen2")
-"""`model_type` of what is loaded: RMSNorm, rotary embedding, SiLU-gated MLP, grouped queries."""
+"""`model_type` of what is loaded: RMSNorm, rotary embedding, SiLU-gated MLP, grouped queries,
+as `swopt.compiler.integerize` has decoder blocks."""
+
+VISION_LANGUAGE = ("idefics3", "smolvlm")
+"""Types with a SigLIP tower, a pixel shuffle and one linear layer before such a decoder."""
 
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 
@@ -245,10 +249,11 @@ def check_family(config: dict[str, Any], name: str) -> None:
     """
     found = config.get("model_type")
     if found not in FAMILY:
-        raise ModelError(
-            f"{name} is of the type {found}, not of the Llama family ({', '.join(FAMILY)}); "
-            "dovetail check-model says what is supported of it"
-        )
+        remedy = "dovetail check-model says what is supported of it"
+        if found in VISION_LANGUAGE:
+            remedy += "; a model of dovetail finetune is named with --checkpoint"
+        family = f"the Llama family ({', '.join(FAMILY)})"
+        raise ModelError(f"{name} is of the type {found}, not of {family}; {remedy}")
 
 
 def _fetch(name: str, folder: Path) -> Source:

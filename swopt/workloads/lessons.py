@@ -31,7 +31,8 @@ def distillation(
         model: Who learns.
         resolution: How much of a question the model reads.
     """
-    tokens = [token_id(workload.vlm.tokenizer, answer) for answer in workload.answers]
+    tokenizer, whole = workload.vlm.tokenizer, workload.vlm.model
+    tokens = [token_id(tokenizer, answer) for answer in workload.answers]
     rng = np.random.default_rng(_SEED)
     asked = workload.practice(0)
     order = rng.permutation(len(asked))
@@ -44,8 +45,8 @@ def distillation(
             asked = workload.practice(rounds)
             order = rng.permutation(len(asked))
         questions, order = asked.take(order[:BATCH]), order[BATCH:]
-        target = tiny_vlm.next_token_logits(workload.vlm, workload.vlm.model, questions)
-        logits = tiny_vlm.padded_logits(workload.vlm, model, worded(questions, resolution))
+        target = tiny_vlm.next_token_logits(tokenizer, whole, questions)
+        logits = tiny_vlm.padded_logits(tokenizer, model, worded(questions, resolution))
         return functional.kl_div(
             torch.log_softmax(logits[:, tokens], -1),
             torch.log_softmax(target[:, tokens], -1),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from swopt.workloads import image_grid, regridding
-from swopt.workloads.checkpoint import BLOCK_LAYERS, TOWERS, TinyVlm, token_id
+from swopt.workloads.checkpoint import BLOCK_LAYERS, TOWERS, token_id
 from swopt.workloads.image_grid import Grid
 from swopt.workloads.vqa import IMAGE, PAD, UNKNOWN, Questions, vocabulary
 
@@ -149,42 +149,43 @@ def prompt_ids(tokenizer: "Tokenizer", text: str, image_tokens: int = TRAINED.to
     return image + list(tokenizer.encode(text).ids)
 
 
-def padded_logits(vlm: TinyVlm, model: Any, questions: Questions) -> torch.Tensor:
+def padded_logits(tokenizer: "Tokenizer", model: Any, questions: Questions) -> torch.Tensor:
     """Logits of the answer's token `[n, vocabulary]` with their gradients, all in one batch.
 
     The decoder looks back only, so padding behind a prompt is seen by no token that counts; the
     last digits may differ from those of `next_token_logits`.
     """
     grid = regridding.grid_of(model)
-    prompts = [prompt_ids(vlm.tokenizer, text, grid.tokens) for text in questions.texts]
+    prompts = [prompt_ids(tokenizer, text, grid.tokens) for text in questions.texts]
     last = torch.tensor([len(prompt) - 1 for prompt in prompts])
-    pad, longest = token_id(vlm.tokenizer, PAD), max(map(len, prompts))
+    pad, longest = token_id(tokenizer, PAD), max(map(len, prompts))
+    ids = torch.tensor([each + [pad] * (longest - len(each)) for each in prompts])
     seen = model.model(
-        input_ids=torch.tensor([each + [pad] * (longest - len(each)) for each in prompts]),
-        pixel_values=pixel_values(torch.from_numpy(questions.images), grid),
+        input_ids=ids.to(model.device),
+        pixel_values=pixel_values(torch.from_numpy(questions.images), grid).to(model.device),
         use_cache=False,
     ).last_hidden_state
     logits: torch.Tensor = model.lm_head(seen[torch.arange(len(prompts)), last])
     return logits
 
 
-def next_token_logits(vlm: TinyVlm, model: torch.nn.Module, questions: Questions) -> torch.Tensor:
+def next_token_logits(tokenizer: "Tokenizer", model: Any, questions: Questions) -> torch.Tensor:
     """Logits of the answer's token `[n, vocabulary]`.
 
     Prompts of one length go through together, so nothing is padded and nothing masked away: each
     question is computed as it would be alone.
     """
     grid = regridding.grid_of(model)
-    prompts = [prompt_ids(vlm.tokenizer, text, grid.tokens) for text in questions.texts]
+    prompts = [prompt_ids(tokenizer, text, grid.tokens) for text in questions.texts]
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(index)
-    pixels = pixel_values(torch.from_numpy(questions.images), grid)
+    pixels = pixel_values(torch.from_numpy(questions.images), grid).to(model.device)
     rows: list[torch.Tensor | None] = [None] * len(prompts)
     with torch.no_grad():
         for indices in by_length.values():
             logits = model(
-                input_ids=torch.tensor([prompts[i] for i in indices]),
+                input_ids=torch.tensor([prompts[i] for i in indices]).to(model.device),
                 pixel_values=pixels[indices],
                 use_cache=False,
                 logits_to_keep=1,

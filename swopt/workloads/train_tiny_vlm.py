@@ -22,6 +22,8 @@ import torch
 from torch.nn import functional
 
 from swopt.workloads import medmnist, tiny_vlm
+from swopt.workloads.augmentation import FULL_TURN, lit, moved
+from swopt.workloads.block_drop import left_out
 from swopt.workloads.checkpoint import token_id
 from swopt.workloads.vqa import PAD, SYNTHETIC, TASKS, LabelledImages, answer_set, synthetic_images
 
@@ -81,34 +83,11 @@ class Batches:
 
     def _augment(self, pixels: torch.Tensor) -> torch.Tensor:
         """Flips, turns, shifts, scales, changes of light; geometry only where no answer moves."""
-        count = len(pixels)
-
-        def uniform(low: float, high: float) -> torch.Tensor:
-            return low + (high - low) * torch.rand(count, generator=self._generator)
-
         if self.name != SYNTHETIC:
-            turn = math.pi if self.name in TURNED else 0.2
-            angle, scale = uniform(-turn, turn), uniform(0.85, 1.15)
-            mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-            if self.name.startswith("organ"):
-                mirror = torch.ones(count)  # left and right organs are different answers
-            cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-            rows = [cos * mirror, -sin, uniform(-0.15, 0.15)]
-            rows += [sin * mirror, cos, uniform(-0.15, 0.15)]
-            grid = functional.affine_grid(
-                torch.stack(rows, 1).view(count, 2, 3), list(pixels.shape), align_corners=False
-            )
-            pixels = functional.grid_sample(
-                pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-            )
-        light = (pixels + 1) / 2
-        light = light.clamp(1e-4, 1) ** torch.exp(uniform(-0.35, 0.35)).view(-1, 1, 1, 1)
-        mean = light.mean((1, 2, 3), keepdim=True)
-        light = mean + (light - mean) * uniform(0.75, 1.3).view(-1, 1, 1, 1)
-        light = light + uniform(-0.1, 0.1).view(-1, 1, 1, 1)
-        noise = torch.randn(light.shape, generator=self._generator)
-        light = light + noise * uniform(0.0, 0.04).view(-1, 1, 1, 1)
-        return (light * 2 - 1).clamp(-1, 1)
+            turn = FULL_TURN if self.name in TURNED else 0.2
+            # Left and right organs are different answers.
+            pixels = moved(pixels, self._generator, turn, not self.name.startswith("organ"))
+        return lit(pixels, self._generator)
 
 
 def targets(name: str, task: int, label: int, smoothing: float, ids: list[int]) -> dict[int, float]:
@@ -154,8 +133,6 @@ class Trainer:
             betas=(0.9, 0.98),
         )
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.vision_blocks = list(self.model.model.vision_model.encoder.layers)
-        self.decoder_blocks = list(self.model.model.text_model.layers)
 
     def step(self, index: int) -> float:
         """One optimizer step; returns its loss in nats."""
@@ -170,15 +147,15 @@ class Trainer:
         if self.batches:
             counts = (self.shares / self.shares.sum() * recipe.real_images).round().int().tolist()
             drawn += [(b, max(1, n), 1) for b, n in zip(self.batches, counts, strict=True)]
-        self._leave_blocks_out()
-        loss = self._loss(drawn)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with left_out(self.model, recipe.block_drop, self.generator):
+            loss = self._loss(drawn)
+            loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         decay = min(recipe.average, (1 + index) / (10 + index))
         with torch.no_grad():
-            current = self._whole().state_dict()
+            current = self.model.state_dict()
             for name, value in self.average.items():
                 value.lerp_(current[name], 1 - decay)
         return loss.item()
@@ -224,21 +201,6 @@ class Trainer:
 
     def _choose(self, count: int) -> int:
         return int(torch.randint(count, (), generator=self.generator))
-
-    def _leave_blocks_out(self) -> None:
-        def kept(blocks: list[torch.nn.Module]) -> torch.nn.ModuleList:
-            draws = torch.rand(len(blocks), generator=self.generator) >= self.recipe.block_drop
-            chosen = [b for b, keep in zip(blocks, draws.tolist(), strict=True) if keep]
-            return torch.nn.ModuleList(chosen or blocks)
-
-        self.model.model.vision_model.encoder.layers = kept(self.vision_blocks)
-        self.model.model.text_model.layers = kept(self.decoder_blocks)
-
-    def _whole(self) -> torch.nn.Module:
-        self.model.model.vision_model.encoder.layers = torch.nn.ModuleList(self.vision_blocks)
-        self.model.model.text_model.layers = torch.nn.ModuleList(self.decoder_blocks)
-        model: torch.nn.Module = self.model
-        return model
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
         """Writes the averaged weights in fp16 with config, tokenizer and `training.json`.

@@ -37,7 +37,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     [
         (
             "sead: 7",
-            r"run\.yaml: unknown key `sead`; the keys there are workload, seed, iterations",
+            r"run\.yaml: unknown key `sead`; the keys there are workload, checkpoint, seed",
         ),
         ("llm:\n  modell: x", "unknown key `llm.modell`; the keys there are provider, model"),
         ("seed: -1", "seed: must be at least 0, not -1"),

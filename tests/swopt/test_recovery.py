@@ -15,6 +15,7 @@ from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.recovery import RecoveryKnobs, Taught
 from swopt.techniques.resolution import ResolutionKnobs
 from swopt.workloads import tiny_vlm
+from swopt.workloads.image_sets import ImageSets
 from swopt.workloads.lessons import continuation, distillation
 from swopt.workloads.workload import Workload, load_workload
 from tests.swopt import tiny_llama
@@ -87,8 +88,8 @@ def test_one_batch_answers_as_single_questions_do(workload: Workload) -> None:
     questions = workload.validation().take([0, 3, 7, 11])
     model = workload.vlm.model
     with torch.no_grad():
-        together = tiny_vlm.padded_logits(workload.vlm, model, questions)
-    alone = tiny_vlm.next_token_logits(workload.vlm, model, questions)
+        together = tiny_vlm.padded_logits(workload.vlm.tokenizer, model, questions)
+    alone = tiny_vlm.next_token_logits(workload.vlm.tokenizer, model, questions)
     assert torch.allclose(together, alone, atol=1e-4)
 
 
@@ -98,10 +99,10 @@ def test_the_lesson_of_the_whole_model_is_learnt_already(workload: Workload) -> 
 
 
 def test_the_lesson_sees_no_true_answer(workload: Workload) -> None:
-    wrong = replace(
-        workload,
-        training=tuple(replace(p, labels=p.labels[::-1].copy()) for p in workload.training),
-    )
+    bank = workload.bank
+    assert isinstance(bank, ImageSets)
+    turned = tuple(replace(part, labels=part.labels[::-1].copy()) for part in bank.training)
+    wrong = replace(workload, bank=replace(bank, training=turned))
     lessons = [distillation(each, each.vlm.model, ResolutionKnobs()) for each in (workload, wrong)]
     assert workload.practice(0).texts == workload.practice(0).texts != workload.practice(1).texts
     assert torch.equal(lessons[0](0), lessons[1](0))

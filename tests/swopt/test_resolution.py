@@ -40,8 +40,8 @@ def test_the_trained_grid_through_our_modules_is_transformers_own(workload: Work
     regridding.regrid(model, tiny_vlm.TRAINED)
     assert isinstance(model.model.connector, GridConnector)  # type: ignore[union-attr]
     questions = workload.validation().take(list(range(6)))
-    ours = tiny_vlm.next_token_logits(workload.vlm, model, questions)
-    theirs = tiny_vlm.next_token_logits(workload.vlm, workload.vlm.model, questions)
+    ours = tiny_vlm.next_token_logits(workload.vlm.tokenizer, model, questions)
+    theirs = tiny_vlm.next_token_logits(workload.vlm.tokenizer, workload.vlm.model, questions)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from swopt.workloads.image_sets import ImageSets
 from swopt.workloads.workload import Workload, load_workload
 
 
 def test_without_data_it_never_calls_itself_medical(workload: Workload) -> None:
     assert workload.sets == ("synthetic",)
-    assert workload.missing == ("breastmnist", "retinamnist")
+    assert isinstance(workload.bank, ImageSets)
+    assert workload.bank.missing == ("breastmnist", "retinamnist")
     assert "synthetic set alone" in workload.describe()
     assert "not medical data" in workload.describe()
     assert list(workload.data_sha256) == ["synthetic", "checkpoint"]
@@ -49,7 +51,7 @@ def test_the_model_has_learned_to_see(workload: Workload) -> None:
 def test_with_data_the_real_sets_come_first() -> None:
     workload = load_workload(Path(os.environ["DOVETAIL_DATA_DIR"]))
     assert workload.sets == ("breastmnist", "retinamnist", "synthetic")
-    assert workload.missing == ()
+    assert isinstance(workload.bank, ImageSets) and workload.bank.missing == ()
     assert len(workload.validation()) == 78 + 120 + 100
     assert "medical images" in workload.describe()
     assert len(workload.test()) == 156 + 400 + 200
