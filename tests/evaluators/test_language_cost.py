@@ -1,15 +1,18 @@
 """A language model's cost is that of the programs that the compiler writes for it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from evaluators import language_cost as costs
 from evaluators.language_cost import (
     LanguageCost,
+    ProgramCost,
     Silicon,
     fitting,
     language_cost,
@@ -28,6 +31,7 @@ from swopt.compiler.host import Inputs
 from swopt.compiler.language_model import IntegerLanguageModel
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import place
+from swopt.compiler.network import Linear, Network
 from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
 from swopt.techniques.quantization import QuantizationKnobs
@@ -38,8 +42,10 @@ SILICON = Silicon(clock_hz=500e6, cell_leakage_w=0.005)
 TARGET = Target()
 
 
-def integers(bits: int = 8, overrides: dict[str, int] | None = None) -> IntegerLanguageModel:
-    model: Any = tiny_llama.model()
+def integers(
+    bits: int = 8, overrides: dict[str, int] | None = None, seed: int = 0
+) -> IntegerLanguageModel:
+    model: Any = tiny_llama.model(seed)
     calibration = [torch.arange(start, start + 60) % 260 for start in (2, 70)]
     knobs = QuantizationKnobs(bits=bits, overrides=overrides or {})  # type: ignore[arg-type]
     ready = prepare(model, calibration, prefix=range(3, 19))
@@ -102,6 +108,37 @@ def test_a_whole_group_takes_hardly_more_than_its_first_token(made: IntegerLangu
         return timeline(program.commands, CORE, dram).total_cycles
 
     assert 0.95 * cycles(8) < cycles(1) <= cycles(8)
+
+
+def test_programs_of_other_numbers_cost_the_same_and_are_not_written_again(
+    made: IntegerLanguageModel, cost: LanguageCost
+) -> None:
+    kept: dict[str, ProgramCost] = {}
+    written: list[str] = []
+
+    def remember(inputs: dict[str, str], measure: Callable[[], ProgramCost]) -> ProgramCost:
+        if (key := str(sorted(inputs.items()))) not in kept:
+            written.append(key)
+            kept[key] = measure()
+        return kept[key]
+
+    def found(network: Network, config: CoreConfig = CORE) -> LanguageCost:
+        return language_cost(network, config, TARGET, SILICON, 32, 4, remember=remember)
+
+    assert found(made.network) == cost
+    several = len(written)
+    other = integers(seed=1).network
+    assert not np.array_equal(_weight(other), _weight(made.network))
+    assert found(other) == cost == language_cost(other, CORE, TARGET, SILICON, 32, 4)
+    assert len(written) == several > 2
+    found(other, CORE.model_copy(update={"dma_bytes": 16}))
+    assert len(written) == 2 * several
+    found(integers(8, {"decoder.1.mlp.down": 4}).network)
+    assert 2 * several < len(written) < 3 * several  # of the other block and the head none
+
+
+def _weight(network: Network) -> NDArray[np.int8]:
+    return next(op.weight for op in network.operators if isinstance(op, Linear))
 
 
 def test_what_fits_the_prompt_need_not_fit_what_comes_after_it(made: IntegerLanguageModel) -> None:
