@@ -1,4 +1,4 @@
-"""The command that teaches `tiny-vlm` one's own questions."""
+"""The command that teaches a model one's own questions or texts."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dovetail.commands.machine import MEDICAL_SETS
 from dovetail.desk import desk_of
+from dovetail.errors import BadInput
 from dovetail.options import AsJson
+from evaluators.workloads import TINY_VLM
 
 
 class Device(StrEnum):
@@ -21,48 +22,52 @@ class Device(StrEnum):
 
 def finetune(
     context: typer.Context,
-    rows: Annotated[
+    data: Annotated[
         str,
         typer.Argument(
-            metavar="ROWS",
-            help="JSON lines of image, question and answer; or vqa-rad, slake, path-vqa.",
+            metavar="DATA",
+            help="JSON lines of image, question and answer, or vqa-rad, slake, path-vqa; for a "
+            "language model a text, or a folder of texts.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new model.")],
+    workload: Annotated[
+        str, typer.Option(help="tiny-vlm, or a language model by name or folder.")
+    ] = TINY_VLM,
     base: Annotated[
-        Path | None, typer.Option("--from", help="Checkpoint to begin from, else the shipped one.")
+        Path | None,
+        typer.Option("--from", help="Of tiny-vlm: the checkpoint to begin from, not the shipped."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 600,
-    rank: Annotated[int, typer.Option(help="Rank of each layer's change.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="At its peak.")] = 2e-3,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps, else 600; of a language model 100.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Rank of each layer's change, else 16; 8.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its peak, else 0.002; 0.0005.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is drawn, else 0.")] = None,
     device: Annotated[Device, typer.Option(help="Where it is taught.")] = Device.AUTO,
+    suffix: Annotated[str, typer.Option(help="How names of texts in a folder end.")] = ".py",
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Folder of fetched sets.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Teach tiny-vlm one's own questions about images; go on where it stopped."""
-    from pydantic import ValidationError
-
+    """Teach a model one's own questions or texts; go on where it stopped."""
     from dovetail import finetuning
-    from dovetail.errors import BadInput
-    from dovetail.reading import first_fault
-    from swopt.workloads.finetune import Recipe
+    from dovetail.finetuning_data import Wanted
 
+    if workload != TINY_VLM and (base or data_dir):
+        raise BadInput("--from and --data-dir are of tiny-vlm; leave them out")
+    given = {"steps": steps, "rank": rank, "learning_rate": learning_rate, "seed": seed}
+    recipe = {name: value for name, value in given.items() if value is not None}
     desk = desk_of(context)
-    try:
-        recipe = Recipe(steps=steps, rank=rank, learning_rate=learning_rate, seed=seed)
-    except ValidationError as error:
-        name, _, law = first_fault(error)
-        raise BadInput(f"--{name.replace('_', '-')}: {law}") from None
-    wanted = finetuning.Wanted(rows, out, base, data_dir, device.value)
-    judged = finetuning.finetune(wanted, recipe, tuple(MEDICAL_SETS), desk.err)
+    wanted = Wanted(data, out, workload, base, data_dir, suffix, device.value, recipe)
+    judged = finetuning.finetune(wanted, desk.err)
     if as_json:
         desk.print_json(judged.model_dump())
         return
-    desk.say(f"validation questions: {judged.nll_nats:.3f} nats")
-    for kind, share in judged.accuracy.items():
-        usual = judged.commonest[kind]
-        desk.say(f"  {kind}: {share:.1%} right; saying the commonest answer always: {usual:.1%}")
-    desk.say(f"fit it to hardware with: dovetail run --checkpoint {out}")
+    for line in finetuning.lines(judged, out):
+        desk.say(line)

@@ -130,7 +130,7 @@ def load(folder: Path = SHIPPED) -> TinyVlm:
         held = _counts(tensors_of(weights))
         if counts != held:
             raise ValueError(f"config.json has blocks {counts}, model.safetensors {held}")
-        sets, answers = tuple(training["sets"]), tuple(training["answers"])
+        sets, answers = tuple(training.get("sets", ())), tuple(training["answers"])
         for answer in answers:
             token_id(tokenizer, answer)
     except Exception as error:  # tokenizers raises nothing narrower for a damaged file

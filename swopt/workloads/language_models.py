@@ -146,7 +146,7 @@ def locate(name: str, models: Path) -> tuple[Path, str]:
     if folder.is_dir():
         if (folder / model_store.SOURCE).is_file():
             return folder, model_store.check(folder, "fetch the model again").statement
-        return folder, f"weights of the folder {folder.name}"
+        return folder, f"weights of the folder {folder.name}{_begun_from(folder)}"
     if folder.is_file():
         raise ModelError(f"{name} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
     if not hub.is_name(name):
@@ -159,6 +159,15 @@ def locate(name: str, models: Path) -> tuple[Path, str]:
         remedy = "remove that folder, and the model is fetched again"
         return folder, model_store.check(folder, remedy).statement
     return folder, _fetch(name, folder).statement
+
+
+def _begun_from(folder: Path) -> str:
+    """What a model was fine-tuned from, where `dovetail finetune` made it."""
+    try:
+        begun = json.loads((folder / "training.json").read_bytes())["begun_from"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f", fine-tuned from {str(begun)[:400]}"
 
 
 def configuration(name: str, models: Path | None = None) -> dict[str, Any]:

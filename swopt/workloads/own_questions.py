@@ -263,7 +263,7 @@ def load(vlm: TinyVlm) -> OwnQuestions:
     try:
         table = _table(vlm.folder / QUESTIONS, about["questions_sha256"])
         return OwnQuestions(
-            about["questions_of"], table, vlm.answers, about["unseen"], about["questions_sha256"]
+            about["of"], table, vlm.answers, about["unseen"], about["questions_sha256"]
         )
     except Exception as error:  # numpy raises what it likes for a damaged file
         raise unusable(vlm.folder, error) from error

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dovetail import finetuning
 from dovetail.cli import main
 from dovetail.errors import ExitCode
 from dovetail.shipped import Shipped
 from swopt.workloads import medical_vqa
 from swopt.workloads.finetune import FineTuning
-from tests.swopt import own_rows
+from tests.swopt import own_rows, tiny_llama
 from tests.swopt.hub_server import serving
 from tests.swopt.medical_files import jpeg, shard
 
@@ -46,7 +45,7 @@ def test_a_file_of_rows_becomes_a_model_that_designs_are_measured_on(
         capsys.readouterr().out.splitlines()
     ).replace("  ", " ")
     assert call("finetune", rows, "--out", out, *SHORT) == ExitCode.FOLDER
-    assert "holds a checkpoint; name a new folder" in capsys.readouterr().err
+    assert "holds a model; name a new folder" in capsys.readouterr().err
     further = tmp_path / "further"
     assert call("finetune", rows, "--from", out, "--out", further, *SHORT) == ExitCode.OK
     assert "dovetail run --checkpoint" in capsys.readouterr().out
@@ -55,7 +54,7 @@ def test_a_file_of_rows_becomes_a_model_that_designs_are_measured_on(
 def test_interrupted_it_goes_on_and_comes_to_the_same_model(
     tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetuning, "SAVE_EVERY", 2)
+    monkeypatch.setattr(FineTuning, "save_every", 2)
     rows, whole, parts = own_rows.written(tmp_path), tmp_path / "whole", tmp_path / "parts"
     assert call("finetune", rows, "--out", whole, *SHORT) == ExitCode.OK
     with monkeypatch.context() as ending:
@@ -138,6 +137,30 @@ def test_what_cannot_be_taught_is_refused_in_a_sentence(
     found = capsys.readouterr()
     assert said in found.err and "Traceback" not in found.err and not found.out
     assert not Path("model").exists()
+
+
+def test_a_language_model_is_taught_texts_and_fitted_like_any_other(
+    tmp_path: Path, capsys: Said
+) -> None:
+    base = tiny_llama.save(tmp_path / "base")
+    text, out = tmp_path / "text.py", tmp_path / "model"
+    text.write_text("".join(f"def f{i}(): return {i}\n" for i in range(80)))
+    arguments = ("finetune", text, "--workload", base, "--out", out, "--steps", "3")
+    assert call(*arguments) == ExitCode.OK
+    said = capsys.readouterr()
+    assert "windows of training and 1 of validation, of 1 files" in said.err
+    assert "nats before" in said.out and f"dovetail run --workload {out}" in said.out
+    assert call("run", "--workload", out, "--dry-run") == ExitCode.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "fine-tuned from weights of the folder base" in told
+    assert call(*arguments[:-4], "--out", tmp_path / "x", "--data-dir", ".") == ExitCode.BAD_INPUT
+    assert "are of tiny-vlm; leave them out" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    arguments = ("finetune", tmp_path / "empty", "--workload", base, "--out", tmp_path / "y")
+    assert call(*arguments) == ExitCode.BAD_INPUT
+    assert "holds no file whose name ends with .py; see --suffix" in capsys.readouterr().err
+    assert call("finetune", text, "--workload", "gpt-9", "--out", tmp_path / "z") == 4
+    assert "gpt-9 is no folder" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: Said) -> None:

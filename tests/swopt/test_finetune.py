@@ -11,16 +11,16 @@ import torch
 from swopt.compiler.integer_model import integer_model
 from swopt.plan import CompressionPlan
 from swopt.workloads import checkpoint
-from swopt.workloads.finetune import FineTuning, Recipe
+from swopt.workloads.finetune_questions import QuestionRecipe, QuestionTuning
 from swopt.workloads.own_questions import Packed
 from swopt.workloads.workload import load_workload
 from tests.swopt.own_rows import packed
 
-SHORT = Recipe(steps=6, batch=8, rank=4, learning_rate=1e-2)
+SHORT = QuestionRecipe(steps=6, batch=8, rank=4, learning_rate=1e-2)
 
 
-def learnt(recipe: Recipe, found: Packed) -> FineTuning:
-    teaching = FineTuning(checkpoint.load(), found, recipe)
+def learnt(recipe: QuestionRecipe, found: Packed) -> QuestionTuning:
+    teaching = QuestionTuning(checkpoint.load(), found, recipe)
     while teaching.steps_done < recipe.steps:
         teaching.step()
     teaching.check()
@@ -38,8 +38,7 @@ def test_it_learns_from_the_image_what_rows_say_and_their_model_loads(tmp_path: 
     assert all(torch.equal(each, before[name]) for name, each in base.model.state_dict().items())
 
     record = teaching.about | {
-        "sets": [],
-        "questions_of": "rows",
+        "of": "rows",
         "weights_sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
         "questions_sha256": hashlib.sha256(files[checkpoint.QUESTIONS]).hexdigest(),
     }
@@ -71,10 +70,10 @@ def test_with_answers_dealt_to_other_rows_nothing_is_learnt() -> None:
 def test_ended_and_begun_again_it_comes_to_the_same_weights() -> None:
     found = packed(checkpoint.load(), 8)
     whole = learnt(SHORT, found)
-    first = FineTuning(checkpoint.load(), found, SHORT)
+    first = QuestionTuning(checkpoint.load(), found, SHORT)
     for _ in range(3):
         first.step()
-    second = FineTuning(checkpoint.load(), found, SHORT)
+    second = QuestionTuning(checkpoint.load(), found, SHORT)
     second.restore(first.state())
     assert second.steps_done == 3
     while second.steps_done < SHORT.steps:
@@ -85,17 +84,17 @@ def test_ended_and_begun_again_it_comes_to_the_same_weights() -> None:
 
 def test_another_seed_is_another_model_and_so_are_other_questions() -> None:
     found = packed(checkpoint.load(), 8)
-    one = FineTuning(checkpoint.load(), found, SHORT)
-    other = FineTuning(checkpoint.load(), found, SHORT.model_copy(update={"seed": 1}))
+    one = QuestionTuning(checkpoint.load(), found, SHORT)
+    other = QuestionTuning(checkpoint.load(), found, SHORT.model_copy(update={"seed": 1}))
     assert one.about != other.about
-    assert one.about != FineTuning(checkpoint.load(), packed(checkpoint.load(), 9), SHORT).about
+    assert one.about != QuestionTuning(checkpoint.load(), packed(checkpoint.load(), 9), SHORT).about
     assert one.step() != other.step()
 
 
 def test_every_question_is_drawn_before_any_is_drawn_again() -> None:
     found = packed(checkpoint.load(), 5)
-    teaching = FineTuning(checkpoint.load(), found, SHORT.model_copy(update={"batch": 5}))
-    drawn = np.concatenate([teaching._drawn(step) for step in range(4)])
+    teaching = QuestionTuning(checkpoint.load(), found, SHORT.model_copy(update={"batch": 5}))
+    drawn = np.concatenate([teaching._drawn(found.table.of("train"), step) for step in range(4)])
     training = found.table.of("train").tolist()
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == training
 
@@ -103,7 +102,7 @@ def test_every_question_is_drawn_before_any_is_drawn_again() -> None:
 def test_the_best_step_on_validation_is_the_one_that_is_kept() -> None:
     found = packed(checkpoint.load(), 8)
     recipe = SHORT.model_copy(update={"steps": 12, "learning_rate": 0.1})
-    teaching, seen = FineTuning(checkpoint.load(), found, recipe), []
+    teaching, seen = QuestionTuning(checkpoint.load(), found, recipe), []
     while teaching.steps_done < recipe.steps:
         teaching.step()
         seen.append(teaching.check())
@@ -113,7 +112,7 @@ def test_the_best_step_on_validation_is_the_one_that_is_kept() -> None:
 
 def test_targets_are_distributions_over_the_answers_of_the_kind() -> None:
     found = packed(checkpoint.load(), 4)
-    teaching = FineTuning(checkpoint.load(), found, SHORT)
+    teaching = QuestionTuning(checkpoint.load(), found, SHORT)
     targets = teaching._targets(found.table.of("train"))
     assert torch.allclose(targets.sum(1), torch.ones(len(targets)))
     assert torch.allclose(targets.max(1).values, torch.tensor(0.95))
@@ -121,7 +120,7 @@ def test_targets_are_distributions_over_the_answers_of_the_kind() -> None:
 
 
 def test_a_loss_that_is_no_number_and_a_damaged_state_are_said() -> None:
-    teaching = FineTuning(checkpoint.load(), packed(checkpoint.load(), 4), SHORT)
+    teaching = QuestionTuning(checkpoint.load(), packed(checkpoint.load(), 4), SHORT)
     with pytest.raises(ValueError, match="holds no state of this fine-tuning"):
         teaching.restore(b"damaged")
     with torch.no_grad():

@@ -150,7 +150,7 @@ def _with_questions(
 ) -> TinyVlm:
     about = {
         "questions_sha256": sha256(content).hexdigest(),
-        "questions_of": "rows.jsonl",
+        "of": "rows.jsonl",
         "unseen": {"test": 3},
     }
     return replace(base, folder=folder, answers=found.answers, training=about)
