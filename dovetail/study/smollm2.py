@@ -18,8 +18,6 @@ STACK: Mapping[str, Change] = {
     TAUGHT: {"recovery": {"steps": 50, "rank": 16, "quantization_aware": True}},
 }
 
-LONGER: Change = {"recovery": {"steps": 200}}
-
 EIGHTH: Change = {"pruning": {"decoder_mlp_keep": 0.875}}
 
 SOLVED: Change = {"pruning": {"compensation": "least_squares"}}
@@ -55,7 +53,6 @@ SMOLLM2 = StudyList(
             for bits in (7.0, 6.0, 4.5)
         },
         "4 bits in every layer": EVERY,
-        "4 bits in every layer, taught for longer": both(EVERY, LONGER),
         "4 bits in every layer and word": both(EVERY, {"quantization": {"embedding_bits": 4}}),
         "4 bits in every layer, an eighth of the MLP channels pruned": both(
             both(EVERY, EIGHTH), SOLVED

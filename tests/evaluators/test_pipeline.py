@@ -3,14 +3,17 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluators import accuracy
+from evaluators.bench import DesignBench
 from evaluators.cache import NotKept, only_kept
 from evaluators.design import DesignPoint
 from evaluators.energy import Energy
+from evaluators.latency import longest_question
 from evaluators.metrics import METRICS, Evaluation
 from evaluators.pipeline import Pipeline
 from evaluators.silicon import verilator
@@ -18,6 +21,10 @@ from evaluators.target import Target
 from hwlib.config import CoreConfig
 from hwlib.edit import RtlEdit
 from hwlib.unit_source import shipped_source
+from swopt.workloads import checkpoint
+from swopt.workloads.own_questions import OwnQuestions
+from swopt.workloads.workload import Workload
+from tests.swopt.own_rows import packed
 
 SMALL = {"rows": 4, "columns": 4}
 
@@ -166,6 +173,32 @@ def test_a_plan_that_breaks_a_law_is_invalid_in_one_sentence(
     assert evaluation.status == "invalid"
     assert evaluation.metrics == {}
     assert "leave at least one" in evaluation.reason
+
+
+def test_a_core_that_holds_the_first_question_has_to_hold_the_longest(cache_dir: Path) -> None:
+    vlm = checkpoint.load()
+    table = packed(vlm, 4).table
+    nine = " ".join(["light"] * 9)
+    last = int(table.of("test")[-1])
+
+    def workload(longest: str) -> Workload:
+        texts = [nine] * len(table.texts)
+        texts[last] = longest
+        asked = OwnQuestions("rows", replace(table, texts=tuple(texts)), vlm.answers[:4], {}, "")
+        return Workload("tiny-vlm", vlm, asked)
+
+    design = DesignPoint.model_validate(
+        {
+            "hardware": {"activation_bytes": 16384},
+            "compression": {"resolution": {"image_width": 16}},
+        }
+    )
+    pipeline = Pipeline(cache_dir=cache_dir)
+    short, long = workload(nine), workload(" ".join(["light"] * 48))
+    assert longest_question(long).texts == (" ".join(["light"] * 48),)
+    DesignBench(pipeline, design, Target())._lower(short, {"of": "short"})
+    with pytest.raises(ValueError, match="use a larger activation memory"):
+        DesignBench(pipeline, design, Target())._lower(long, {"of": "long"})
 
 
 def test_an_edit_that_gives_no_netlist_is_invalid(synthetic: Pipeline) -> None:
