@@ -1,8 +1,9 @@
 """`dovetail finetune`: teaches a model one's own questions or texts, and goes on where it ended."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,10 +11,10 @@ from rich.text import Text
 
 from dovetail.errors import BadInput, Interrupted, Missing
 from dovetail.finetuning_data import Wanted, of_questions, of_texts
-from dovetail.formatting import one_line, safe
-from dovetail.model_folder import STATE, ModelFolder
+from dovetail.formatting import safe
+from dovetail.model_folder import ModelFolder
+from evaluators.cache import sha256
 from evaluators.workloads import TINY_VLM
-from swopt.workloads.checkpoint import QUESTIONS
 
 if TYPE_CHECKING:
     from swopt.workloads.finetune import FineTuning, Outcome
@@ -41,29 +42,14 @@ def finetune(wanted: Wanted, console: Console) -> "Outcome":
     teaching, told = made(wanted, device)
     _say(console, f"{told}; teaching on {device}")
     about = {"of": Path(wanted.data).name, **teaching.about}
-    if state := folder.begin(about):
-        try:
-            teaching.restore(state)
-        except ValueError as error:
-            raise BadInput(
-                f"{folder.path / STATE} was changed: {one_line(str(error), 200)}; remove the "
-                "folder and begin anew"
-            ) from None
-        _say(console, f"going on from step {teaching.steps_done}")
-    steps = int(about["recipe"]["steps"])
-    try:
-        _teach(teaching, steps, folder, console)
-    except KeyboardInterrupt:
-        kept = teaching.steps_done // teaching.save_every * teaching.save_every
-        raise Interrupted(
-            f"interrupted at step {teaching.steps_done} of {steps}; the same command goes on from "
-            f"step {kept}"
-        ) from None
-    except ValueError as error:
-        raise BadInput(str(error)) from None
-    files, judged = teaching.finish()
-    learnt = {"kept_step": teaching.kept_step, "validation": judged.model_dump()}
-    folder.finish(files, about | learnt | _hashes(files))
+    state = folder.begin(about)
+    with folder.alone():
+        if state is not None:
+            folder.restore(teaching.restore, state)
+            _say(console, f"going on from step {teaching.steps_done}")
+        files, judged = _taught(teaching, int(about["recipe"]["steps"]), folder, console)
+        learnt = {"kept_step": teaching.kept_step, "validation": judged.model_dump()}
+        folder.finish(files, about | learnt | _hashes(files))
     return judged
 
 
@@ -77,13 +63,30 @@ def lines(judged: "Outcome", out: Path) -> Iterator[str]:
             f"next token of {judged.windows} validation windows: "
             f"{judged.nll_nats_before:.3f} nats before, {judged.nll_nats:.3f} now"
         )
-        yield f"fit it to hardware with: dovetail run --workload {out}"
+        yield f"fit it to hardware with: dovetail run --workload {shlex.quote(str(out))}"
     if isinstance(judged, Judged):
         yield f"validation questions: {judged.nll_nats:.3f} nats"
         for kind, share in judged.accuracy.items():
             usual = judged.commonest[kind]
             yield f"  {kind}: {share:.1%} right; saying the commonest answer always: {usual:.1%}"
-        yield f"fit it to hardware with: dovetail run --checkpoint {out}"
+        yield f"fit it to hardware with: dovetail run --checkpoint {shlex.quote(str(out))}"
+
+
+def _taught(
+    teaching: "FineTuning", steps: int, folder: ModelFolder, console: Console
+) -> "tuple[dict[str, bytes], Outcome]":
+    """The files of the model when it has learnt, and how it does."""
+    try:
+        _teach(teaching, steps, folder, console)
+        return teaching.finish()
+    except KeyboardInterrupt:
+        done = teaching.steps_done
+        kept = done if done == steps else done // teaching.save_every * teaching.save_every
+        raise Interrupted(
+            f"interrupted at step {done} of {steps}; the same command goes on from step {kept}"
+        ) from None
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _teach(teaching: "FineTuning", steps: int, folder: ModelFolder, console: Console) -> None:
@@ -105,16 +108,14 @@ def _teach(teaching: "FineTuning", steps: int, folder: ModelFolder, console: Con
                 if not console.is_terminal:
                     _say(console, said)
             progress.update(bar, completed=done)
-            if done % teaching.save_every == 0 and done < steps:
+            if done % teaching.save_every == 0 or done == steps:
                 folder.keep(teaching.state())
 
 
-def _hashes(files: dict[str, bytes]) -> dict[str, str]:
+def _hashes(files: dict[str, bytes]) -> dict[str, Any]:
     """By which damaged files are found out."""
-    from evaluators.cache import sha256
-
-    named = {"weights_sha256": "model.safetensors", "questions_sha256": QUESTIONS}
-    return {key: sha256(files[name]) for key, name in named.items() if name in files}
+    each = {name: sha256(content) for name, content in files.items()}
+    return {"weights_sha256": each["model.safetensors"], "files_sha256": each}
 
 
 def _device(named: str) -> str:

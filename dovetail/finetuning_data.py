@@ -73,7 +73,7 @@ def of_texts(wanted: Wanted, device: str) -> "tuple[FineTuning, str]":
     from swopt.workloads.model_store import ModelError
 
     recipe = _recipe(wanted, TextRecipe)
-    path = Path(wanted.data).expanduser()
+    path = Path(wanted.data)
     try:
         base = language_models.load(wanted.workload)
         texts = own_texts.read(path, wanted.suffix, base.tokenizer)
@@ -119,8 +119,7 @@ def _packed(wanted: Wanted, base: "TinyVlm") -> "Packed":
         return own_words.taken_apart(plain, text)
 
     try:
-        rows = list(_rows(wanted))
-        return own_questions.pack(rows, own_questions.words_max(base), words_of)
+        return own_questions.pack(_rows(wanted), own_questions.words_max(base), words_of)
     except (ModelError, ModuleNotFoundError) as error:
         raise Missing(str(error)) from None
     except (RowError, own_questions.NoQuestions) as error:
@@ -131,7 +130,7 @@ def _rows(wanted: Wanted) -> Iterator["Row | PackedRow"]:
     from swopt.workloads import medical_vqa, model_store, vqa_rows
 
     if wanted.data not in medical_vqa.SETS:
-        yield from vqa_rows.read(Path(wanted.data).expanduser())
+        yield from vqa_rows.each_of(Path(wanted.data))
         return
     data = model_store.data_dir(wanted.data_dir)
     for split in medical_vqa.SETS[wanted.data].splits:
@@ -148,10 +147,14 @@ def _told(wanted: Wanted, packed: "Packed") -> str:
         f"{plain_number(len(packed.answers))} answers"
     )
     for what, gone in (
-        ("have an answer that no training question has", packed.unseen),
-        ("are too long for the model", packed.long),
+        ("their answer is none of these", packed.unseen),
+        ("they are too long for the model", packed.long),
     ):
         if gone:
             left = ", ".join(f"{count} of {split}" for split, count in gone.items())
-            said += f"; left out, since they {what}: {left}"
+            said += f"; left out, since {what}: {left}"
+    if packed.merged:
+        said += f"; {packed.merged} answers are taken for others but for signs and articles"
+    if packed.shared:
+        said += f"; {packed.shared} images are in more than one split"
     return said

@@ -184,10 +184,12 @@ def _go_on(
 def _check_same_data(state: RunState, bench: Bench) -> None:
     """Raises Missing where a resumed run would measure on other data than it began with."""
     assert state.started is not None
-    if state.started.data_sha256 != dict(bench.data_sha256):
+    before, here = state.started.data_sha256, dict(bench.data_sha256)
+    if other := sorted(name for name in {*before, *here} if before.get(name) != here.get(name)):
         raise Missing(
-            f"this run measures on {state.started.data}, and here is {bench.data}; give it the "
-            "data it began with (DOVETAIL_DATA_DIR) or start a new run"
+            f"this run measures on {state.started.data}, and here is {bench.data}, of another "
+            f"{' and '.join(other)}; give it the data and the model it began with "
+            "(DOVETAIL_DATA_DIR, or the folder of its checkpoint) or start a new run"
         )
 
 

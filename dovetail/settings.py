@@ -21,12 +21,17 @@ from evaluators.design import DesignPoint
 from evaluators.target import Target
 from evaluators.workloads import TINY_VLM, baseline
 from hwlib.frozen import Frozen
+from swopt.workloads.model_store import expanded
 
 
 def _filled(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
     return text
+
+
+def _absolute(text: str) -> str:
+    return str(expanded(text).resolve())
 
 
 def _url(text: str) -> str:
@@ -77,9 +82,12 @@ class Settings(Frozen):
     """What is fitted: tiny-vlm, which answers questions about medical images; or a language model
     on code: smollm2-135m, a folder, or a Llama-family model's name on the hub."""
 
-    checkpoint: Annotated[str, AfterValidator(_filled), Field(max_length=4096)] | None = None
+    checkpoint: (
+        Annotated[str, AfterValidator(_filled), AfterValidator(_absolute), Field(max_length=4096)]
+        | None
+    ) = None
     """Folder of another tiny-vlm, as `dovetail finetune` makes it, with its own questions; null:
-    the shipped one."""
+    the shipped one. It is recorded as an absolute path."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything that is drawn."""

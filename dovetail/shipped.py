@@ -12,6 +12,7 @@ from dovetail.errors import BadInput, Missing, ServerRefused
 from dovetail.settings import Settings
 from dovetail.workshop import Bench, Estimate, OnCall
 from evaluators.workloads import TINY_VLM
+from swopt.workloads.model_store import expanded
 
 if TYPE_CHECKING:
     from agents.llm import Server, ServerSettings
@@ -147,8 +148,7 @@ def _medical(settings: Settings) -> Bench:
     from swopt.workloads.workload import load_workload
 
     data_dir, checkpoint = (
-        Path(named).expanduser() if named else None
-        for named in (settings.data_dir, settings.checkpoint)
+        expanded(named) if named else None for named in (settings.data_dir, settings.checkpoint)
     )
     try:
         workload = load_workload(data_dir, checkpoint)

@@ -12,6 +12,7 @@ from dovetail import checks
 from dovetail.desk import Desk, desk_of
 from dovetail.errors import BadInput, ExitCode, Missing
 from dovetail.options import AsJson, Checkpoint, DataDir, SetTarget, Workload, settings_of
+from swopt.workloads.model_store import expanded
 
 if TYPE_CHECKING:
     from dovetail.settings import Settings
@@ -199,10 +200,10 @@ def compile_command(
     from evaluators import cache
     from evaluators.silicon import verilator
 
-    desk, named = desk_of(context), Path(data_dir).expanduser() if data_dir else None
+    desk, named = desk_of(context), expanded(data_dir) if data_dir else None
     point = read_design(design)
     compiling.check_folder(out)
-    trained = Path(checkpoint).expanduser() if checkpoint else None
+    trained = expanded(checkpoint) if checkpoint else None
     if trained is None:
         checks.check_images(named)
     checks.check_store()

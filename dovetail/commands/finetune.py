@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from dovetail.commands.machine import MEDICAL_SETS
 from dovetail.desk import desk_of
 from dovetail.errors import BadInput
 from dovetail.options import AsJson
 from evaluators.workloads import TINY_VLM
+from swopt.workloads.model_store import expanded
 
 
 class Device(StrEnum):
@@ -61,10 +63,16 @@ def finetune(
 
     if workload != TINY_VLM and (base or data_dir):
         raise BadInput("--from and --data-dir are of tiny-vlm; leave them out")
+    if data_dir is not None and data.lower() not in MEDICAL_SETS:
+        raise BadInput("--data-dir is where fetched sets are; leave it out")
+    if not data.strip():
+        raise BadInput("DATA is empty; name a file, or a set such as vqa-rad")
     given = {"steps": steps, "rank": rank, "learning_rate": learning_rate, "seed": seed}
     recipe = {name: value for name, value in given.items() if value is not None}
     desk = desk_of(context)
-    wanted = Wanted(data, out, workload, base, data_dir, suffix, device.value, recipe)
+    named = data.lower() if data.lower() in MEDICAL_SETS else str(expanded(data))
+    out, base = expanded(out), expanded(base) if base else None
+    wanted = Wanted(named, out, workload, base, data_dir, suffix, device.value, recipe)
     judged = finetuning.finetune(wanted, desk.err)
     if as_json:
         desk.print_json(judged.model_dump())

@@ -8,7 +8,7 @@ file. Names and hashes need no torch: a design whose figures are all kept is loo
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -88,7 +88,7 @@ class TinyVlm:
     @property
     def has_own_questions(self) -> bool:
         """Whether it was fine-tuned to questions, which lie beside it."""
-        return "questions_sha256" in self.training
+        return QUESTIONS in self.training.get("files_sha256", {})
 
     @cached_property
     def model(self) -> "torch.nn.Module":
@@ -121,8 +121,9 @@ def load(folder: Path = SHIPPED) -> TinyVlm:
         training = json.loads(files["training.json"])
         tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
         weights = files["model.safetensors"]
-        if hashlib.sha256(weights).hexdigest() != training["weights_sha256"]:
-            raise ValueError("model.safetensors is not the file that training.json names")
+        _check(files, training)
+        if (folder / QUESTIONS).exists() and QUESTIONS not in training.get("files_sha256", {}):
+            raise ValueError(f"training.json names no {QUESTIONS}, which is there")
         counts = {
             "vision": config["vision_config"]["num_hidden_layers"],
             "decoder": config["text_config"]["num_hidden_layers"],
@@ -138,6 +139,14 @@ def load(folder: Path = SHIPPED) -> TinyVlm:
     digest = hashlib.sha256(b"".join(files[name] for name in FILES)).hexdigest()
     layers = layer_names(counts)
     return TinyVlm(folder, config, weights, tokenizer, sets, answers, layers, training, digest)
+
+
+def _check(files: Mapping[str, bytes], training: Mapping[str, Any]) -> None:
+    """Raises ValueError where a file is not the one that `training.json` names."""
+    named = {"model.safetensors": training["weights_sha256"], **training.get("files_sha256", {})}
+    for name, content in files.items():
+        if name in named and hashlib.sha256(content).hexdigest() != named[name]:
+            raise ValueError(f"{name} is not the file that training.json names")
 
 
 def layer_names(counts: dict[str, int]) -> tuple[str, ...]:
@@ -183,7 +192,7 @@ def unusable(folder: Path, error: Exception) -> CheckpointError:
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, KeyError):
         first = f"its config.json or training.json lacks {first}"
-    remedy = "name a folder that dovetail finetune made, or make it anew"
+    remedy = "name a folder that dovetail finetune made, put it back there, or make it anew"
     if folder == SHIPPED:
         remedy = "reinstall the project"
     elif (folder / UNFINISHED).is_file():

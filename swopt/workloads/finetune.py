@@ -35,7 +35,7 @@ class Recipe(Frozen):
     rank: Annotated[int, Field(ge=1, le=64)]
     """Rank of each layer's change."""
 
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)]
+    learning_rate: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)]
     """At its peak, reached after the first tenth and falling as a cosine."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

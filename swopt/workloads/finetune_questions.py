@@ -42,7 +42,7 @@ class QuestionRecipe(Recipe):
     rank: Annotated[int, Field(ge=1, le=64)] = 16
     """Rank of each layer's change."""
 
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)] = 2e-3
     """At its peak, reached after the first tenth and falling as a cosine."""
 
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -102,7 +102,7 @@ class QuestionTuning(FineTuning):
             "answers": list(self._packed.answers),
             "unseen": self._packed.unseen,
             "long": self._packed.long,
-            "table_sha256": hashlib.sha256(self._table.packed()).hexdigest(),
+            "table_sha256": hashlib.sha256(self._packed.content()).hexdigest(),
         }
 
     def finish(self) -> tuple[dict[str, bytes], Judged]:
@@ -115,7 +115,7 @@ class QuestionTuning(FineTuning):
             "model.safetensors": save(weights),
             "config.json": (json.dumps(self._config, indent=2) + "\n").encode(),
             "tokenizer.json": self._tokenizer.to_str().encode(),
-            QUESTIONS: self._table.packed(),
+            QUESTIONS: self._packed.content(),
         }
         return files, self._judged(self._table.of("val"))
 

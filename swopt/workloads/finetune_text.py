@@ -36,7 +36,7 @@ class TextRecipe(Recipe):
     rank: Annotated[int, Field(ge=1, le=64)] = 8
     """Rank of each layer's change."""
 
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 5e-4
+    learning_rate: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)] = 5e-4
     """At its peak, reached after the first tenth and falling as a cosine."""
 
 

@@ -142,7 +142,7 @@ def locate(name: str, models: Path) -> tuple[Path, str]:
     if name == smollm2.NAME:
         folder = models / name
         return folder, model_store.check(folder, smollm2.remedy(models)).statement
-    folder = Path(name).expanduser()
+    folder = model_store.expanded(name)
     if folder.is_dir():
         if (folder / model_store.SOURCE).is_file():
             return folder, model_store.check(folder, "fetch the model again").statement
@@ -181,7 +181,7 @@ def configuration(name: str, models: Path | None = None) -> dict[str, Any]:
         ModelError: There is no such model, or what it has is no configuration.
     """
     store = model_store.models_dir(models)
-    path = Path(name).expanduser()
+    path = model_store.expanded(name)
     if path.is_file() and path.suffix == ".json":
         return _parsed(path)
     if path.is_dir():

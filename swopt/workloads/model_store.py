@@ -46,13 +46,21 @@ class Source(Frozen):
 def models_dir(named: Path | None = None) -> Path:
     """The folder of models: `named`, else `DOVETAIL_MODELS_DIR`, else `~/.dovetail/models`."""
     variable = os.environ.get("DOVETAIL_MODELS_DIR")
-    return (named or Path(variable or "~/.dovetail/models")).expanduser()
+    return expanded(named or variable or "~/.dovetail/models")
+
+
+def expanded(named: Path | str) -> Path:
+    """A path whose `~` is the home of its user; as it is where there is no such user."""
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        return Path(named)
 
 
 def data_dir(named: Path | None = None) -> Path:
     """The folder of data: `named`, else `DOVETAIL_DATA_DIR`, else `~/.dovetail/data`."""
     variable = os.environ.get("DOVETAIL_DATA_DIR")
-    return (named or Path(variable or "~/.dovetail/data")).expanduser()
+    return expanded(named or variable or "~/.dovetail/data")
 
 
 def check(folder: Path, remedy: str) -> Source:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swopt.workloads.checkpoint import QUESTIONS, TinyVlm, unusable
-from swopt.workloads.image_grid import fitted
+from swopt.workloads.image_grid import WHOLE, fitted
 from swopt.workloads.vqa import Labels, Questions, Split
-from swopt.workloads.vqa_rows import Kind, PackedRow, Row, normalized
+from swopt.workloads.vqa_rows import Kind, PackedRow, Question, Row, normalized
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -76,13 +76,6 @@ class Table:
             tuple(KINDS[self.kinds[i]] for i in indices),
         )
 
-    def packed(self) -> bytes:
-        """The content of `questions.npz`."""
-        content = BytesIO()
-        columns = {name: getattr(self, name) for name in _COLUMNS}
-        np.savez_compressed(content, texts=np.array(self.texts), **columns)
-        return content.getvalue()
-
 
 _COLUMNS = ("images", "image", "answers", "kinds", "splits")
 
@@ -96,12 +89,24 @@ class Packed:
         answers: The answer set, the most frequent first.
         unseen: Split -> questions left out whose answer is not in the set.
         long: Split -> questions left out that have too many words.
+        merged: Answers that were taken for others, from which signs or articles alone tell them.
+        shared: Images that more than one split has questions about.
     """
 
     table: Table
     answers: tuple[str, ...]
     unseen: dict[Split, int]
     long: dict[Split, int]
+    merged: int
+    shared: int
+
+    def content(self) -> bytes:
+        """Table and answer set as `questions.npz`."""
+        file, table = BytesIO(), self.table
+        columns = {name: getattr(table, name) for name in _COLUMNS}
+        texts, answer_set = np.array(table.texts), np.array(self.answers)
+        np.savez_compressed(file, texts=texts, answer_set=answer_set, **columns)
+        return file.getvalue()
 
 
 def pack(rows: Iterable[Row | PackedRow], words_max: int, words_of: "Words") -> Packed:
@@ -115,20 +120,16 @@ def pack(rows: Iterable[Row | PackedRow], words_max: int, words_of: "Words") -> 
     Raises:
         NoQuestions: There are none to learn from, or all have one answer.
     """
-    kept: list[Row | PackedRow] = []
     long: Counter[Split] = Counter()
-    images: dict[bytes, int] = {}
-    pixels: list[NDArray[np.uint8]] = []
+    kept: list[Question] = []
+    pictures = _Pictures()
     about: list[int] = []
     for row in rows:
         if len(words_of(row.question)) > words_max:
             long[row.split] += 1
             continue
-        small = fitted(row.image)
-        if (at := images.setdefault(small.tobytes(), len(pixels))) == len(pixels):
-            pixels.append(small)
-        kept.append(row)
-        about.append(at)
+        about.append(pictures.place_of(row))
+        kept.append(Question(row.line, row.question, row.answer, row.kind, row.split))
     image = np.array(about, np.int64)
     splits = _held_out(np.array([SPLITS.index(row.split) for row in kept], np.int64), image)
     said = [" ".join(normalized(row.answer)) for row in kept]
@@ -143,7 +144,7 @@ def pack(rows: Iterable[Row | PackedRow], words_max: int, words_of: "Words") -> 
     index = np.array([at_answer.get(text, -1) for text in said], np.int64)
     known = np.flatnonzero(index >= 0)
     table = Table(
-        images=np.stack(pixels),
+        images=pictures.all(),
         image=image[known],
         texts=tuple(kept[i].question for i in known),
         answers=index[known],
@@ -151,12 +152,60 @@ def pack(rows: Iterable[Row | PackedRow], words_max: int, words_of: "Words") -> 
         splits=splits[known],
     )
     for split in ("val", "test"):
+        if not np.any(splits == SPLITS.index(split)):
+            raise NoQuestions(
+                f"there is no question of the split {split}, and there are too few training images "
+                "to hold some out for it; give rows of that split, or more images"
+            )
         if not len(table.of(split)):
             raise NoQuestions(
-                f"no question of the split {split} has an answer that a training question has"
+                f"no question of the split {split} has an answer that a training question has; "
+                "give more rows of training"
             )
     unseen = Counter(SPLITS[splits[i]] for i in np.flatnonzero(index < 0))
-    return Packed(table, answers, dict(unseen), dict(long))
+    return Packed(table, answers, dict(unseen), dict(long), _merged(kept), _shared(splits, image))
+
+
+class _Pictures:
+    """The different images of rows, each once, in the size that the model sees."""
+
+    def __init__(self) -> None:
+        self._small: list[NDArray[np.uint8]] = []
+        self._places: dict[bytes, int] = {}
+        self._of_packed: dict[bytes, int] = {}
+
+    def place_of(self, row: Row | PackedRow) -> int:
+        """Where a row's image stands among them; packed ones are unpacked once."""
+        if isinstance(row, Row):
+            return self._place(row.image)
+        if row.packed not in self._of_packed:
+            self._of_packed[row.packed] = self._place(row.image)
+        return self._of_packed[row.packed]
+
+    def all(self) -> NDArray[np.uint8]:
+        """All of them, uint8 `[m, 32, 32, 3]`."""
+        return np.array(self._small, np.uint8).reshape(-1, WHOLE, WHOLE, 3)
+
+    def _place(self, image: NDArray[np.uint8]) -> int:
+        small = fitted(image)
+        place = self._places.setdefault(small.tobytes(), len(self._small))
+        if place == len(self._small):
+            self._small.append(small)
+        return place
+
+
+def _merged(rows: Sequence[Question]) -> int:
+    """Answers that others are the same as but for signs and articles."""
+    forms: dict[tuple[str, ...], set[str]] = {}
+    for row in rows:
+        plain = " ".join(row.answer.lower().rstrip(".!?").split())
+        forms.setdefault(normalized(row.answer), set()).add(plain)
+    return sum(len(each) - 1 for each in forms.values())
+
+
+def _shared(splits: NDArray[np.int64], image: NDArray[np.int64]) -> int:
+    """Images that more than one split has questions about."""
+    return sum(len(set(splits[image == each].tolist())) > 1 for each in np.unique(image))
 
 
 def words_max(base: TinyVlm) -> int:
@@ -228,8 +277,8 @@ class OwnQuestions:
         gone = {split: self.unseen.get(split, 0) for split in ("val", "test")}
         if any(gone.values()):
             said += (
-                f" ({gone['val']} and {gone['test']} more are left out, whose answer no training "
-                "question has)"
+                f" ({gone['val']} and {gone['test']} more are left out, whose answer is not among "
+                "them)"
             )
         return said
 
@@ -261,20 +310,22 @@ def load(vlm: TinyVlm) -> OwnQuestions:
     """
     about = vlm.training
     try:
-        table = _table(vlm.folder / QUESTIONS, about["questions_sha256"])
-        return OwnQuestions(
-            about["of"], table, vlm.answers, about["unseen"], about["questions_sha256"]
-        )
+        sha256 = about["files_sha256"][QUESTIONS]
+        table, answers = _table(vlm.folder / QUESTIONS, sha256)
+        if answers != vlm.answers:
+            raise ValueError(f"training.json has other answers than {QUESTIONS}")
+        return OwnQuestions(about["of"], table, answers, about["unseen"], sha256)
     except Exception as error:  # numpy raises what it likes for a damaged file
         raise unusable(vlm.folder, error) from error
 
 
 @lru_cache(maxsize=4)
-def _table(path: Path, sha256: str) -> Table:
-    """What `Table.packed` wrote; read once for as long as it is to be the same."""
+def _table(path: Path, sha256: str) -> tuple[Table, tuple[str, ...]]:
+    """What `Packed.content` wrote; read once for as long as it is to be the same."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path.name} is not the file that training.json names")
     with np.load(BytesIO(content), allow_pickle=False) as stored:
         columns = {name: stored[name] for name in _COLUMNS}
-        return Table(texts=tuple(str(text) for text in stored["texts"]), **columns)
+        texts, answers = (tuple(map(str, stored[name])) for name in ("texts", "answer_set"))
+        return Table(texts=texts, **columns), answers

@@ -34,7 +34,10 @@ def read(content: bytes) -> NDArray[np.uint8]:
     except (KeyError, struct.error):
         raise ValueError("the image is a PNG without a header or pixels") from None
     if depth != 8 or colour not in _CHANNELS or interlaced:
-        raise ValueError("the image is a PNG of other than 8 bits, or interlaced; save it plainly")
+        raise ValueError(
+            f"the image is a PNG of {depth} bits a channel{', interlaced' if interlaced else ''}; "
+            "save it with 8 bits a channel and not interlaced"
+        )
     if not 0 < width * height <= PIXELS:
         raise ValueError(f"the image has {width} x {height} pixels, not 1 to {PIXELS} in all")
     channels = _CHANNELS[colour]

@@ -13,10 +13,11 @@ Recall alone does not punish talking at length, so open ones also have an exact 
 import base64
 import binascii
 import json
-import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,7 +33,9 @@ IMAGE_BYTES = 1 << 26
 """Largest image file that is read."""
 
 _FIELDS = frozenset({"image", "question", "answer", "kind", "split"})
-_NO_WORD = re.compile(r"[^\w\s-]")
+_KEPT_IMAGES = 8
+"""Images whose pixels are kept while rows are read: rows about one image often stand together."""
+
 _ARTICLES = frozenset({"a", "an", "the"})
 _BASE64 = (
     base64.b64encode(png.SIGNATURE)[:10].decode(),
@@ -118,37 +121,31 @@ class RowScore:
 
 
 def read(path: Path) -> tuple[Row, ...]:
-    """Reads rows with their images.
+    """Reads rows with their images; as `each_of` raises."""
+    return tuple(each_of(path))
+
+
+def each_of(path: Path) -> Iterator[Row]:
+    """Reads rows one after the other, so that not all images are in memory at once.
 
     Raises:
         RowError: In one sentence, the line and the law that it breaks.
         ModuleNotFoundError: An image is a JPEG, and pillow is not installed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise RowError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise RowError(f"{path} is no text in UTF-8") from None
-    rows = tuple(_row(path, n, line) for n, line in enumerate(lines, 1) if line.strip())
-    if not rows:
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
         raise RowError(f"{path} holds no row; it should have one a line, as JSON")
-    return rows
-
-
-def check_words(path: Path, rows: Sequence[Question], words: Collection[str]) -> None:
-    """Refuses rows whose words a closed vocabulary lacks, such as `vqa.vocabulary()`.
-
-    Raises:
-        RowError: The first such row, and its word.
-    """
-    for row in rows:
-        for word in f"{row.question} {row.answer}".split():
-            if word not in words:
-                raise RowError(
-                    f"{path}, line {row.line}: the model's vocabulary of {len(words)} words lacks "
-                    f"{word[:40]!r}; ask in its words, or use a model with a tokenizer of pieces"
-                )
+    pixels = lru_cache(maxsize=_KEPT_IMAGES)(
+        lambda named: pictures.read(_image(path.parent, named))
+    )
+    for number, line in numbered:
+        yield _row(path, number, line, pixels)
 
 
 def text_of(place: str, name: str, value: object) -> str:
@@ -164,6 +161,8 @@ def text_of(place: str, name: str, value: object) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise RowError(f"{place}, needs {name}, a text that is not empty")
+    if any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise RowError(f"{place}: {name} has half of a character (a lone surrogate); write it anew")
     return value.strip()
 
 
@@ -219,13 +218,22 @@ def score(rows: Sequence[Question], said: Sequence[str]) -> RowScore:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(w for w in _NO_WORD.sub(" ", text.lower()).split() if w not in _ARTICLES)
+    plain = unicodedata.normalize("NFC", text.lower())
+    kept = "".join(sign if _is_of_word(sign) else " " for sign in plain)
+    return tuple(word for word in kept.split() if word not in _ARTICLES)
 
 
-def _row(path: Path, number: int, line: str) -> Row:
+def _is_of_word(sign: str) -> bool:
+    """A letter, a digit, a hyphen, or a mark on a letter, which vowels of many scripts are."""
+    return sign.isalnum() or sign in "_-" or unicodedata.category(sign).startswith("M")
+
+
+def _row(path: Path, number: int, line: str, pixels: Callable[[str], NDArray[np.uint8]]) -> Row:
     place = f"{path}, line {number}"
     try:
-        found = json.loads(line)
+        found = json.loads(line, object_pairs_hook=_each_once)
+    except _Twice as twice:
+        raise RowError(f"{place}, has {str(twice)[:40]!r} twice") from None
     except (ValueError, RecursionError):
         raise RowError(f"{place}, is no JSON; the file may be cut off") from None
     if not isinstance(found, dict):
@@ -236,15 +244,24 @@ def _row(path: Path, number: int, line: str) -> Row:
     image, question, answer = (
         text_of(place, n, found.get(n)) for n in ("image", "question", "answer")
     )
-    if not _words(answer):
-        raise RowError(f"{place}: its answer has no word to be compared")
     kind = _one_of(place, found, "kind", get_args(Kind), usual_kind(answer))
     split = _one_of(place, found, "split", get_args(Split), "test")
     try:
-        pixels = pictures.read(_image(path.parent, image))
+        return Row(number, question, answer, kind, split, pixels(image))
     except ValueError as error:
         raise RowError(f"{place}: {error}") from None
-    return Row(number, question, answer, kind, split, pixels)
+
+
+class _Twice(Exception):
+    """A key that an object has twice."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def _one_of(place: str, row: dict[str, Any], name: str, known: Sequence[str], usual: str) -> Any:
@@ -261,8 +278,12 @@ def _image(folder: Path, named: str) -> bytes:
             return base64.b64decode(named, validate=True)
         except binascii.Error:
             raise ValueError("its image is no whole base64") from None
+    if named.startswith("data:"):
+        raise ValueError("its image begins with data:; leave all up to the comma out")
     path = folder / named
     try:
+        if "\0" in named or not path.is_file():
+            raise ValueError(f"its image {named[:200]!r} is no file")
         if path.stat().st_size > IMAGE_BYTES:
             raise ValueError(f"its image is larger than {IMAGE_BYTES >> 20} MiB")
         return path.read_bytes()

@@ -1,5 +1,6 @@
 """`dovetail finetune` says what it does, goes on where it ended, and refuses in a sentence."""
 
+import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_a_file_of_rows_becomes_a_model_that_designs_are_measured_on(
         capsys.readouterr().out.splitlines()
     ).replace("  ", " ")
     assert call("finetune", rows, "--out", out, *SHORT) == ExitCode.FOLDER
-    assert "holds a model; name a new folder" in capsys.readouterr().err
+    assert "holds a finished model; name a new folder" in capsys.readouterr().err
     further = tmp_path / "further"
     assert call("finetune", rows, "--from", out, "--out", further, *SHORT) == ExitCode.OK
     assert "dovetail run --checkpoint" in capsys.readouterr().out
@@ -67,11 +68,41 @@ def test_interrupted_it_goes_on_and_comes_to_the_same_model(
     assert "its fine-tuning has not ended; give that command again" in said
 
     assert call("finetune", rows, "--out", parts, "--steps", "7") == ExitCode.FOLDER
-    assert "another fine-tuning" in capsys.readouterr().err
+    assert "another fine-tuning, of another recipe" in capsys.readouterr().err
     assert call("finetune", rows, "--out", parts, *SHORT) == ExitCode.OK
     assert "going on from step 4" in capsys.readouterr().err
     for name in ("model.safetensors", "training.json"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+def test_a_changed_state_is_refused_and_two_do_not_make_one_model(
+    tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FineTuning, "save_every", 2)
+    rows, out = own_rows.written(tmp_path), tmp_path / "model"
+    arguments = ("finetune", rows, "--out", out, *SHORT)
+    with monkeypatch.context() as ending:
+        ending.setattr(FineTuning, "step", _ends_at(3, FineTuning.step))
+        assert call(*arguments) == ExitCode.INTERRUPTED
+    with (out / "progress.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert call(*arguments) == ExitCode.FOLDER
+    assert "another process makes a model in" in capsys.readouterr().err
+    for content in (b"", bytes([(out / "progress.pt").read_bytes()[0] ^ 1])):
+        (out / "progress.pt").write_bytes(content)
+        assert call(*arguments) == ExitCode.FOLDER
+        assert "was changed; remove that file to begin" in capsys.readouterr().err
+    (out / "progress.pt").unlink()
+    assert call(*arguments) == ExitCode.OK
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "questions.npz"])
+def test_a_changed_file_of_a_model_is_found_out(name: str, tmp_path: Path, capsys: Said) -> None:
+    rows, out = own_rows.written(tmp_path, 4), tmp_path / "model"
+    assert call("finetune", rows, "--out", out, "--steps", "1") == ExitCode.OK
+    (out / name).write_bytes((out / name).read_bytes() + b" ")
+    assert call("run", "--checkpoint", out, "--dry-run") == ExitCode.MISSING
+    assert f"{name} is not the file that training.json names" in capsys.readouterr().err
 
 
 def _ends_at(last: int, step: Callable[[FineTuning], float]) -> Callable[[FineTuning], float]:
@@ -111,6 +142,8 @@ def test_a_fetched_set_without_validation_questions_is_taught(
     ("arguments", "code", "said"),
     [
         (("none.jsonl",), ExitCode.BAD_INPUT, "none.jsonl cannot be read"),
+        (("~nobody-here/x",), ExitCode.BAD_INPUT, "~nobody-here/x cannot be read"),
+        (("rows.jsonl", "--data-dir", "."), ExitCode.BAD_INPUT, "where fetched sets are"),
         (("rows.jsonl", "--steps", "0"), ExitCode.BAD_INPUT, "--steps: "),
         (("rows.jsonl", "--learning-rate", "nan"), ExitCode.BAD_INPUT, "--learning-rate: "),
         (("rows.jsonl", "--device", "cuda"), ExitCode.MISSING, "no CUDA device"),

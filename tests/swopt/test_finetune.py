@@ -40,7 +40,7 @@ def test_it_learns_from_the_image_what_rows_say_and_their_model_loads(tmp_path: 
     record = teaching.about | {
         "of": "rows",
         "weights_sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
-        "questions_sha256": hashlib.sha256(files[checkpoint.QUESTIONS]).hexdigest(),
+        "files_sha256": {n: hashlib.sha256(content).hexdigest() for n, content in files.items()},
     }
     for name, content in (files | {"training.json": json.dumps(record).encode()}).items():
         (tmp_path / name).write_bytes(content)

@@ -40,6 +40,13 @@ def test_an_answer_that_training_does_not_have_is_left_out_and_counted() -> None
     assert found.unseen == {"test": 1} and len(found.table.texts) == 24
 
 
+def test_answers_told_apart_by_signs_alone_and_images_in_two_splits_are_counted() -> None:
+    found = made([*rows(4), row("train", 0, "How large?", "<5"), row("train", 2, "Or?", "> 5!")])
+    assert (found.merged, found.shared) == (1, 0) and "5" in found.answers
+    leaking = row("test", 0, "Is the light on top?", "yes", "closed")
+    assert made([*rows(4), leaking]).shared == 1
+
+
 def test_a_question_that_is_too_long_is_left_out_and_counted() -> None:
     found = made([*rows(4), row("val", 8, "is it " * 11, "yes", "closed")], words_max=20)
     assert found.long == {"val": 1} and found.unseen == {}
@@ -68,8 +75,10 @@ def test_nothing_to_learn_is_a_sentence(splits: tuple[str, ...], said: str) -> N
 
 def test_a_test_question_that_training_answers_is_wanted() -> None:
     training = [each for each in rows(24) if each.split != "test"]
-    with pytest.raises(NoQuestions, match="no question of the split test"):
+    with pytest.raises(NoQuestions, match="no question of the split test has an answer that"):
         made([*training, row("test", 9, "Where is it?", "nowhere")])
+    with pytest.raises(NoQuestions, match="too few training images to hold some out"):
+        made([each for each in rows(2) if each.split == "train"])
 
 
 def test_images_of_any_size_are_seen_whole() -> None:
@@ -92,14 +101,17 @@ def test_images_of_any_size_are_seen_whole() -> None:
 def test_a_table_comes_back_from_its_file_and_a_changed_one_is_refused(tmp_path: Path) -> None:
     base = checkpoint.load()
     found = packed(base, 6)
-    content = found.table.packed()
-    assert content == found.table.packed()
+    content = found.content()
+    assert content == found.content()
     (tmp_path / checkpoint.QUESTIONS).write_bytes(content)
     loaded = own_questions.load(_with_questions(base, tmp_path, content, found))
     assert isinstance(loaded, OwnQuestions) and loaded.table.texts == found.table.texts
     assert loaded.sets == ("closed", "open")
     assert "rows.jsonl, with 4 answers" in loaded.describe()
-    assert "0 and 3 more are left out" in loaded.describe()
+    assert "0 and 3 more are left out, whose answer is not among them" in loaded.describe()
+    other = replace(found, answers=found.answers[::-1])
+    with pytest.raises(CheckpointError, match=r"other answers than questions\.npz"):
+        own_questions.load(_with_questions(base, tmp_path, content, other))
     (tmp_path / checkpoint.QUESTIONS).write_bytes(content[:-1])
     own_questions._table.cache_clear()
     with pytest.raises(CheckpointError, match=r"not the file that training\.json names"):
@@ -149,7 +161,7 @@ def _with_questions(
     base: TinyVlm, folder: Path, content: bytes, found: own_questions.Packed
 ) -> TinyVlm:
     about = {
-        "questions_sha256": sha256(content).hexdigest(),
+        "files_sha256": {checkpoint.QUESTIONS: sha256(content).hexdigest()},
         "of": "rows.jsonl",
         "unseen": {"test": 3},
     }

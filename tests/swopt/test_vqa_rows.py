@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from swopt.workloads import png, vqa, vqa_rows
+from swopt.workloads import png, vqa_rows
 from swopt.workloads.vqa_rows import RowError
 from tests.swopt.medical_files import jpeg
 
@@ -83,7 +83,7 @@ def test_what_is_cut_off_changed_or_of_another_form_is_refused() -> None:
             png.read(bytes(changed))
     for content, law in (
         (b"\xff\xd8\xff\xe0", "is no PNG; convert it"),
-        (encoded(drawn(3), 2, interlaced=1), "or interlaced"),
+        (encoded(drawn(3), 2, interlaced=1), "8 bits a channel, interlaced; save it"),
         (encoded(drawn(3), 2, (0,)).replace(b"", b"", 0)[:8] + chunk(b"IEND", b""), "without a"),
         (_claiming(1 << 20, 1 << 20), "not 1 to 67108864"),
         (_claiming(2, 2), "fewer pixels than it says"),
@@ -147,11 +147,15 @@ def test_a_jpeg_is_read_from_a_file_and_from_base64(tmp_path: Path) -> None:
     [
         ({"answer": " "}, "line 2, needs answer, a text that is not empty"),
         ({"question": None}, "line 2, needs question"),
-        ({"answer": "the ..."}, "line 2: its answer has no word"),
+        ({"answer": "a \ud800"}, "line 2: answer has half of a character"),
+        ({"image": "\ud800"}, "line 2: image has half of a character"),
+        ({"image": "data:image/png;base64,iVBO"}, "begins with data:; leave all up to the comma"),
+        ({"image": "a\0b"}, "line 2: its image 'a.*b' is no file"),
+        ({"image": "."}, r"line 2: its image '\.' is no file"),
         ({"kind": "other"}, "line 2: kind is one of closed, open, not 'other'"),
         ({"split": 3}, "line 2: split is one of train, val, test, not '3'"),
         ({"label": 1}, "line 2, has 'label', which is none of answer, image, kind"),
-        ({"image": "none.png"}, r"line 2: its image none\.png cannot be read"),
+        ({"image": "none.png"}, r"line 2: its image 'none\.png' is no file"),
         ({"image": row()["image"][:-8]}, "line 2: the image is a PNG that is cut off"),
         ({"image": row()["image"] + "!"}, "line 2: its image is no whole base64"),
     ],
@@ -171,6 +175,7 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
         (b"\n", "holds no row"),
         (b"\xff", "is no text in UTF-8"),
         (b"[]\n", "line 1, is no JSON object"),
+        (b'{"answer": "a", "answer": "b"}', "line 1, has 'answer' twice"),
         (json.dumps(row()).encode()[:-5], "line 1, is no JSON; the file may be cut off"),
     ):
         path.write_bytes(content)
@@ -178,13 +183,35 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
             vqa_rows.read(path)
 
 
-def test_words_that_a_closed_vocabulary_lacks_are_refused(tmp_path: Path) -> None:
-    words = vqa.vocabulary()
-    path = written(tmp_path, row(question="is the lesion small or large ?", answer="small"))
-    vqa_rows.check_words(path, vqa_rows.read(path), words)
-    path = written(tmp_path, row(), row(question="is this appendix ?"))
-    with pytest.raises(RowError, match=rf"line 2: .* {len(words)} words lacks 'appendix'"):
-        vqa_rows.check_words(path, vqa_rows.read(path), words)
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(row()).encode() + b"\r\n")
+    assert len(vqa_rows.read(path)) == 1
+
+
+def test_rows_about_one_file_unpack_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(drawn(3, 1), 2))
+    unpacked = []
+    monkeypatch.setattr(
+        vqa_rows.pictures, "read", lambda content: unpacked.append(0) or png.read(content)
+    )
+    rows = vqa_rows.read(written(tmp_path, *[row(image="a.png") for _ in range(5)]))
+    assert len(unpacked) == 1 and len(rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("\u0915\u093e", "\u0915\u0940", False),  # vowels that are marks on a consonant
+        ("e\u0301te\u0301", "\u00e9t\u00e9", True),  # the same letters, composed or not
+        ("<5", ">5", True),  # signs do not count
+        ("Yes!", "yes", True),
+    ],
+)
+def test_marks_are_part_of_letters_and_signs_are_not(one: str, other: str, same: bool) -> None:
+    assert vqa_rows.exact_match(one, other) is same
 
 
 @pytest.mark.parametrize(
