@@ -42,7 +42,13 @@ NAMES = [
 class ToyCompiler(ToyWorkshop):
     """Compiles the drawn model."""
 
-    def case(self, design: DesignPoint, question: int, data_dir: Path | None) -> Case:
+    def case(
+        self,
+        design: DesignPoint,
+        question: int,
+        data_dir: Path | None,
+        checkpoint: Path | None = None,
+    ) -> Case:
         about = {"index": question, "text": "what?", "set": "drawn"}
         return Case(design, "drawn integers", {}, about, tiny_model(3), tiny_inputs(3, 9), {})
 
