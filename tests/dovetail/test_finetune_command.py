@@ -135,7 +135,7 @@ def test_a_fetched_set_without_validation_questions_is_taught(
     assert call(*arguments) == ExitCode.OK
     said = capsys.readouterr()
     assert "vqa-rad: 14 train, 2 val, 5 test questions about 21 images, 2 answers" in said.err
-    assert "open" not in said.out and "closed: " in said.out
+    assert "  open: " not in said.out and "  closed: " in said.out
 
 
 @pytest.mark.parametrize(
