@@ -138,7 +138,7 @@ def _rows(wanted: Wanted) -> Iterator["Row | PackedRow"]:
 
 
 def _told(wanted: Wanted, packed: "Packed") -> str:
-    from swopt.workloads.own_questions import SPLITS
+    from swopt.workloads.vqa import SPLITS
 
     table, name = packed.table, Path(wanted.data).name
     counts = ", ".join(f"{plain_number(len(table.of(each)))} {each}" for each in SPLITS)

@@ -76,7 +76,7 @@ class QuestionTuning(FineTuning):
         self, base: TinyVlm, packed: Packed, recipe: QuestionRecipe, device: str = "cpu"
     ) -> None:
         self._packed, self._table, self._how = packed, packed.table, recipe
-        self._base_sha256 = base.sha256
+        self._base_sha256, self._content = base.sha256, packed.content()
         texts = [self._table.texts[i] for i in self._table.of("train")]
         self._tokenizer = own_words.extended(base.tokenizer, texts, packed.answers)
         self._config, model = _grown(base, self._tokenizer, recipe.seed)
@@ -102,7 +102,7 @@ class QuestionTuning(FineTuning):
             "answers": list(self._packed.answers),
             "unseen": self._packed.unseen,
             "long": self._packed.long,
-            "table_sha256": hashlib.sha256(self._packed.content()).hexdigest(),
+            "table_sha256": hashlib.sha256(self._content).hexdigest(),
         }
 
     def finish(self) -> tuple[dict[str, bytes], Judged]:
@@ -115,7 +115,7 @@ class QuestionTuning(FineTuning):
             "model.safetensors": save(weights),
             "config.json": (json.dumps(self._config, indent=2) + "\n").encode(),
             "tokenizer.json": self._tokenizer.to_str().encode(),
-            QUESTIONS: self._packed.content(),
+            QUESTIONS: self._content,
         }
         return files, self._judged(self._table.of("val"))
 

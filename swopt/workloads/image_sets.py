@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swopt.workloads import medmnist
 from swopt.workloads.vqa import (
+    SPLITS,
     SYNTHETIC,
     LabelledImages,
     Labels,
@@ -15,8 +16,6 @@ from swopt.workloads.vqa import (
     asked_of,
     synthetic_images,
 )
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 SYNTHETIC_COUNTS: dict[Split, int] = {"train": 32, "val": 100, "test": 200}
 """Synthetic images in each batch; those of `train` serve calibration."""

@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 
 from swopt.workloads.checkpoint import QUESTIONS, TinyVlm, unusable
 from swopt.workloads.image_grid import WHOLE, fitted
-from swopt.workloads.vqa import Labels, Questions, Split
+from swopt.workloads.vqa import SPLITS, Labels, Questions, Split
 from swopt.workloads.vqa_rows import Kind, PackedRow, Question, Row, normalized
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 KINDS: tuple[Kind, ...] = ("closed", "open")
 """The sets of such a workload."""

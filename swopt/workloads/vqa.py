@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from swopt.workloads.synthetic import ATTRIBUTES, draw
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+"""In the order of their use."""
+
 SYNTHETIC = "synthetic"
 """The name of the synthetic set wherever sets are named."""
 

@@ -9,10 +9,8 @@ from PIL import Image
 from swopt.workloads.checkpoint import TinyVlm
 from swopt.workloads.own_questions import Packed, pack, words_max
 from swopt.workloads.own_words import taken_apart, tokenizer_of
-from swopt.workloads.vqa import Split
+from swopt.workloads.vqa import SPLITS, Split
 from swopt.workloads.vqa_rows import Kind, Row
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def row(
