@@ -60,7 +60,7 @@ class Analytic:
         blocks = attention_blocks or [self.network.attention_block] * len(configs)
         members: dict[_Shape, list[int]] = {}
         for index, (config, block) in enumerate(zip(configs, blocks, strict=True)):
-            elements = (config.composable, config.mac_stages)
+            elements = (config.composable, config.mac_stages, config.grouped_weights)
             shape: _Shape = (config.rows, config.columns, elements, block)
             members.setdefault(shape, []).append(index)
         cycles = np.full(len(configs), np.inf)
@@ -104,8 +104,9 @@ class Analytic:
         return _Table(len(cuts) - 1, tuple(spans))
 
 
-_Shape = tuple[int, int, tuple[bool, int], int]
-"""Rows, columns, whether elements are composable and their stages, keys of an attention's block."""
+_Shape = tuple[int, int, tuple[bool, int, bool], int]
+"""Rows, columns, whether elements are composable, their stages, whether weights may stand in
+groups, keys of an attention's block."""
 
 
 @dataclass(frozen=True)

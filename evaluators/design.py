@@ -55,6 +55,11 @@ class DesignPoint(Frozen):
                 "compression.quantization.activation_bits 4 takes elements of 4-bit products; "
                 "use 8, or set hardware.composable to true"
             )
+        if self.compression.quantization.group is not None and not self.hardware.grouped_weights:
+            raise ValueError(
+                "compression.quantization.group takes a core that scales groups of weights; leave "
+                "it out, or set hardware.grouped_weights to true"
+            )
         return self
 
     def canonical_json(self) -> str:

@@ -32,7 +32,7 @@ from swopt.plan import CompressionPlan
 from swopt.techniques import compensation, quantization_aware, recovery, rounding
 from swopt.techniques.quantization import compensated
 from swopt.techniques.recovery import Taught
-from swopt.techniques.rounding import QuantizedWeight, Steps
+from swopt.techniques.rounding import Groups, QuantizedWeight, Steps
 from swopt.techniques.sensitivity import Sensitivities
 from swopt.workloads import code
 from swopt.workloads.lessons import continuation
@@ -234,7 +234,14 @@ def remembered_weights(cache_dir: Path) -> Remember:
         if kept is None:
             kept = make()
             content = io.BytesIO()
-            np.savez(content, values=kept.values, scale=kept.scale, bits=np.array(kept.bits))
+            parts: dict[str, NDArray[Any]] = {
+                "values": kept.values,
+                "scale": kept.scale,
+                "bits": np.array(kept.bits),
+            }
+            if kept.groups is not None:
+                parts |= {"group": np.array(kept.groups.inputs), "factors": kept.groups.factors}
+            np.savez(content, **parts)  # type: ignore[arg-type]
             cache.write_atomically(path, content.getvalue())
         return kept
 
@@ -245,6 +252,9 @@ def _kept(path: Path) -> QuantizedWeight | None:
     """What is stored; None where nothing is, or no such file."""
     try:
         with io.BytesIO(path.read_bytes()) as content, np.load(content) as stored:
-            return QuantizedWeight(stored["values"], stored["scale"], int(stored["bits"]))
+            groups = None
+            if "group" in stored:
+                groups = Groups(int(stored["group"]), stored["factors"])
+            return QuantizedWeight(stored["values"], stored["scale"], int(stored["bits"]), groups)
     except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile):
         return None

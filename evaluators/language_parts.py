@@ -90,6 +90,8 @@ def with_words(behind: Network, count: int) -> Network:
     parts = {
         name: getattr(head, name)[:count] for name in ("weight", "bias", "multiplier", "shift")
     }
+    if head.groups is not None:
+        parts["groups"] = replace(head.groups, factors=head.groups.factors[:count])
     return replace(behind, operators=(*others, replace(head, **parts)))
 
 
@@ -112,7 +114,8 @@ def _shape(operator: net.Operator) -> tuple[Hashable, ...]:
     kind = type(operator).__name__
     match operator:
         case net.Linear():
-            bits = operator.weight_bits, operator.activation_bits
+            group = operator.groups and operator.groups.inputs
+            bits = operator.weight_bits, operator.activation_bits, group
             return kind, operator.weight.shape, bits, operator.output, operator.across
         case net.Attention():
             heads = operator.heads, operator.kv_heads, operator.head_dim

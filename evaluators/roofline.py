@@ -27,7 +27,7 @@ from hwlib.commands import (
 )
 from hwlib.config import CoreConfig
 from swopt.compiler import network as net
-from swopt.compiler.linear_program import form_of, packed_bits
+from swopt.compiler.linear_program import form_of
 from swopt.compiler.network import read_by
 from swopt.compiler.pass_program import rotary_name
 from swopt.compiler.program import Program
@@ -261,10 +261,9 @@ def _least_of(
             outputs, inputs = operator.weight.shape
             last = operator.output == "logits"
             products = (1 if last else tokens[operator.x]) * outputs * inputs
-            weights = -(-outputs * inputs * packed_bits(operator) // 8)
             return Work(
                 products=products,
-                least_read_bytes=weights + CHANNEL_BYTES * outputs,
+                least_read_bytes=operator.weight_bytes + CHANNEL_BYTES * outputs,
                 least_written_bytes=LOGIT_BYTES * outputs + TOKEN_BYTES if last else 0,
                 least_array_cycles=_least_cycles(
                     products, form_of(operator, config).precision, config

@@ -213,6 +213,9 @@ RECOVERY = "compression.recovery."
 BEHIND_ROUNDING = f"{RECOVERY}quantization_aware"
 """Of any model: with it every change of bits is taught anew."""
 
+GROUPS = ("compression.quantization.group", "hardware.grouped_weights")
+"""Neither is of use without the other, so that most of what a sampler drew would be refused."""
+
 
 MOST_SWITCHES = 8
 """Items of an `indices` knob up to which Optuna sees a switch for each. Of more it draws a run that
@@ -256,7 +259,7 @@ def distributions(layers: Sequence[str]) -> "dict[str, BaseDistribution]":
 
 def _drawn(path: str, layers: Sequence[str]) -> bool:
     """Whether a sampler draws a knob of a model of these layers."""
-    if path.startswith(OVERRIDES) or path == BEHIND_ROUNDING:
+    if path.startswith(OVERRIDES) or path in (BEHIND_ROUNDING, *GROUPS):
         return False
     return plan.reads_images(layers) or not path.startswith(RECOVERY)
 

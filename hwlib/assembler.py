@@ -215,6 +215,8 @@ def _meet(a: Span, b: Span) -> bool:
 
 
 def _check_bits_of_load(command: Load, config: CoreConfig) -> None:
+    if command.group_words:
+        _check_group(command, config)
     if command.target != "weights":
         if command.packed_bits != 8:
             raise ValueError("only weights can be packed below 8 bits")
@@ -227,6 +229,20 @@ def _check_bits_of_load(command: Load, config: CoreConfig) -> None:
                 f"weights of {command.packed_bits} bits in DRAM do not fit memory_bits 4; pack "
                 "them to 4 or 2 bits"
             )
+
+
+def _check_group(command: Load, config: CoreConfig) -> None:
+    if not config.grouped_weights:
+        raise ValueError(
+            f"group_words {command.group_words} takes a core with grouped weights; this one has "
+            "none"
+        )
+    if command.target != "weights" or command.packed_bits >= command.memory_bits:
+        raise ValueError(
+            "only weights that are widened stand in groups; use packed_bits below memory_bits"
+        )
+    if command.words % (command.group_words + 1) == 1:
+        raise ValueError("the last header has no words behind it; leave it out")
 
 
 def _check_precision(command: Matmul, config: CoreConfig) -> None:

@@ -23,6 +23,9 @@ from hwlib.frozen import Frozen
 
 COMMAND_BITS = 256
 
+FACTOR_BITS = 4
+"""Bits of a column's factor in the header of a group of weights."""
+
 CHANNEL_BYTES = 8
 """One entry of a channel table in DRAM, little-endian: int32 bias, uint16 multiplier, uint8 shift,
 a byte that is ignored."""
@@ -41,6 +44,7 @@ Multiplier = Annotated[int, Field(ge=0, lt=1 << 16)]
 Shift = Annotated[int, Field(ge=1, le=47)]
 Int8 = Annotated[int, Field(ge=-128, le=127)]
 OutBits = Literal[8, 4]
+GroupWords = Literal[0, 4, 8, 16, 32, 64]
 Lane = Annotated[int, Field(ge=0, lt=32)] | None
 
 
@@ -79,7 +83,7 @@ class Load(Command):
     address: Address
     """First word or entry written."""
     words: Count
-    """Words or entries."""
+    """Words or entries; of grouped weights the headers count, too."""
     dram_address: DramAddress
     """First byte, a multiple of the beat. What is left of the last beat is dropped."""
     packed_bits: Literal[8, 4, 2] = 8
@@ -89,6 +93,11 @@ class Load(Command):
     memory_bits: Literal[8, 4] = 8
     """Weights only: bits of one weight in the weight memory, at least `packed_bits`. A word holds
     two weights a column, or four."""
+    group_words: GroupWords = 0
+    """Weights that are widened, on cores with grouped weights: in DRAM a header stands before each
+    so many words, as long as a word. The lowest `FACTOR_BITS` of each column's part of it are one
+    less than what that column's weights are multiplied by as they are widened; of the products the
+    lowest `memory_bits` count. The last group may have fewer words; 0: no headers."""
 
 
 class Store(Command):
@@ -380,7 +389,7 @@ _COMMON = {
 _FIELDS: dict[str, dict[str, int]] = {
     "load": {
         "target": 2, "address": 16, "words": 16, "dram_address": 32, "packed_bits": 2,
-        "memory_bits": 1,
+        "memory_bits": 1, "group_words": 3,
     },
     "store": {"address": 16, "words": 16, "dram_address": 32},
     "matmul": {
@@ -399,6 +408,15 @@ _VECTOR_FIELDS = {
 offset; `small` is base or gate_shift; `flag` is centred, silu or first."""
 
 
+def command_bits(queue: Queue, config: CoreConfig) -> int:
+    """Bits of a queue's commands that a core has a use for."""
+    return max(
+        low + width
+        for name, (low, width) in layout(queue).items()
+        if name != "group_words" or config.grouped_weights
+    )
+
+
 def layout(kind: str) -> dict[str, tuple[int, int]]:
     """Field -> (lowest bit, width) of a kind of command; bits beyond are 0."""
     fields = _COMMON | _FIELDS.get(kind, _VECTOR_FIELDS)
@@ -413,6 +431,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "target": get_args(LoadTarget),
     "packed_bits": (8, 4, 2),
     "memory_bits": (8, 4),
+    "group_words": get_args(GroupWords),
     "precision": get_args(Precision),
     "out_bits": get_args(OutBits),
     "output": get_args(MatmulOutput),
@@ -522,7 +541,7 @@ def writes(command: AnyCommand) -> list[Span]:
     """What a command writes."""
     match command:
         case Load():
-            return [(command.target, command.address, command.words)]
+            return [(command.target, command.address, written_words(command))]
         case Store():
             return []
         case Matmul():
@@ -542,6 +561,13 @@ def writes(command: AnyCommand) -> list[Span]:
         case Softmax():
             probabilities = ("activations", command.out, (command.count + 1) // 2)
             return [probabilities, ("activations", command.state, 4)]
+
+
+def written_words(command: Load) -> int:
+    """Words that a load writes: those of DRAM less the headers."""
+    if not command.group_words:
+        return command.words
+    return command.words - -(-command.words // (command.group_words + 1))
 
 
 def word_bytes(command: Load | Store, config: CoreConfig) -> int:

@@ -74,6 +74,10 @@ class CoreConfig(Frozen, strict=True):
     queue_depth: Annotated[int, Field(ge=1, le=16)] = 4
     """Commands that each queue holds."""
 
+    grouped_weights: bool = False
+    """Whether the load unit can multiply weights of 2 and 4 bits by factors of groups of input
+    channels as it widens them."""
+
     composable: bool = False
     """Whether the elements are composed of 4-bit products: two products a cycle at 4-bit weights,
     four where activations have 4 bits too."""

@@ -14,6 +14,7 @@ from hwlib.commands import (
     QUEUES,
     WAIT_BITS,
     Queue,
+    command_bits,
     layout,
     queue_of_kind,
 )
@@ -33,11 +34,12 @@ class Dispatcher(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.depth = config.queue_depth
+        self.bits = {queue: command_bits(queue, config) for queue in QUEUES}
         super().__init__(
             {
                 "command": In(stream.Signature(COMMAND_BITS)),
                 "busy": Out(1),
-                **{queue: Out(stream.Signature(_width(queue))) for queue in QUEUES},
+                **{queue: Out(stream.Signature(bits)) for queue, bits in self.bits.items()},
                 **{f"{queue}_done": In(1) for queue in QUEUES},
             }
         )
@@ -52,11 +54,11 @@ class Dispatcher(wiring.Component):
             opcodes = [at for at, kind in enumerate(KINDS) if queue_of_kind(kind) == queue]
             with m.Switch(opcode), m.Case(*opcodes):
                 m.d.comb += mine.eq(1)
-            fifo = RegisterQueue(width=_width(queue), depth=self.depth)
+            fifo = RegisterQueue(width=self.bits[queue], depth=self.depth)
             m.submodules[f"queue_{queue}"] = fifo
             head = getattr(self, queue)
             m.d.comb += [
-                fifo.w_data.eq(self.command.payload[: _width(queue)]),
+                fifo.w_data.eq(self.command.payload[: self.bits[queue]]),
                 fifo.w_en.eq(mine & self.command.valid),
                 head.payload.eq(fifo.r_data),
                 head.valid.eq(fifo.r_rdy & self._reached(m, queue, fifo.r_data, done)),
@@ -85,7 +87,3 @@ class Dispatcher(wiring.Component):
             missing.append(waits & ahead[-1])
         m.d.comb += reached.eq(~(missing[0] | missing[1] | missing[2] | missing[3]))
         return reached
-
-
-def _width(queue: str) -> int:
-    return max(low + width for low, width in layout(queue).values())

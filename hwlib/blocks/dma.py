@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hwlib.blocks.banked_memory import ADDRESS_BITS, MemoryPort
 from hwlib.blocks.fields import field
 from hwlib.blocks.queue import RegisterQueue
-from hwlib.commands import CHANNEL_BYTES, LoadTarget
+from hwlib.commands import CHANNEL_BYTES, FACTOR_BITS, GroupWords, LoadTarget
 from hwlib.config import LANE_BYTES, CoreConfig
 
 DRAM_ADDRESS_BITS = 32
@@ -39,6 +39,9 @@ class LoadUnit(wiring.Component):
     beat a cycle, or writes a word a cycle where a beat holds several: the first beat of a word
     comes in the cycle in which the word before is written. Between commands there is a cycle more.
 
+    The header of a group of weights takes the time of a word and is not written: what it says holds
+    for the words behind it, until the next header or the command's end.
+
     Args:
         config: The core's knobs.
         command_bits: Bits of a load command.
@@ -49,6 +52,7 @@ class LoadUnit(wiring.Component):
         self.command_bits = command_bits
         self.beat_bits = 8 * config.dma_bytes
         self.lane_bits = 8 * LANE_BYTES
+        self._codes = [Signal(FACTOR_BITS, name=f"factor_{c}") for c in range(config.columns)]
         super().__init__(
             {
                 "command": In(stream.Signature(command_bits)),
@@ -139,10 +143,14 @@ class LoadUnit(wiring.Component):
         written = Signal(ADDRESS_BITS)
         word_ready = Signal()
         last_word, taken, given = Signal(), Signal(), Signal()
+        grouped = self.config.grouped_weights
+        placed, header = written, Signal()
+        if grouped:
+            placed = self._groups(m, command, held, header, given, last_word)
         m.d.comb += [
             last_word.eq(written + 1 == field(command, "load", "words")),
             taken.eq(self.beats.valid & self.beats.ready),
-            given.eq(full & word_ready),
+            given.eq(full & (word_ready | header if grouped else word_ready)),
             self.done.eq(given & last_word),
             coming.r_en.eq(given & last_word),
         ]
@@ -158,7 +166,7 @@ class LoadUnit(wiring.Component):
                         self._cut(m, coming, bits, self.beat_bits // bits, *state)
 
         # Sinks.
-        address = field(command, "load", "address") + written
+        address = field(command, "load", "address") + placed
         targets = [
             field(command, "load", "target") == at for at in range(len(get_args(LoadTarget)))
         ]
@@ -166,7 +174,7 @@ class LoadUnit(wiring.Component):
         sources = (held[: self.lane_bits * self.config.rows], self._unpacked(m, command, held))
         for port, target, data in zip(ports, targets, sources, strict=False):
             m.d.comb += [
-                port.valid.eq(full & target),
+                port.valid.eq(full & target & ~header if grouped else full & target),
                 port.write.eq(1),
                 port.address.eq(address),
                 port.write_data.eq(data),
@@ -185,6 +193,42 @@ class LoadUnit(wiring.Component):
                 )
             ),
         ]
+
+    def _groups(
+        self,
+        m: Module,
+        command: Signal,
+        held: Signal,
+        header: Signal,
+        given: Signal,
+        last_word: Signal,
+    ) -> Signal:
+        """Takes the factors out of headers; how many words that are none were written."""
+        sizes = get_args(GroupWords)  # 0, and powers of two that double
+        placed, code = Signal(ADDRESS_BITS), field(command, "load", "group_words")
+        at = Signal(range(sizes[-1] + 1))  # in the group, whose header is word 0
+        ends = Signal()
+        bit = (code + (sizes[1].bit_length() - 2))[:3]  # of its size
+        m.d.comb += [
+            header.eq((code != 0) & (at == 0)),
+            ends.eq(last_word | at.bit_select(bit, 1)),
+        ]
+        with m.If(given):
+            m.d.sync += [
+                at.eq(Mux(ends | (code == 0), 0, at + 1)),
+                placed.eq(Mux(last_word, 0, placed + ~header)),
+            ]
+            with m.If(last_word):
+                m.d.sync += [code.eq(0) for code in self._codes]
+            with m.Elif(header), m.Switch(self._widening(command)):
+                for widening, packed, kept in self._widenings():
+                    with m.Case(widening):
+                        part = 8 * LANE_BYTES * packed // kept
+                        m.d.sync += [
+                            code.eq(held.word_select(column, part))
+                            for column, code in enumerate(self._codes)
+                        ]
+        return placed
 
     def _join(
         self,
@@ -249,7 +293,22 @@ class LoadUnit(wiring.Component):
                 ]
                 with m.Case(code):
                     m.d.comb += unpacked.eq(Cat(*wide))
-        return unpacked
+        return self._scaled(m, command, unpacked) if self.config.grouped_weights else unpacked
+
+    def _scaled(self, m: Module, command: Signal, words: Signal) -> Signal:
+        """Each weight times its column's factor."""
+        scaled, factors = Signal(len(words)), [code + 1 for code in self._codes]
+        with m.Switch(field(command, "load", "memory_bits")):
+            for code, kept in enumerate(MEMORY_BITS[: 1 + self.config.composable]):
+                most = kept // 2  # bits of a weight that has a factor other than 1
+                a_column = self.lane_bits // kept
+                with m.Case(code):
+                    for i in range(len(words) // kept):
+                        weight, factor = words.word_select(i, kept), factors[i // a_column]
+                        narrow = weight[:most].as_signed() * factor
+                        wide = Mux(self._codes[i // a_column] == 0, weight, narrow[:kept])
+                        m.d.comb += scaled.word_select(i, kept).eq(wide)
+        return scaled
 
 
 class StoreUnit(wiring.Component):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hwlib.assembler import check, check_image
 from hwlib.behaviour import EXACT, Built, Table, product_row
 from hwlib.commands import (
+    FACTOR_BITS,
     QUEUES,
     Activate,
     Add,
@@ -264,14 +265,30 @@ class Core:
             case "activations":
                 self.activations[span] = data.view("<i2").reshape(-1, self.config.rows)
             case "weights":
-                weights = unpack_weights(data, command.packed_bits)
-                if command.memory_bits == 4:
-                    weights = _joined_nibbles(weights.reshape(-1, 2))
-                self.weights[span] = weights.reshape(-1, self.config.columns, 2)
+                self._load_weights(command, data)
             case "matmul_channels":
                 self.matmul_channels[span] = data.view(CHANNEL)
             case "vector_channels":
                 self.vector_channels[span] = data.view(CHANNEL)
+
+    def _load_weights(self, command: Load, data: npt.NDArray[np.uint8]) -> None:
+        columns, memory_bits = self.config.columns, command.memory_bits
+        words = data.reshape(command.words, -1)
+        at = np.arange(command.words)
+        headers = np.zeros(command.words, np.bool_)
+        if command.group_words:
+            headers = at % (command.group_words + 1) == 0
+        weights = unpack_weights(words[~headers].ravel(), command.packed_bits)
+        weights = weights.reshape(-1, columns, 16 // memory_bits)
+        if command.group_words:
+            part = 16 * command.packed_bits // memory_bits  # bits of a column in a word
+            codes = unpack_weights(words[headers].ravel(), part).reshape(-1, columns)
+            factors = 1 + (codes & (1 << FACTOR_BITS) - 1)
+            weights = weights * factors.repeat(command.group_words, 0)[: len(weights), :, None]
+        if memory_bits == 4:
+            weights = _joined_nibbles(weights.reshape(-1, 2))
+        weights = weights.reshape(-1, columns, 2)
+        self.weights[command.address : command.address + len(weights)] = weights
 
     def _store(self, command: Store) -> None:
         target = self._dram(command)

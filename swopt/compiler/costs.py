@@ -23,7 +23,7 @@ from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.cycles import CoreLatencies, drain_cycles, operand_cycles, vector_cycles
 from swopt.compiler import network as net
 from swopt.compiler import vector_program
-from swopt.compiler.linear_program import form_of
+from swopt.compiler.linear_program import form_of, is_exchanged
 from swopt.compiler.memory_map import Placed
 from swopt.compiler.passes import Pass, Step, chunk_channels, groups_of, is_streamed, steps
 
@@ -250,14 +250,14 @@ class _Counting:
         outputs, columns = layer.weight.shape[0], config.columns
         cost.block_bytes += ENTRY_BYTES * outputs
         pieces, turns = -(-outputs // config.rows), config.rows // self.side
-        if layer.across and form.precision == "8x8":
+        if is_exchanged(layer, form):
             tile = self._among_activations(form.depth, self.side, "int8", "lane", apart=1)
             size = form.depth * LANE_BYTES * config.rows
             cost.exchanged.append((pieces, turns * tile, size))
             return 0
         tiles = -(-outputs // columns)
         word_bytes = LANE_BYTES * columns * form.packed_bits / form.memory_bits
-        layer_bytes = tiles * form.weight_depth * word_bytes
+        layer_bytes = tiles * form.loaded_words * word_bytes
         if step.choices.dataflow.stationary == "activations" and is_streamed(layer):
             words, beats = tiles * form.weight_depth, tiles * LOAD_OVERHEAD
             cost.turned.append((form.weight_depth, words, layer_bytes, beats))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hwlib.commands import AnyCommand, Load, Queue, Span, Store
+from hwlib.commands import AnyCommand, GroupWords, Load, Queue, Span, Store
 from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.reference.packing import CHANNEL
 from swopt.compiler.dram import DramImage
@@ -37,6 +37,23 @@ class Atom:
     written: Sequence[Span]
     emit: Callable[[], None]
     operator: int | None = None
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How some weights lie in DRAM.
+
+    Attributes:
+        packed_bits: Of a weight in DRAM.
+        memory_bits: Of a weight in the weight memory.
+        group_words: Words behind each header; 0 for no headers.
+        words: All of them, headers too.
+    """
+
+    packed_bits: PackedBits
+    memory_bits: Literal[8, 4]
+    group_words: GroupWords
+    words: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,7 @@ class Emitter:
         self,
         key: Hashable,
         words: int,
-        bits: tuple[PackedBits, Literal[8, 4]],
+        packing: Packing,
         data: Callable[[], bytes],
     ) -> int:
         """First word of some weights in the weight memory.
@@ -149,7 +166,7 @@ class Emitter:
         Args:
             key: What stands for these weights.
             words: Of the weight memory.
-            bits: Of a weight in DRAM, and in the memory.
+            packing: How they lie in DRAM.
             data: As they lie in DRAM.
 
         Raises:
@@ -169,10 +186,11 @@ class Emitter:
                 Load(
                     target="weights",
                     address=at,
-                    words=words,
+                    words=packing.words,
                     dram_address=dram_address,
-                    packed_bits=bits[0],
-                    memory_bits=bits[1],
+                    packed_bits=packing.packed_bits,
+                    memory_bits=packing.memory_bits,
+                    group_words=packing.group_words,
                 )
             )
         return at

@@ -246,7 +246,7 @@ class _Writer:
     def read_by(self, *layers: str) -> Steps:
         """Of a tensor that the linear layers `layers`, and they alone, read."""
         seen = self.seen.layers[layers[0]]
-        if self.activation_bits == 8 or any(self.weights[name].bits > 4 for name in layers):
+        if self.activation_bits == 8 or any(self.weights[name].product_bits > 4 for name in layers):
             return Steps(*self.ranges.get(layers[0], seen.inputs).quantizer())
         return Steps(*clipped_range(seen, 4).quantizer(4), 4)
 
@@ -288,6 +288,7 @@ class _Writer:
             weight_bits=weight.bits,
             across=name.endswith(".attention.value"),
             activation_bits=source.bits,
+            groups=weight.groups,
         )
 
     def attention(self, block: str, qkv: tuple[str, str, str], shape: "_Heads") -> str:

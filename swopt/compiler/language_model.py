@@ -184,15 +184,16 @@ def integer_language_model(
     for name, layer in layers.items():
         on_layer(name)
         weight, bits = layer.weight.detach().numpy(), named_bits[name]
+        group = quantization.group_of(knobs, bits)
         make: Callable[[], QuantizedWeight]
         if name in made_up:
             moment = of_pairs[name]
-            key = weight_key(weight, bits, moment.mean)
-            make = partial(compensation.quantize, weight.astype(np.float64), bits, moment)
+            key = weight_key(weight, bits, moment.mean, group)
+            make = partial(compensation.quantize, weight.astype(np.float64), bits, moment, group)
         else:
             power = seen.layers[name].input_power
-            key = weight_key(weight, bits, power)
-            make = partial(rounding.quantize, weight.astype(np.float64), bits, power)
+            key = weight_key(weight, bits, power, group)
+            make = partial(rounding.quantize, weight.astype(np.float64), bits, power, group)
         weights[name] = remember(key, make)
     write = partial(
         integerize.integerize_decoder,
@@ -214,15 +215,19 @@ def integer_language_model(
     return IntegerLanguageModel(network, host.words_of(words, steps["decoder"].size, bits), bits)
 
 
-def weight_key(weight: NDArray[np.float32], bits: int, seen: NDArray[Any]) -> str:
+def weight_key(
+    weight: NDArray[np.float32], bits: int, seen: NDArray[Any], group: int | None = None
+) -> str:
     """Content address of a quantized weight: SHA-256 of it, the bits and what its inputs are like.
 
     Args:
         weight: `[outputs, inputs]`.
         bits: It is rounded to.
         seen: Powers of the inputs, `[inputs]`, or moments, `[inputs, inputs]`.
+        group: Inputs that have a factor of their own.
     """
-    digest = hashlib.sha256(f"{weight.shape} {weight.dtype} {bits} {seen.shape} ".encode())
+    head = f"{weight.shape} {weight.dtype} {bits} {seen.shape} {group}"
+    digest = hashlib.sha256(head.encode())
     digest.update(np.ascontiguousarray(weight).data)
     digest.update(np.ascontiguousarray(seen).data)
     return digest.hexdigest()

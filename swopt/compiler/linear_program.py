@@ -3,20 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
-from hwlib.commands import Add, Matmul, MatmulOutput, Precision, Span, Store
+from hwlib.commands import Add, GroupWords, Matmul, MatmulOutput, Precision, Span, Store
 from hwlib.config import LANE_BYTES, CoreConfig
 from hwlib.reference.packing import pack_weights
 from swopt.compiler import network as net
 from swopt.compiler import vector_program
-from swopt.compiler.emitter import Atom, Entries, PackedBits
+from swopt.compiler.emitter import Atom, Entries, PackedBits, Packing
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Tensor
 from swopt.compiler.passes import Step, chunk_channels
 from swopt.compiler.site import Site
+from swopt.techniques.rounding import grouped_bits
 
 ENTRY_TILES = 8
 """Tiles whose channel entries are loaded at once, where half of the table holds them."""
@@ -211,6 +212,7 @@ class Form:
         packed_bits: Of a weight in DRAM.
         depth: Words of the activations.
         weight_depth: Words of the weights.
+        group_words: Words of a group of weights, behind its header in DRAM; 0 for no groups.
     """
 
     precision: Precision
@@ -218,6 +220,14 @@ class Form:
     packed_bits: PackedBits
     depth: int
     weight_depth: int
+    group_words: GroupWords = 0
+
+    @property
+    def loaded_words(self) -> int:
+        """Words of the weights in DRAM, headers among them."""
+        if not self.group_words:
+            return self.weight_depth
+        return self.weight_depth + -(-self.weight_depth // self.group_words)
 
 
 @dataclass(frozen=True)
@@ -256,10 +266,10 @@ class Tile:
             (id(layer), start, end),
             Entries(layer.bias[start:end], layer.multiplier[start:end], layer.shift[start:end]),
         )
-        form, key = self.form, (id(layer), self.column, self.columns)
-        address = site.e.weights(
-            key, form.weight_depth, (form.packed_bits, form.memory_bits), self._packed
-        )
+        form = self.form
+        packing = Packing(form.packed_bits, form.memory_bits, form.group_words, form.loaded_words)
+        key = (id(layer), self.column, self.columns)
+        address = site.e.weights(key, form.weight_depth, packing, self._packed)
         return Matmul(
             activation_address=activation_address,
             weight_address=address,
@@ -276,12 +286,21 @@ class Tile:
 
     def _packed(self) -> bytes:
         """As they lie in DRAM: words of the weight memory, with zeros where nothing is."""
-        rows = self.layer.weight[self.column : self.column + self.columns]
-        a_word = 16 // self.form.memory_bits
-        spare = a_word * self.form.weight_depth - rows.shape[1]
-        padded = np.pad(rows, ((0, self.width - self.columns), (0, spare)))
+        form, part = self.form, slice(self.column, self.column + self.columns)
+        rows = stored_weights(self.layer)[part]
+        a_word = 16 // form.memory_bits
+        spare, missing = a_word * form.weight_depth - rows.shape[1], self.width - self.columns
+        padded = np.pad(rows, ((0, missing), (0, spare)))
         words = padded.reshape(self.width, -1, a_word).transpose(1, 0, 2)
-        return pack_weights(np.ascontiguousarray(words), self.form.packed_bits).tobytes()
+        packed = pack_weights(np.ascontiguousarray(words), form.packed_bits)
+        if self.layer.groups is None:
+            return packed.tobytes()
+        codes = self.layer.groups.factors[part].astype(np.int8) - 1
+        codes = np.pad(codes, ((0, missing), (0, 0)))
+        headers = pack_weights(np.ascontiguousarray(codes.T), a_word * form.packed_bits)
+        at = np.arange(0, form.weight_depth, form.group_words)
+        behind = headers.reshape(len(at), -1)
+        return np.insert(packed.reshape(form.weight_depth, -1), at, behind, axis=0).tobytes()
 
 
 def form_of(layer: net.Linear, config: CoreConfig) -> Form:
@@ -291,6 +310,8 @@ def form_of(layer: net.Linear, config: CoreConfig) -> Form:
         LoweringError: Weights do not fit their bits, or there is no such form.
     """
     bits, inputs = packed_bits(layer), layer.weight.shape[1]
+    if layer.groups is not None:
+        return _grouped_form(layer, bits, config)
     if layer.activation_bits == 4:
         if not config.composable or bits == 8:
             raise LoweringError(
@@ -301,6 +322,28 @@ def form_of(layer: net.Linear, config: CoreConfig) -> Form:
     if config.composable and bits <= 4:
         return Form("8x4", 4, bits, -(-inputs // 2), -(-inputs // 4))
     return Form("8x8", 8, bits, -(-inputs // 2), -(-inputs // 2))
+
+
+def _grouped_form(layer: net.Linear, bits: PackedBits, config: CoreConfig) -> Form:
+    """As `form_of`, of weights that are multiplied as they are widened."""
+    assert layer.groups is not None
+    if not config.grouped_weights:
+        raise LoweringError(
+            f"{layer.name} has weights in groups of {layer.groups.inputs} inputs, which takes a "
+            "core with grouped weights"
+        )
+    wide = replace(layer, weight_bits=grouped_bits(bits), groups=None)
+    form = form_of(wide, config)
+    group_words = layer.groups.inputs * form.memory_bits // 16
+    return replace(form, packed_bits=bits, group_words=cast(GroupWords, group_words))
+
+
+def is_exchanged(layer: net.Linear, form: Form) -> bool:
+    """Whether values of attention are computed with their operands exchanged.
+
+    Weights go into the activation memory for that, which holds them as they are multiplied.
+    """
+    return layer.across and form.precision == "8x8" and not form.group_words
 
 
 def tiles(site: Site, layer: net.Linear, start: int, end: int) -> Iterator[Tile]:
@@ -334,10 +377,17 @@ def packed_bits(layer: net.Linear) -> PackedBits:
     bits: PackedBits = 8
     if layer.weight_bits <= 4:
         bits = 2 if layer.weight_bits <= 2 else 4
-    limit = 1 << (bits - 1)
-    low, high = int(layer.weight.min()), int(layer.weight.max())
+    limit, stored = 1 << (bits - 1), stored_weights(layer)
+    low, high = int(stored.min()), int(stored.max())
     if low < -limit or high >= limit:
         raise LoweringError(
             f"weights {low}..{high} of {layer.name} do not fit {layer.weight_bits} bits"
         )
     return bits
+
+
+def stored_weights(layer: net.Linear) -> net.Int8s:
+    """The weights without their groups' factors, int8 `[N, K]`."""
+    if layer.groups is None:
+        return layer.weight
+    return layer.weight // layer.groups.spread(layer.weight.shape[1])

@@ -106,8 +106,8 @@ def _packed(network: net.Network, bits: int) -> net.Network:
     return replace(
         network,
         operators=tuple(
-            replace(each, weight_bits=max(each.weight_bits, bits))
-            if isinstance(each, net.Linear)
+            replace(each, weight_bits=bits, groups=None)
+            if isinstance(each, net.Linear) and each.weight_bits < bits
             else each
             for each in network.operators
         ),
@@ -167,7 +167,7 @@ def choose(
 
 class Candidates:
     """Every pass that the operators and the plan's choices allow, and its words; of the core, only
-    rows, columns and whether it is composable count."""
+    rows, columns, whether it is composable and whether it has grouped weights count."""
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hwlib.behaviour import Built
 from hwlib.config import ENTRY_BITS
 from swopt.techniques.quantization import packed_bits
+from swopt.techniques.rounding import Groups
 
 Int8s = NDArray[np.int8]
 Int16s = NDArray[np.int16]
@@ -132,10 +133,11 @@ class Linear:
         zero: Added after scaling, for int8.
         output: `int8` sat8(scaled + zero), `int16` sat16(scaled), `residual`, or `logits`
             sat32(scaled), int32.
-        weight_bits: Bits that the weights were quantized to.
+        weight_bits: Bits that the weights were quantized to, and are stored in.
         across: Attention values: computed with the operands exchanged, so that the result lies
             token by token in the activation memory. The numbers are the same.
         activation_bits: Bits of x.
+        groups: What groups of weights are multiplied by in `weight`.
     """
 
     name: str
@@ -150,6 +152,13 @@ class Linear:
     weight_bits: int
     across: bool = False
     activation_bits: ActivationBits = 8
+    groups: Groups | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of its packed weights, a byte for each group among them."""
+        size = self.weight.size * packed_bits(self.weight_bits) // 8
+        return size + (0 if self.groups is None else self.groups.factors.size)
 
 
 @dataclass(frozen=True)
@@ -335,11 +344,7 @@ class Network:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the packed weights of the linear layers."""
-        return sum(
-            layer.weight.size * packed_bits(layer.weight_bits) // 8
-            for layer in self.operators
-            if isinstance(layer, Linear)
-        )
+        return sum(layer.weight_bytes for layer in self.operators if isinstance(layer, Linear))
 
     @property
     def constant_bytes(self) -> int:

@@ -8,7 +8,7 @@ from hwlib.commands import Matmul, Span
 from hwlib.config import CoreConfig
 from swopt.compiler import network as net
 from swopt.compiler.emitter import Atom, Entries
-from swopt.compiler.linear_program import Tile, form_of, tiles
+from swopt.compiler.linear_program import Tile, form_of, is_exchanged, tiles
 from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import Layout, Tensor
 from swopt.compiler.site import Site, lanes
@@ -29,14 +29,14 @@ def values(site: Site, operator: net.Linear) -> Iterator[Atom]:
     """
     if operator.output != "int8":
         raise LoweringError(f"{operator.y} lies across the lanes, so it must be int8")
-    wide = form_of(operator, site.e.config).precision == "8x8"
-    return _exchanged(site, operator) if wide else _transposed(site, operator)
+    exchanged = is_exchanged(operator, form_of(operator, site.e.config))
+    return _exchanged(site, operator) if exchanged else _transposed(site, operator)
 
 
 def values_words(operator: net.Linear, groups: int, config: CoreConfig) -> int:
     """Words that values need beside their tensors, for a block of so many token groups."""
     form = form_of(operator, config)
-    if form.precision == "8x8":
+    if is_exchanged(operator, form):
         return LOADED * form.depth + 1
     return (1 + BUFFERS * groups) * config.rows // 2
 

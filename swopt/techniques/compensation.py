@@ -7,7 +7,7 @@ power come first. Scales are those of `swopt.techniques.rounding`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -85,43 +85,51 @@ def second_moments(
     return {name: found[owner[name]] for name in layers}
 
 
-def quantize(weight: NDArray[np.float64], bits: int, moment: Moment) -> QuantizedWeight:
+def quantize(
+    weight: NDArray[np.float64], bits: int, moment: Moment, group: int | None = None
+) -> QuantizedWeight:
     """Rounds to `bits` bits; no output loses more than by rounding each weight to its nearest step.
 
     Args:
         weight: `[outputs, inputs]`.
         bits: 2..8, as `rounding.quantize` has them.
         moment: Of its inputs.
+        group: Inputs that have a factor of their own; None for none.
     """
-    return _quantized(weight, bits, moment)[0]
+    return _quantized(weight, bits, moment, group)[0]
 
 
-def made_up(weight: NDArray[np.float64], bits: int, moment: Moment) -> NDArray[np.float64]:
+def made_up(
+    weight: NDArray[np.float64], bits: int, moment: Moment, group: int | None = None
+) -> NDArray[np.float64]:
     """What `quantize` rounds to its nearest steps: each weight, with what it makes up for.
 
     Args:
-        weight, bits, moment: As for `quantize`.
+        weight, bits, moment, group: As for `quantize`.
 
     Returns:
         `[outputs, inputs]`.
     """
-    return _quantized(weight, bits, moment)[1]
+    return _quantized(weight, bits, moment, group)[1]
 
 
 def _quantized(
-    weight: NDArray[np.float64], bits: int, moment: Moment
+    weight: NDArray[np.float64], bits: int, moment: Moment, group: int | None
 ) -> tuple[QuantizedWeight, NDArray[np.float64]]:
     exact, order = moment.mean.astype(np.float64), moment.order
-    nearest = rounding.quantize(weight, bits, exact.diagonal().copy())
+    nearest = rounding.quantize(weight, bits, exact.diagonal().copy(), group)
+    factors = np.ones(weight.shape, np.int8)
+    if nearest.groups is not None:
+        factors = nearest.groups.spread(weight.shape[1])
     values, changed = np.empty(weight.shape, np.int8), np.empty(weight.shape)
-    values[:, order], changed[:, order] = _rounded(
-        weight[:, order], nearest.scale, bits, moment.upper
-    )
+    steps = nearest.scale[:, None] * factors[:, order]
+    values[:, order], changed[:, order] = _rounded(weight[:, order], steps, bits, moment.upper)
+    values *= factors
     # Clipping may cost more than is won back, and what is damped is not quite what is lost.
     scale = nearest.scale[:, None]
     worse = _loss(weight - values * scale, exact) > _loss(weight - nearest.values * scale, exact)
     values[worse], changed[worse] = nearest.values[worse], weight[worse]
-    return QuantizedWeight(values, nearest.scale, bits), changed
+    return replace(nearest, values=values), changed
 
 
 def _loss(error: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,9 +138,9 @@ def _loss(error: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np
 
 
 def _rounded(
-    weight: NDArray[np.float64], scale: NDArray[np.float64], bits: int, upper: NDArray[np.float64]
+    weight: NDArray[np.float64], steps: NDArray[np.float64], bits: int, upper: NDArray[np.float64]
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """The integers, and what each weight had become when it was rounded."""
+    """The integers, and what each weight had become when it was rounded to steps of its size."""
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     left = weight.copy()
     values = np.empty(weight.shape, np.int8)
@@ -140,8 +148,9 @@ def _rounded(
         stop = min(start + INPUTS_AT_ONCE, weight.shape[1])
         errors = np.empty((len(weight), stop - start))
         for at in range(start, stop):
-            values[:, at] = np.clip(np.rint(left[:, at] / scale), low, high)
-            error = (left[:, at] - values[:, at] * scale) / upper[at, at]
+            size = steps[:, at]
+            values[:, at] = np.clip(np.rint(left[:, at] / size), low, high)
+            error = (left[:, at] - values[:, at] * size) / upper[at, at]
             left[:, at + 1 : stop] -= np.outer(error, upper[at, at + 1 : stop])
             errors[:, at - start] = error
         left[:, stop:] -= errors @ upper[start:stop, stop:]

@@ -21,6 +21,9 @@ EmbeddingBits = Literal[16, 8, 4]
 Rounding = Literal["nearest", "compensated"]
 """How weights are rounded."""
 
+GroupInputs = Literal[16, 32, 64, 128]
+"""Inputs of a group of weights."""
+
 LayerKind = Literal["attention", "mlp"]
 """The kinds of linear layers inside a block."""
 
@@ -73,6 +76,10 @@ class QuantizationKnobs(Frozen):
     rounding: Rounding = "nearest"
     """How weights of fewer than 8 bits are rounded: each to its nearest step, or so that those not
     rounded yet make up for the errors of the others, by what calibration saw."""
+
+    group: GroupInputs | None = None
+    """Inputs that have a factor beside their row's scale, in weights of 4 bits or fewer: a byte for
+    each group. As it is multiplied such a weight has 8 bits, or 4 where it had 2."""
 
     overrides: Annotated[dict[str, WeightBits], Field(max_length=64)] = {}
     """Bits of single blocks or layers by name, e.g. `vision.1` or `decoder.0.mlp.down`."""
@@ -143,11 +150,16 @@ def apply(
     bits = {name: bits_of(knobs, name, shared) for name in weights}
     made_up = moments() if any(is_compensated(knobs, each) for each in bits.values()) else {}
     return {
-        name: compensation.quantize(weight, bits[name], made_up[name])
+        name: compensation.quantize(weight, bits[name], made_up[name], group_of(knobs, bits[name]))
         if is_compensated(knobs, bits[name])
-        else rounding.quantize(weight, bits[name], input_power[name])
+        else rounding.quantize(weight, bits[name], input_power[name], group_of(knobs, bits[name]))
         for name, weight in weights.items()
     }
+
+
+def group_of(knobs: QuantizationKnobs, bits: int) -> GroupInputs | None:
+    """Inputs of a group of weights of so many bits; None where they have none."""
+    return knobs.group if bits <= 4 else None
 
 
 def is_compensated(knobs: QuantizationKnobs, bits: int) -> bool:

@@ -9,6 +9,7 @@ of each row's steps (LSQ, Esser et al., ICLR 2020). What comes out are integers 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def apply(weights: Mapping[str, QuantizedWeight], taught: Taught) -> dict[str, Q
     for name, weight in weights.items():
         values = weight.values + learnt[f"{name}.moved"].numpy()
         scale = weight.scale * learnt[f"{name}.gain"].double().exp().numpy()
-        made[name] = QuantizedWeight(values, scale, weight.bits)
+        made[name] = replace(weight, values=values, scale=scale)
     return made
 
 
@@ -87,7 +88,8 @@ def _begin(layer: torch.nn.Linear, rounded: QuantizedWeight, moment: Moment | No
     """What was rounded to the nearest steps, in steps, `[outputs, inputs]`."""
     weight = layer.weight.detach().double().numpy()
     if moment is not None:
-        weight = compensation.made_up(weight, rounded.bits, moment)
+        group = rounded.groups.inputs if rounded.groups else None
+        weight = compensation.made_up(weight, rounded.bits, moment, group)
     return torch.from_numpy(weight / rounded.scale[:, None])
 
 
@@ -114,13 +116,19 @@ class Learner(torch.nn.Module):
     ) -> None:
         super().__init__()
         outputs, inputs = begin.shape
-        values = torch.from_numpy(rounded.values)
+        values, steps = torch.from_numpy(rounded.values), torch.ones(1, 1, dtype=torch.float64)
+        self._group = inputs
+        if rounded.groups is not None:
+            self._group = rounded.groups.inputs
+            steps = torch.from_numpy(rounded.groups.factors).double()
+        spread = steps.repeat_interleave(self._group, 1)[:, :inputs]
         off = begin - values
-        near = torch.where(off.abs() > 0.5, off, WITHIN * off)  # those beyond were clipped
+        near = torch.where(off.abs() > 0.5 * spread, off, WITHIN * off)  # those beyond were clipped
         self._most = 1 << (rounded.bits - 1)
         self._size = torch.from_numpy(rounded.scale).float()
         self._begin = (values + near).float() * self._size[:, None]
-        self._zero = torch.zeros(outputs, dtype=torch.int32)
+        self._sizes = (self._size[:, None] * steps).float().flatten()  # of each row's groups
+        self._zero = torch.zeros(len(self._sizes), dtype=torch.int32)
         self.up = torch.nn.Parameter(torch.zeros(outputs, knobs.rank))
         down = torch.randn(knobs.rank, inputs, generator=chance) / inputs**0.5
         self.down = torch.nn.Parameter(down)
@@ -137,14 +145,18 @@ class Learner(torch.nn.Module):
 
     def _steps(self) -> torch.Tensor:
         """Rounded to steps of the size that they had at first."""
-        return torch.fake_quantize_per_channel_affine(
-            self._begin + self.up @ self.down,
-            self._size,
+        moved = self._begin + self.up @ self.down
+        outputs, inputs = moved.shape
+        spare = -inputs % self._group
+        rounded = torch.fake_quantize_per_channel_affine(
+            torch.nn.functional.pad(moved, (0, spare)).reshape(-1, self._group),
+            self._sizes,
             self._zero,
             0,
             -self._most,
             self._most - 1,
         )
+        return rounded.reshape(outputs, -1)[:, :inputs]
 
 
 @contextmanager

@@ -25,12 +25,13 @@ from swopt.compiler.program import lower
 from tests.hwlib.core_programs import (
     contention,
     every_magnitude,
+    groups,
     overlapping,
     paces,
     random_program,
 )
 from tests.hwlib.later_units import later
-from tests.swopt.plain_network import tiny_inputs, tiny_model
+from tests.swopt.plain_network import four_bit_weights, grouped, tiny_inputs, tiny_model
 
 SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
 """Seconds to build, and every mode of every command."""
@@ -42,7 +43,14 @@ SHAPES = [
     {"rows": 16, "columns": 4, "dma_bytes": 32, "exponential_entries": 8, "activation_banks": 2},
     {"rows": 4, "columns": 16, "queue_depth": 9, "mac_stages": 3},
     {"rows": 8, "columns": 8, "composable": True, "dma_bytes": 4},
-    {"rows": 4, "columns": 16, "composable": True, "dma_bytes": 32, "activation_banks": 2},
+    {
+        "rows": 4,
+        "columns": 16,
+        "composable": True,
+        "dma_bytes": 32,
+        "activation_banks": 2,
+        "grouped_weights": True,
+    },
     {"rows": 16, "columns": 8, "composable": True, "queue_depth": 1},
 ]
 """Cores of other shapes: array sides, link, table, banks, queues, elements."""
@@ -156,6 +164,25 @@ def test_a_core_has_no_other_units_than_its_own() -> None:
         elaborate_core(SMALL, {"composable_mac": later("composable_mac", 3)})
 
 
+@pytest.mark.parametrize("dma_bytes", [4, pytest.param(32, marks=pytest.mark.slow)])
+def test_groups_of_weights_are_multiplied_as_in_the_reference(
+    dma_bytes: int, cache_dir: Path
+) -> None:
+    config = COMPOSABLE.model_copy(update={"grouped_weights": True, "dma_bytes": dma_bytes})
+    rtlil = elaborate_core(config)
+    for seed in range(3):
+        program, dram = groups(config, seed)
+        stalls = Disturbance(seed=seed, read=0.3 * seed)
+        run = simulate_core(
+            rtlil, overlapping(program, config), dram, config, cache_dir, disturbance=stalls
+        )
+        assert run.dram == execute(program, dram, config).tobytes()
+    for seed in range(400, 412):
+        check(rtlil, config, seed, cache_dir)
+    for seed in range(2):
+        check_model(rtlil, config, seed, cache_dir)
+
+
 @pytest.mark.parametrize("words", [200, 255])
 def test_products_of_four_bits_take_half_and_a_quarter_of_the_cycles(
     composable: str, cache_dir: Path, words: int
@@ -200,7 +227,10 @@ def test_loads_and_stores_move_a_beat_or_a_word_a_cycle(
 
 def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> None:
     """A lowered model, whose queues overlap: its waits and the arbiters are all that orders it."""
-    program = lower(tiny_model(seed), tiny_inputs(seed, 5 + seed % 7), config, trace=True)
+    model = tiny_model(seed)
+    if config.grouped_weights:
+        model = grouped(four_bit_weights(model), 16)
+    program = lower(model, tiny_inputs(seed, 5 + seed % 7), config, trace=True)
     rng = np.random.default_rng(seed)
     run = simulate_core(
         rtlil,

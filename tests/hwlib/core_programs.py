@@ -15,6 +15,7 @@ from hwlib.commands import (
     AnyCommand,
     Divide,
     Gate,
+    GroupWords,
     Load,
     LoadTarget,
     Matmul,
@@ -29,6 +30,7 @@ from hwlib.commands import (
     Waits,
     beats,
     queue_of,
+    written_words,
 )
 from hwlib.config import CoreConfig
 from hwlib.reference.packing import CHANNEL
@@ -177,6 +179,39 @@ def paces(config: CoreConfig) -> list[tuple[list[AnyCommand], list[AnyCommand], 
     ]
 
 
+def groups(config: CoreConfig, seed: int = 0) -> tuple[list[AnyCommand], np.ndarray]:
+    """Weights of every packing in groups of every size, the last not whole, each under a matmul.
+
+    Returns:
+        The commands without waits, and the DRAM image before them; its last
+        `config.activation_bytes` show the activation memory at the end.
+    """
+    rng, size = np.random.default_rng(seed), config.activation_bytes
+    dram = rng.integers(0, 256, 8 * size, dtype=np.uint8)
+    dram[size : size + CHANNEL_BYTES] = [0, 0, 0, 0, 1, 0, 1, 0]
+    commands: list[AnyCommand] = [
+        Load(target="activations", address=0, words=200, dram_address=0),
+        Load(target="matmul_channels", address=0, words=1, dram_address=size),
+    ]
+    widenings = [(4, 8), (2, 8), *([(2, 4)] if config.composable else [])]
+    loads = [(*bits, group) for bits in widenings for group in get_args(GroupWords)]
+    for at, (packed_bits, memory_bits, group_words) in enumerate(loads):
+        words = 2 * (group_words + 1) + group_words // 2 + 1
+        load = Load(
+            target="weights", address=at, words=words, dram_address=2 * size + 1024 * at,
+            packed_bits=packed_bits, memory_bits=memory_bits, group_words=group_words,
+        )  # fmt: skip
+        narrow = memory_bits == 4
+        product = Matmul(
+            activation_address=0, weight_address=at, depth=written_words(load) << narrow,
+            columns=config.columns, scale_by="uniform", output="int32",
+            out=200 + 2 * config.columns * at, precision="8x4" if narrow else "8x8",
+        )  # fmt: skip
+        commands += [load, product]
+    commands.append(Store(address=0, words=config.activation_words, dram_address=7 * size))
+    return commands, dram
+
+
 class _Writer:
     def __init__(self, config: CoreConfig, seed: int) -> None:
         self.config = config
@@ -262,6 +297,7 @@ class _Writer:
         words: int,
         packed_bits: int = 8,
         memory_bits: int = 8,
+        group_words: int = 0,
     ) -> Load:
         command = Load(
             target=target,
@@ -270,6 +306,7 @@ class _Writer:
             dram_address=len(self.dram),
             packed_bits=cast(Any, packed_bits),
             memory_bits=cast(Any, memory_bits),
+            group_words=cast(Any, group_words),
         )
         size = beats(command, self.config) * self.config.dma_bytes
         if target.endswith("channels"):
@@ -344,7 +381,12 @@ class _Writer:
         memory_bits = int(self.rng.choice([8, 4])) if weights and self.config.composable else 8
         packings = [bits for bits in (8, 4, 2) if bits <= memory_bits]
         packed_bits = int(self.rng.choice(packings)) if weights else 8
-        return self._load(target, self._upto(0, size - words), words, packed_bits, memory_bits)
+        group = 0
+        if weights and self.config.grouped_weights and packed_bits < memory_bits:
+            group = int(self.rng.choice(get_args(GroupWords)))
+            words += group > 0 and words % (group + 1) == 1
+        place = self._upto(0, size - words)
+        return self._load(target, place, words, packed_bits, memory_bits, group)
 
     def _store(self, address: int, words: int) -> Store:
         command = Store(address=address, words=words, dram_address=len(self.dram))

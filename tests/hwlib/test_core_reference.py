@@ -27,6 +27,7 @@ from hwlib.commands import (
     reads,
     word_bytes,
     writes,
+    written_words,
 )
 from hwlib.config import CoreConfig
 from hwlib.reference.core import Core, execute
@@ -344,6 +345,22 @@ def test_laws_of_four_bits(command: AnyCommand, composable: bool, message: str) 
         encode_program([command], small(composable=composable))
 
 
+@pytest.mark.parametrize(
+    "changes, grouped, message",
+    [
+        ({}, False, "group_words 8 takes a core with grouped weights; this one has none"),
+        ({"packed_bits": 8}, True, "only weights that are widened stand in groups"),
+        ({"target": "activations", "packed_bits": 8}, True, "only weights that are widened stand"),
+        ({"words": 10}, True, "the last header has no words behind it; leave it out"),
+    ],
+)
+def test_laws_of_groups(changes: dict[str, Any], grouped: bool, message: str) -> None:
+    fields = {"target": "weights", "address": 0, "words": 9, "dram_address": 0, "packed_bits": 4}
+    load = Load(**fields | changes, group_words=8)
+    with pytest.raises(ValueError, match=message):
+        encode_program([load], small(grouped_weights=grouped))
+
+
 def test_what_commands_of_four_bits_touch() -> None:
     config = small(composable=True)
     odd = matmul(precision="8x4", depth=5, weight_address=7)
@@ -380,6 +397,32 @@ class TestDma:
         assert core.weights[1].tolist() == [[1, 1], [1, 1], [-1, -1], [-1, -1]]
         command = Load(target="weights", address=0, words=1, dram_address=0)
         assert self.run(command, bytes([1, 0x80])).weights[0, 0].tolist() == [1, -128]
+
+    def test_the_header_of_a_group_says_what_its_weights_are_multiplied_by(self) -> None:
+        config = small(grouped_weights=True)
+        core = Core(np.zeros(64, np.uint8), config)
+        core.dram[:4] = [0xF0 | 1, 15, 0, 4]  # four more bits, which do not matter
+        core.dram[4:20] = np.tile(np.array([0x21, 0xF8, 0x07, 0x70], np.uint8), 4)
+        core.dram[20:24] = [0, 2, 0, 0]
+        core.dram[24:28] = [0x21, 0xF8, 0x07, 0x70]
+        load = Load(target="weights", address=1, words=7, dram_address=0, packed_bits=4,
+                    group_words=4)  # fmt: skip
+        core.run(load)
+        assert writes(load) == [("weights", 1, 5)] and written_words(load) == 5
+        for word in range(1, 5):
+            assert core.weights[word].tolist() == [[2, 4], [-128, -16], [7, 0], [0, 35]]
+        assert core.weights[5].tolist() == [[1, 2], [-24, -3], [7, 0], [0, 7]]
+        assert not core.weights[6].any()
+
+    def test_weights_of_2_bits_in_groups_have_room_in_4(self) -> None:
+        core = Core(np.zeros(64, np.uint8), small(composable=True, grouped_weights=True))
+        core.dram[:8] = [0, 1, 2, 3, *[0b11_10_01_00] * 4]
+        core.run(Load(target="weights", address=0, words=2, dram_address=0, packed_bits=2,
+                      memory_bits=4, group_words=8))  # fmt: skip
+        word = core.weights[:1].copy().view("<i2").reshape(1, -1)
+        assert np.transpose(nibbles(word)).tolist() == [
+            [0, 1, -2, -1], [0, 2, -4, -2], [0, 3, -6, -3], [0, 4, -8, -4],
+        ]  # fmt: skip
 
     @pytest.mark.parametrize("target", ["matmul_channels", "vector_channels"])
     def test_loads_channel_entries_into_their_table(self, target: Any) -> None:

@@ -12,6 +12,7 @@ from swopt.compiler.lowering import LoweringError
 from swopt.compiler.mapping import Mapping, cut_points
 from swopt.compiler.memory_map import place
 from swopt.compiler.passes import Pass, check_pass
+from swopt.techniques.rounding import Groups, most_factor
 
 
 def evaluate(network: net.Network, inputs: Inputs) -> list[np.ndarray]:
@@ -267,6 +268,27 @@ def four_bit_weights(model: net.Network) -> net.Network:
         return replace(operator, weight=weight, weight_bits=4, shift=shift)
 
     return replace(model, operators=tuple(narrow(operator) for operator in model.operators))
+
+
+def grouped(model: net.Network, inputs: int, seed: int = 0) -> net.Network:
+    """The model with weights of at most 4 bits in groups, whose sums are about as large."""
+    rng = np.random.default_rng(seed)
+
+    def scaled(operator: net.Operator) -> net.Operator:
+        if not isinstance(operator, net.Linear) or operator.weight_bits > 4:
+            return operator
+        outputs, length = operator.weight.shape
+        most = most_factor(operator.weight_bits)
+        factors = rng.integers(1, most + 1, (outputs, -(-length // inputs))).astype(np.uint8)
+        groups = Groups(inputs, factors)
+        return replace(
+            operator,
+            weight=operator.weight * groups.spread(length),
+            shift=operator.shift + most.bit_length() - 2,
+            groups=groups,
+        )
+
+    return replace(model, operators=tuple(scaled(operator) for operator in model.operators))
 
 
 def random_mapping(model: net.Network, inputs: Inputs, rows: int, seed: int) -> Mapping:

@@ -42,6 +42,7 @@ from tests.swopt.plain_network import (
     brought,
     evaluate,
     four_bit_weights,
+    grouped,
     narrowed,
     random_mapping,
     tiny_inputs,
@@ -221,6 +222,24 @@ def test_blocks_of_any_size_in_passes_of_any_length(seed: int) -> None:
         model = narrowed(four_bit_weights(model)) if seed % 4 == 1 else four_bit_weights(model)
     mapping = random_mapping(model, inputs, rows, seed)
     assert_equal_to_numpy(model, inputs, config, mapping)
+
+
+@pytest.mark.parametrize("composable", [False, True])
+@pytest.mark.parametrize("inputs", [16, 32])
+def test_weights_in_groups_take_their_fewer_bytes_and_give_their_numbers(
+    composable: bool, inputs: int
+) -> None:
+    model = grouped(four_bit_weights(tiny_model(3)), inputs)
+    config = core(composable=composable, grouped_weights=True)
+    program = assert_equal_to_numpy(model, tiny_inputs(3, 5), config)
+    loads = [c for c in program.commands if isinstance(c, Load) and c.target == "weights"]
+    assert {load.packed_bits for load in loads} == {4, 2}
+    assert {load.memory_bits for load in loads} == ({8, 4} if composable else {8})
+    assert {load.group_words for load in loads} <= {inputs // 4, inputs // 2}
+    values = next(op for op in model.operators if isinstance(op, net.Linear) and op.across)
+    assert values.weight_bits == 4
+    with pytest.raises(LoweringError, match="groups of .* which takes a core with grouped weights"):
+        lower(model, tiny_inputs(3, 5), core(composable=composable))
 
 
 def test_a_part_that_was_added_to_before_it_is_joined() -> None:

@@ -14,7 +14,7 @@ from swopt.techniques.pruning import PruningKnobs
 from swopt.techniques.quantization import QuantizationKnobs
 from swopt.techniques.quantization_aware import Learner
 from swopt.techniques.recovery import RecoveryKnobs, Taught
-from swopt.techniques.rounding import QuantizedWeight, Steps
+from swopt.techniques.rounding import Groups, QuantizedWeight, Steps
 from swopt.workloads.workload import Workload, load_workload
 
 KNOBS = RecoveryKnobs(steps=100, rank=4, quantization_aware=True)
@@ -26,18 +26,23 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
     return load_workload(tmp_path_factory.mktemp("none"))
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
-def test_who_has_learnt_nothing_gives_what_the_weights_are_rounded_to(bits: int) -> None:
+@pytest.mark.parametrize(
+    ("bits", "group"), [*((bits, None) for bits in range(2, 9)), (2, 16), (4, 16), (3, 64)]
+)
+def test_who_has_learnt_nothing_gives_what_the_weights_are_rounded_to(
+    bits: int, group: int | None
+) -> None:
     rng = np.random.default_rng(bits)
     weight = rng.standard_normal((24, 40)) ** 3
     read = rng.standard_normal((200, 40)) @ rng.standard_normal((40, 40))
     moment = Moment((read.T @ read / len(read)).astype(np.float32))
-    nearest = rounding.quantize(weight, bits, moment.mean.diagonal().astype(np.float64))
-    made_up = compensation.quantize(weight, bits, moment)
+    power = moment.mean.diagonal().astype(np.float64)
+    nearest = rounding.quantize(weight, bits, power, group)
+    made_up = compensation.quantize(weight, bits, moment, group)
     assert (nearest.values != made_up.values).mean() > 0.02
     for rounded, begin in (
         (nearest, weight),
-        (made_up, compensation.made_up(weight, bits, moment)),
+        (made_up, compensation.made_up(weight, bits, moment, group)),
     ):
         learner = learner_of(begin / rounded.scale[:, None], rounded)
         assert np.array_equal(learner.integers().numpy(), rounded.values)
@@ -69,6 +74,19 @@ def test_a_weight_moves_to_the_next_step_when_it_has_changed_by_what_it_lacks() 
     assert moved(0.0, -0.35, 0.0) == [1, -3, 7]
     assert moved(0.0, 0.0, -10.0) == [1, -2, 7]  # at 8
     assert moved(0.0, 0.0, -12.0) == [1, -2, 6]
+
+
+def test_a_weight_of_a_group_moves_by_its_groups_factor() -> None:
+    groups = Groups(2, np.array([[3, 1]], np.uint8))
+    rounded = QuantizedWeight(np.array([[3, -6, 7]], np.int8), np.array([0.5]), 4, groups)
+    learner = learner_of([[3.9, -6.3, 6.8]], rounded)
+    with torch.no_grad():
+        learner.up[:] = torch.tensor([[0.5, 0.0, 0.0, 0.0]])
+        learner.down[0] = torch.tensor([0.5, -1.1, -0.25])  # to 4.4, -7.4 and 6.55
+    assert learner.integers().tolist() == [[3, -6, 7]]
+    with torch.no_grad():
+        learner.down[0] = torch.tensor([0.7, -1.3, -0.35])  # to 4.6, -7.6 and 6.45
+    assert learner.integers().tolist() == [[6, -9, 6]]
 
 
 def test_gradients_pass_the_rounding_and_stop_where_a_weight_is_clipped() -> None:
