@@ -26,10 +26,13 @@ from swopt.techniques.recovery import RecoveryKnobs
 from swopt.workloads import language_models
 
 
-def compensated(bits: int = 8, mean_bits: float = 8.0) -> QuantizationKnobs:
+def compensated(
+    bits: int = 8, mean_bits: float = 8.0, group: int | None = None
+) -> QuantizationKnobs:
     """Weights that make up for each other's errors, and words in 8 bits."""
+    shared = {"rounding": "compensated", "embedding_bits": 8}
     return QuantizationKnobs.model_validate(
-        {"bits": bits, "mean_bits": mean_bits, "rounding": "compensated", "embedding_bits": 8}
+        {"bits": bits, "mean_bits": mean_bits, "group": group, **shared}
     )
 
 
@@ -44,7 +47,11 @@ PLANS = {
     "6 bits in the mean": CompressionPlan(quantization=compensated(4, 6.0)),
     "4.5 bits in the mean": CompressionPlan(quantization=compensated(4, 4.5)),
     "4 bits in every layer": CompressionPlan(quantization=compensated(4)),
-    "the same, an eighth less, least squares": CompressionPlan(
+    **{
+        f"4 bits in groups of {group}": CompressionPlan(quantization=compensated(4, group=group))
+        for group in (128, 64, 32)
+    },
+    "4 bits in every layer, an eighth less, least squares": CompressionPlan(
         pruning=SOLVED, quantization=compensated(4)
     ),
 }

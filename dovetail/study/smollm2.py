@@ -18,6 +18,12 @@ STACK: Mapping[str, Change] = {
     TAUGHT: {"recovery": {"steps": 50, "rank": 16, "quantization_aware": True}},
 }
 
+GROUPED: Change = {
+    "quantization": {"group": 64},
+    "hardware": {"grouped_weights": True, "composable": False},
+}
+"""Weights of groups are multiplied as 8-bit ones, for which composable elements are no faster."""
+
 EIGHTH: Change = {"pruning": {"decoder_mlp_keep": 0.875}}
 
 SOLVED: Change = {"pruning": {"compensation": "least_squares"}}
@@ -34,6 +40,7 @@ SMOLLM2 = StudyList(
     alone={
         BITS: STACK[BITS],
         "compensated rounding": both(FOUR, STACK["compensated rounding"]),
+        "4 bits in groups of 64, 8 in the head": both(FOUR, GROUPED),
         "8-bit embeddings": STACK["8-bit embeddings"],
         TAUGHT: STACK[TAUGHT],
         "an eighth of the MLP channels pruned, least squares": both(EIGHTH, SOLVED),
@@ -54,6 +61,15 @@ SMOLLM2 = StudyList(
         },
         "4 bits in every layer": EVERY,
         "4 bits in every layer and word": both(EVERY, {"quantization": {"embedding_bits": 4}}),
+        **{
+            f"{bits:g} bits in the mean, 4-bit ones in groups of 64": both(
+                {"quantization": {"mean_bits": bits}}, GROUPED
+            )
+            for bits in (6.0, 5.0)
+        },
+        "4 bits in groups of 64 in every layer, 4 in every word": both(
+            both(EVERY, {"quantization": {"embedding_bits": 4}}), GROUPED
+        ),
         "4 bits in every layer, an eighth of the MLP channels pruned": both(
             both(EVERY, EIGHTH), SOLVED
         ),

@@ -52,7 +52,8 @@ class LoadUnit(wiring.Component):
         self.command_bits = command_bits
         self.beat_bits = 8 * config.dma_bytes
         self.lane_bits = 8 * LANE_BYTES
-        self._codes = [Signal(FACTOR_BITS, name=f"factor_{c}") for c in range(config.columns)]
+        # Of each column's weights, one less than what they are multiplied by.
+        self._factors = [Signal(FACTOR_BITS, name=f"factor_{c}") for c in range(config.columns)]
         super().__init__(
             {
                 "command": In(stream.Signature(command_bits)),
@@ -219,14 +220,14 @@ class LoadUnit(wiring.Component):
                 placed.eq(Mux(last_word, 0, placed + ~header)),
             ]
             with m.If(last_word):
-                m.d.sync += [code.eq(0) for code in self._codes]
+                m.d.sync += [factor.eq(0) for factor in self._factors]
             with m.Elif(header), m.Switch(self._widening(command)):
                 for widening, packed, kept in self._widenings():
                     with m.Case(widening):
                         part = 8 * LANE_BYTES * packed // kept
                         m.d.sync += [
-                            code.eq(held.word_select(column, part))
-                            for column, code in enumerate(self._codes)
+                            factor.eq(held.word_select(column, part))
+                            for column, factor in enumerate(self._factors)
                         ]
         return placed
 
@@ -297,17 +298,18 @@ class LoadUnit(wiring.Component):
 
     def _scaled(self, m: Module, command: Signal, words: Signal) -> Signal:
         """Each weight times its column's factor."""
-        scaled, factors = Signal(len(words)), [code + 1 for code in self._codes]
+        scaled = Signal(len(words))
         with m.Switch(field(command, "load", "memory_bits")):
             for code, kept in enumerate(MEMORY_BITS[: 1 + self.config.composable]):
                 most = kept // 2  # bits of a weight that has a factor other than 1
                 a_column = self.lane_bits // kept
                 with m.Case(code):
                     for i in range(len(words) // kept):
-                        weight, factor = words.word_select(i, kept), factors[i // a_column]
-                        narrow = weight[:most].as_signed() * factor
-                        wide = Mux(self._codes[i // a_column] == 0, weight, narrow[:kept])
-                        m.d.comb += scaled.word_select(i, kept).eq(wide)
+                        weight, factor = words.word_select(i, kept), self._factors[i // a_column]
+                        product = weight[:most].as_signed() * (factor + 1)
+                        m.d.comb += scaled.word_select(i, kept).eq(
+                            Mux(factor == 0, weight, product[:kept])
+                        )
         return scaled
 
 

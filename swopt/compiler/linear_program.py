@@ -287,7 +287,7 @@ class Tile:
     def _packed(self) -> bytes:
         """As they lie in DRAM: words of the weight memory, with zeros where nothing is."""
         form, part = self.form, slice(self.column, self.column + self.columns)
-        rows = stored_weights(self.layer)[part]
+        rows = self.layer.stored[part]
         a_word = 16 // form.memory_bits
         spare, missing = a_word * form.weight_depth - rows.shape[1], self.width - self.columns
         padded = np.pad(rows, ((0, missing), (0, spare)))
@@ -377,17 +377,10 @@ def packed_bits(layer: net.Linear) -> PackedBits:
     bits: PackedBits = 8
     if layer.weight_bits <= 4:
         bits = 2 if layer.weight_bits <= 2 else 4
-    limit, stored = 1 << (bits - 1), stored_weights(layer)
-    low, high = int(stored.min()), int(stored.max())
+    limit = 1 << (bits - 1)
+    low, high = int(layer.stored.min()), int(layer.stored.max())
     if low < -limit or high >= limit:
         raise LoweringError(
             f"weights {low}..{high} of {layer.name} do not fit {layer.weight_bits} bits"
         )
     return bits
-
-
-def stored_weights(layer: net.Linear) -> net.Int8s:
-    """The weights without their groups' factors, int8 `[N, K]`."""
-    if layer.groups is None:
-        return layer.weight
-    return layer.weight // layer.groups.spread(layer.weight.shape[1])

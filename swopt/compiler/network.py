@@ -154,6 +154,13 @@ class Linear:
     activation_bits: ActivationBits = 8
     groups: Groups | None = None
 
+    @cached_property
+    def stored(self) -> Int8s:
+        """The weights without their groups' factors, int8 `[N, K]`."""
+        if self.groups is None:
+            return self.weight
+        return self.weight // self.groups.spread(self.weight.shape[1])
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of its packed weights, a byte for each group among them."""
