@@ -90,9 +90,8 @@ def with_words(behind: Network, count: int) -> Network:
     parts = {
         name: getattr(head, name)[:count] for name in ("weight", "bias", "multiplier", "shift")
     }
-    if head.groups is not None:
-        parts["groups"] = replace(head.groups, factors=head.groups.factors[:count])
-    return replace(behind, operators=(*others, replace(head, **parts)))
+    groups = head.groups and head.groups.of_rows(slice(count))
+    return replace(behind, operators=(*others, replace(head, **parts, groups=groups)))
 
 
 def _words(network: Network) -> net.Input:

@@ -61,12 +61,9 @@ SMOLLM2 = StudyList(
         },
         "4 bits in every layer": EVERY,
         "4 bits in every layer and word": both(EVERY, {"quantization": {"embedding_bits": 4}}),
-        **{
-            f"{bits:g} bits in the mean, 4-bit ones in groups of 64": both(
-                {"quantization": {"mean_bits": bits}}, GROUPED
-            )
-            for bits in (6.0, 5.0)
-        },
+        "6 bits in the mean, 4-bit ones in groups of 64": both(
+            {"quantization": {"mean_bits": 6.0}}, GROUPED
+        ),
         "4 bits in groups of 64 in every layer, 4 in every word": both(
             both(EVERY, {"quantization": {"embedding_bits": 4}}), GROUPED
         ),

@@ -89,6 +89,7 @@ def _rows(layer: net.Linear, rows: slice, head: int) -> net.Linear:
         bias=layer.bias[rows],
         multiplier=layer.multiplier[rows],
         shift=layer.shift[rows],
+        groups=layer.groups and layer.groups.of_rows(rows),
     )
 
 
@@ -104,4 +105,5 @@ def _columns(layer: net.Linear, columns: slice, head: int, zero: int) -> net.Lin
         x=f"{layer.x}.{head}",
         weight=weight,
         bias=bias.astype(np.int32),
+        groups=layer.groups and layer.groups.of_columns(columns),
     )

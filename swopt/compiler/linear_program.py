@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from swopt.compiler.memory_map import Tensor
 from swopt.compiler.passes import Step, chunk_channels
 from swopt.compiler.site import Site
 from swopt.techniques.rounding import grouped_bits
+
+_SIZES = ", ".join(str(size) for size in get_args(GroupWords) if size)
 
 ENTRY_TILES = 8
 """Tiles whose channel entries are loaded at once, where half of the table holds them."""
@@ -335,6 +337,11 @@ def _grouped_form(layer: net.Linear, bits: PackedBits, config: CoreConfig) -> Fo
     wide = replace(layer, weight_bits=grouped_bits(bits), groups=None)
     form = form_of(wide, config)
     group_words = layer.groups.inputs * form.memory_bits // 16
+    if group_words not in get_args(GroupWords):
+        raise LoweringError(
+            f"{layer.name} has weights in groups of {layer.groups.inputs} inputs, {group_words} "
+            f"words of the weight memory; a core takes {_SIZES}"
+        )
     return replace(form, packed_bits=bits, group_words=cast(GroupWords, group_words))
 
 

@@ -154,6 +154,18 @@ class Linear:
     activation_bits: ActivationBits = 8
     groups: Groups | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where factors are not of all groups of the weights."""
+        if self.groups is None:
+            return
+        outputs, inputs = self.weight.shape
+        shape = (outputs, -(-inputs // self.groups.inputs))
+        if self.groups.factors.shape != shape:
+            raise ValueError(
+                f"{self.name}: factors of groups must be {list(shape)}, not "
+                f"{list(self.groups.factors.shape)}"
+            )
+
     @cached_property
     def stored(self) -> Int8s:
         """The weights without their groups' factors, int8 `[N, K]`."""

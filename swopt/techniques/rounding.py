@@ -4,7 +4,8 @@ Groups of a row's inputs may have whole factors beside the row's scale: two leve
 VS-Quant (Dai et al., MLSys 2021).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,16 @@ class Groups:
 
     inputs: int
     factors: NDArray[np.uint8]
+
+    def of_rows(self, rows: slice) -> "Groups":
+        """Those of some outputs."""
+        return replace(self, factors=self.factors[rows])
+
+    def of_columns(self, columns: slice) -> "Groups":
+        """Those of some inputs, which may begin within a group: then groups are smaller."""
+        inputs = math.gcd(self.inputs, columns.start)
+        parts = self.factors.repeat(self.inputs // inputs, axis=1)
+        return Groups(inputs, parts[:, columns.start // inputs : -(-columns.stop // inputs)])
 
     def spread(self, inputs: int) -> NDArray[np.int8]:
         """The factor of each weight, `[outputs, inputs]`."""

@@ -17,20 +17,23 @@ from swopt.compiler.host import Inputs
 from swopt.compiler.language_model import IntegerLanguageModel
 from swopt.compiler.program import lower, unpack
 from swopt.plan import CompressionPlan
+from swopt.techniques.quantization import QuantizationKnobs
 from tests.swopt import tiny_llama
 
 IDS = torch.arange(5, 25)
 
 
-@pytest.fixture(scope="module")
-def made() -> IntegerLanguageModel:
+@pytest.fixture(scope="module", params=[None, 16], ids=["a scale a row", "groups of 16"])
+def made(request: pytest.FixtureRequest) -> IntegerLanguageModel:
     model: Any = tiny_llama.model(attention_bias=True)
     with torch.no_grad():
         for block in model.model.layers:
             block.self_attn.o_proj.bias += 0.3
             block.self_attn.q_proj.bias += 0.2
     calibration = [torch.arange(start, start + 60) % 260 for start in (2, 70)]
-    return compress(prepare(model, calibration, prefix=range(3, 19)), CompressionPlan())
+    knobs = QuantizationKnobs(bits=4 if request.param else 8, group=request.param)
+    prepared = prepare(model, calibration, prefix=range(3, 19))
+    return compress(prepared, CompressionPlan(quantization=knobs))
 
 
 def test_every_head_gives_what_it_gave_and_streams_differ_by_rounding(
@@ -60,7 +63,7 @@ def test_weights_are_the_same_and_logits_nearly_so(made: IntegerLanguageModel) -
 def test_a_core_runs_them_in_a_memory_that_all_heads_do_not_fit(
     made: IntegerLanguageModel,
 ) -> None:
-    config = CoreConfig(rows=8, columns=8, channel_entries=512)
+    config = CoreConfig(rows=8, columns=8, channel_entries=512, grouped_weights=True)
     inputs = Inputs(words=made.words[IDS.numpy()])
     split = split_heads(made.network)
     words = {}

@@ -80,6 +80,19 @@ def test_a_row_of_zeros_and_inputs_without_power_are_rounded_too() -> None:
     assert not made.values[3].any() and np.isfinite(made.scale).all() and (made.scale > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("start", "stop", "inputs"), [(0, 44, 32), (32, 44, 32), (16, 40, 16), (24, 44, 8)]
+)
+def test_some_inputs_of_a_matrix_keep_their_factors(start: int, stop: int, inputs: int) -> None:
+    groups = rounding.quantize(drawn(8), 4, np.ones(44), 32).groups
+    assert groups is not None
+    part = groups.of_columns(slice(start, stop))
+    assert part.inputs == inputs
+    assert np.array_equal(part.spread(stop - start), groups.spread(44)[:, start:stop])
+    rows = groups.of_rows(slice(2, 5))
+    assert np.array_equal(rows.spread(44), groups.spread(44)[2:5])
+
+
 @pytest.mark.parametrize("bits", [2, 4])
 def test_compensated_groups_lose_no_more_than_nearest_steps(bits: int) -> None:
     rng = np.random.default_rng(bits)
