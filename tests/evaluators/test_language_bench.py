@@ -87,9 +87,10 @@ def test_sensitivities_are_measured_once(
     assert bench.compress(plan).model_bytes == made.model_bytes
 
 
-def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [None, 8])
+def test_weights_come_back_as_they_were_stored(tmp_path: Path, group: int | None) -> None:
     rng = np.random.default_rng(1)
-    made = quantize(rng.standard_normal((8, 12)), 3, np.ones(12))
+    made = quantize(rng.standard_normal((8, 12)), 3, np.ones(12), group)
     remember = remembered_weights(tmp_path)
 
     def refuse() -> QuantizedWeight:
@@ -99,6 +100,11 @@ def test_weights_come_back_as_they_were_stored(tmp_path: Path) -> None:
     back = remember("a", refuse)
     assert np.array_equal(back.values, made.values) and back.values.dtype == np.int8
     assert np.array_equal(back.scale, made.scale) and back.bits == 3
+    if made.groups is None or back.groups is None:
+        assert made.groups is back.groups
+    else:
+        assert back.groups.inputs == 8
+        assert np.array_equal(back.groups.factors, made.groups.factors)
     with pytest.raises(AssertionError, match="it is there"):
         remember("b", refuse)
     for path in tmp_path.rglob("*.npz"):

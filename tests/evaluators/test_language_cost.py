@@ -34,7 +34,7 @@ from swopt.compiler.memory_map import place
 from swopt.compiler.network import Linear, Network
 from swopt.compiler.program import lower
 from swopt.plan import CompressionPlan
-from swopt.techniques.quantization import QuantizationKnobs
+from swopt.techniques.quantization import GroupInputs, QuantizationKnobs
 from tests.swopt import tiny_llama
 
 CORE = CoreConfig(channel_entries=512)
@@ -43,11 +43,16 @@ TARGET = Target()
 
 
 def integers(
-    bits: int = 8, overrides: dict[str, int] | None = None, seed: int = 0
+    bits: int = 8,
+    overrides: dict[str, int] | None = None,
+    seed: int = 0,
+    group: GroupInputs | None = None,
 ) -> IntegerLanguageModel:
     model: Any = tiny_llama.model(seed)
     calibration = [torch.arange(start, start + 60) % 260 for start in (2, 70)]
-    knobs = QuantizationKnobs(bits=bits, overrides=overrides or {})  # type: ignore[arg-type]
+    knobs = QuantizationKnobs.model_validate(
+        {"bits": bits, "overrides": overrides or {}, "group": group}
+    )
     ready = prepare(model, calibration, prefix=range(3, 19))
     return compress(ready, CompressionPlan(quantization=knobs))
 
@@ -169,6 +174,20 @@ def test_fewer_bits_move_fewer_bytes_and_blocks_of_their_own_bits_lie_between(
     assert four.energy.dram_j < between.energy.dram_j < cost.energy.dram_j
     assert between.commands > cost.commands
     assert between.bytes.weights == mixed.model_bytes
+
+
+def test_groups_move_their_bytes_head_by_head_and_take_a_core_that_has_them(
+    cost: LanguageCost,
+) -> None:
+    made, core = integers(4, group=16), CORE.model_copy(update={"grouped_weights": True})
+    found = language_cost(made.network, core, TARGET, SILICON, 32, 4)
+    layers = [op for op in made.network.operators if isinstance(op, Linear)]
+    weights = sum(op.weight.size for op in layers)
+    factors = sum(op.groups.factors.size for op in layers if op.groups is not None)
+    assert found.bytes.weights == made.model_bytes == weights // 2 + factors
+    assert found.dram_bytes < 0.8 * cost.dram_bytes
+    with pytest.raises(LoweringError, match="takes a core with grouped weights"):
+        language_cost(made.network, CORE, TARGET, SILICON, 32, 4)
 
 
 def test_bytes_are_those_of_each_part(made: IntegerLanguageModel) -> None:

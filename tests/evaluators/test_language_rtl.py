@@ -11,7 +11,7 @@ from evaluators.energy import sram_energy_j
 from evaluators.language_cost import PartCost
 from evaluators.language_energy import PartOnRtl, _power
 from evaluators.language_model import LanguageBench
-from evaluators.language_parts import behind_blocks, block, blocks_of
+from evaluators.language_parts import behind_blocks, block, blocks_of, with_words
 from evaluators.language_rtl import HEAD_WORDS, LanguageRtl
 from evaluators.latency import NotBitExact, Rtl, dram_of
 from evaluators.meter import PowerMeter, seed_of
@@ -24,6 +24,7 @@ from hwlib.elaborate import elaborate_core
 from swopt.compiler import network as net
 from swopt.compiler.language_model import IntegerLanguageModel
 from swopt.plan import CompressionPlan
+from swopt.techniques.quantization import QuantizationKnobs
 from swopt.workloads import language_models
 from tests.evaluators.test_language_pipeline import CORE
 from tests.swopt import tiny_llama
@@ -47,6 +48,17 @@ def test_a_decoder_is_its_blocks_and_what_is_behind_them(made: IntegerLanguageMo
     assert block(network, "decoder.1").operators[0] is words
     with pytest.raises(ValueError, match=r"no block 'decoder\.2'; there are decoder\.0, "):
         block(network, "decoder.2")
+
+
+def test_the_first_words_of_a_head_keep_their_factors(tmp_path: Path) -> None:
+    bench = LanguageBench(language_models.load(str(tiny_llama.save(tmp_path / "tiny"))), tmp_path)
+    knobs = QuantizationKnobs(bits=4, group=16)
+    network = bench.compress(CompressionPlan(quantization=knobs)).network
+    *_, whole = behind_blocks(network).operators
+    *_, first = with_words(behind_blocks(network), 10).operators
+    assert isinstance(whole, net.Linear) and isinstance(first, net.Linear)
+    assert np.array_equal(first.stored, whole.stored[:10])
+    assert first.groups is not None and len(first.groups.factors) == 10
 
 
 @pytest.mark.slow
