@@ -436,17 +436,26 @@ def attend(
     at = position[tokens - rows[-1] :]
     for start in range(0, tokens, network.attention_block):
         block = position[start : start + network.attention_block]
+        # A block changes nothing for queries that see none of its keys.
+        see = slice(int((at < start).sum()) if op.causal else 0, None)
         largest = 128 * 128 * op.head_dim
-        sums = _product(queries, keys[..., block, :].mT, largest, network.built).double()
+        sums = _product(
+            queries[..., see, :], keys[..., block, :].mT, largest, network.built
+        ).double()
         scores = _rescaled(sums, op.score.multiplier * 2.0**-op.score.shift)
         scores.clamp_(-(1 << 15), (1 << 15) - 1)
-        seen = (block <= at[:, None]) | (not op.causal)
-        probabilities, maximum, total, alpha = softmax_block(
-            scores, seen, maximum, total, network.exponential_entries, network.built
+        seen = (block <= at[see, None]) | (not op.causal)
+        probabilities, maximum[..., see], total[..., see], alpha = softmax_block(
+            scores,
+            seen,
+            maximum[..., see],
+            total[..., see],
+            network.exponential_entries,
+            network.built,
         )
         largest = 128 * tables.PROBABILITY_MAX * len(block)
         partial = _product(probabilities, values[..., block, :], largest, network.built).long()
-        weighted = _wrap((weighted >> alpha[..., None]) + partial)
+        weighted[..., see, :] = _wrap((weighted[..., see, :] >> alpha[..., None]) + partial)
     heads = scale(divide(weighted, total[..., None], network.built), op.scale, op.bits)
     return heads.transpose(-3, -2).flatten(-2)
 
