@@ -40,7 +40,9 @@ SMOLLM2 = StudyList(
     alone={
         BITS: STACK[BITS],
         "compensated rounding": both(FOUR, STACK["compensated rounding"]),
-        "4 bits in groups of 64, 8 in the head": both(FOUR, GROUPED),
+        "compensated rounding, groups of 64": both(
+            both(FOUR, STACK["compensated rounding"]), GROUPED
+        ),
         "8-bit embeddings": STACK["8-bit embeddings"],
         TAUGHT: STACK[TAUGHT],
         "an eighth of the MLP channels pruned, least squares": both(EIGHTH, SOLVED),
@@ -48,6 +50,7 @@ SMOLLM2 = StudyList(
     },
     usual={
         "4 bits in every layer, 8 in the head": (FOUR, "nearest steps, a scale a channel"),
+        "4 bits in groups of 64, 8 in the head": (both(FOUR, GROUPED), "nearest steps"),
         "an eighth of the MLP channels": (EIGHTH, "what leaves on average in the bias"),
     },
     controls={

@@ -15,7 +15,7 @@ from swopt.compiler.lowering import LoweringError
 from swopt.compiler.memory_map import place
 from swopt.compiler.network import Network
 from swopt.workloads.blocks import deit_tiny_block
-from tests.swopt.plain_network import four_bit_weights, narrowed, tiny_inputs, tiny_model
+from tests.swopt.plain_network import few_bit_weights, narrowed, tiny_inputs, tiny_model
 
 BLOCKS = (32, 80)
 """Keys of a block of the online softmax: of 77, some or all."""
@@ -82,7 +82,7 @@ def test_a_block_on_random_cores_costs_what_the_compiler_says_of_each() -> None:
 @pytest.mark.parametrize("narrow", [False, True])
 def test_every_operator_on_random_cores_costs_what_the_compiler_says(narrow: bool) -> None:
     """Pixel shuffle refuses some rows; 4-bit activations refuse elements that are not composed."""
-    network = narrowed(four_bit_weights(tiny_model(3))) if narrow else tiny_model(3)
+    network = narrowed(few_bit_weights(tiny_model(3))) if narrow else tiny_model(3)
     configs = random_configs(60, seed=3 + narrow)
     refused = assert_equal_one_by_one(network, tiny_inputs(3, 9), configs, [8] * 60)
     assert 0 < refused < 60

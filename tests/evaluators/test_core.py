@@ -31,7 +31,7 @@ from tests.hwlib.core_programs import (
     random_program,
 )
 from tests.hwlib.later_units import later
-from tests.swopt.plain_network import four_bit_weights, grouped, tiny_inputs, tiny_model
+from tests.swopt.plain_network import few_bit_weights, grouped, tiny_inputs, tiny_model
 
 SMALL = CoreConfig(rows=4, columns=4, activation_bytes=8192, weight_bytes=8192, channel_entries=256)
 """Seconds to build, and every mode of every command."""
@@ -229,7 +229,7 @@ def check_model(rtlil: str, config: CoreConfig, seed: int, cache_dir: Path) -> N
     """A lowered model, whose queues overlap: its waits and the arbiters are all that orders it."""
     model = tiny_model(seed)
     if config.grouped_weights:
-        model = grouped(four_bit_weights(model), 16)
+        model = grouped(few_bit_weights(model), 16)
     program = lower(model, tiny_inputs(seed, 5 + seed % 7), config, trace=True)
     rng = np.random.default_rng(seed)
     run = simulate_core(

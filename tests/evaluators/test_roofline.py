@@ -22,7 +22,7 @@ from swopt.compiler.program import Program, lower
 from tests.swopt.plain_network import (
     Drawer,
     brought,
-    four_bit_weights,
+    few_bit_weights,
     narrowed,
     random_mapping,
     tiny_inputs,
@@ -40,7 +40,7 @@ CONFIGS = [
 def lowered(config: CoreConfig, seed: int = 0) -> tuple[net.Network, Program]:
     model, inputs = tiny_model(seed, vision_heads=3), tiny_inputs(seed, 11)
     if config.composable:
-        model = four_bit_weights(model) if seed % 2 else narrowed(four_bit_weights(model))
+        model = few_bit_weights(model) if seed % 2 else narrowed(few_bit_weights(model))
     mapping = random_mapping(model, inputs, config.rows, seed)
     return model, lower(model, inputs, config, mapping)
 

@@ -257,15 +257,15 @@ def tiny_model(seed: int, vision_heads: int = 2) -> net.Network:
     return net.Network(tuple(operators), 8, 16, "logits", 1e-4)
 
 
-def four_bit_weights(model: net.Network) -> net.Network:
-    """The model with weights of at most 4 bits, whose sums are as large as before."""
+def few_bit_weights(model: net.Network, bits: int = 4) -> net.Network:
+    """The model with weights of at most so many bits, whose sums are as large as before."""
 
     def narrow(operator: net.Operator) -> net.Operator:
-        if not isinstance(operator, net.Linear) or operator.weight_bits <= 4:
+        if not isinstance(operator, net.Linear) or operator.weight_bits <= bits:
             return operator
-        shift = operator.shift - (operator.weight_bits - 4)
-        weight = (operator.weight >> (operator.weight_bits - 4)).astype(np.int8)
-        return replace(operator, weight=weight, weight_bits=4, shift=shift)
+        shift = operator.shift - (operator.weight_bits - bits)
+        weight = (operator.weight >> (operator.weight_bits - bits)).astype(np.int8)
+        return replace(operator, weight=weight, weight_bits=bits, shift=shift)
 
     return replace(model, operators=tuple(narrow(operator) for operator in model.operators))
 

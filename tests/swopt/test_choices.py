@@ -27,7 +27,7 @@ from tests.swopt.plain_network import (
     Drawer,
     brought,
     evaluate,
-    four_bit_weights,
+    few_bit_weights,
     narrowed,
     tiny_inputs,
     tiny_model,
@@ -83,7 +83,7 @@ def test_every_tensor_and_the_token_are_those_of_plain_numpy(at: int) -> None:
     config = core(rows=rows, columns=columns, composable=at % 2 == 1)
     model, inputs = tiny_model(at, vision_heads=3), tiny_inputs(at, 2 + at)
     if config.composable:
-        model = narrowed(four_bit_weights(model)) if at % 4 == 1 else four_bit_weights(model)
+        model = narrowed(few_bit_weights(model)) if at % 4 == 1 else few_bit_weights(model)
     program = lower(model, inputs, config, choices=CHOICES[at], trace=True)
     encode_program(program.commands, config)
     dram = execute(program.commands, program.dram, config)

@@ -18,7 +18,7 @@ from swopt.compiler.program import lower, token, unpack
 from tests.swopt.plain_network import (
     Drawer,
     evaluate,
-    four_bit_weights,
+    few_bit_weights,
     narrowed,
     tiny_inputs,
     tiny_model,
@@ -66,7 +66,7 @@ def test_every_tensor_of_every_step_is_the_whole_models(rows: int, columns: int)
 
 
 def test_steps_at_four_bits() -> None:
-    model = narrowed(four_bit_weights(tiny_model(5, vision_heads=3)))
+    model = narrowed(few_bit_weights(tiny_model(5, vision_heads=3)))
     check(model, tiny_inputs(5, words=7), core(composable=True), steps=3)
 
 

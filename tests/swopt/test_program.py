@@ -41,7 +41,7 @@ from tests.swopt.plain_network import (
     Drawer,
     brought,
     evaluate,
-    four_bit_weights,
+    few_bit_weights,
     grouped,
     narrowed,
     random_mapping,
@@ -204,7 +204,7 @@ def test_a_whole_model_of_vision_connector_and_decoder(rows: int, columns: int, 
 def test_fewer_bits_take_more_products_a_cycle_and_no_other_number(rows: int, columns: int) -> None:
     config = core(rows=rows, columns=columns, channel_entries=256, composable=True)
     inputs = tiny_inputs(3, 11)
-    few = four_bit_weights(tiny_model(3, vision_heads=3))
+    few = few_bit_weights(tiny_model(3, vision_heads=3))
     for model, precision in ((few, "8x4"), (narrowed(few), "4x4")):
         program = assert_equal_to_numpy(model, inputs, config)
         matmuls = [c for c in program.commands if isinstance(c, Matmul)]
@@ -219,9 +219,20 @@ def test_blocks_of_any_size_in_passes_of_any_length(seed: int) -> None:
     config = core(rows=rows, columns=columns, channel_entries=256, composable=seed % 2 == 1)
     model, inputs = tiny_model(seed, vision_heads=3), tiny_inputs(seed, 1 + 3 * seed)
     if config.composable:
-        model = narrowed(four_bit_weights(model)) if seed % 4 == 1 else four_bit_weights(model)
+        model = narrowed(few_bit_weights(model)) if seed % 4 == 1 else few_bit_weights(model)
     mapping = random_mapping(model, inputs, rows, seed)
     assert_equal_to_numpy(model, inputs, config, mapping)
+
+
+def test_weights_of_2_bits_in_groups_are_multiplied_as_those_of_4() -> None:
+    config = core(composable=True, grouped_weights=True)
+    few = grouped(few_bit_weights(tiny_model(3, vision_heads=3), 2), 32)
+    for model, precision in ((few, "8x4"), (narrowed(few), "4x4")):
+        program = assert_equal_to_numpy(model, tiny_inputs(3, 11), config)
+        matmuls = [c for c in program.commands if isinstance(c, Matmul)]
+        assert {c.precision for c in matmuls if c.weight_source == "weights"} == {precision}
+        loads = [c for c in program.commands if isinstance(c, Load) and c.target == "weights"]
+        assert {(c.packed_bits, c.memory_bits, c.group_words) for c in loads} == {(2, 4, 8)}
 
 
 @pytest.mark.parametrize("composable", [False, True])
@@ -229,7 +240,7 @@ def test_blocks_of_any_size_in_passes_of_any_length(seed: int) -> None:
 def test_weights_in_groups_take_their_fewer_bytes_and_give_their_numbers(
     composable: bool, inputs: int
 ) -> None:
-    model = grouped(four_bit_weights(tiny_model(3)), inputs)
+    model = grouped(few_bit_weights(tiny_model(3)), inputs)
     config = core(composable=composable, grouped_weights=True)
     program = assert_equal_to_numpy(model, tiny_inputs(3, 5), config)
     loads = [c for c in program.commands if isinstance(c, Load) and c.target == "weights"]
