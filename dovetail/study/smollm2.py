@@ -64,10 +64,8 @@ SMOLLM2 = StudyList(
         },
         "4 bits in every layer": EVERY,
         "4 bits in every layer and word": both(EVERY, {"quantization": {"embedding_bits": 4}}),
-        "6 bits in the mean, 4-bit ones in groups of 64": both(
-            {"quantization": {"mean_bits": 6.0}}, GROUPED
-        ),
-        "4 bits in groups of 64 in every layer, 4 in every word": both(
+        "6 bits in the mean, groups of 64": both({"quantization": {"mean_bits": 6.0}}, GROUPED),
+        "4 bits in every layer and word, groups of 64": both(
             both(EVERY, {"quantization": {"embedding_bits": 4}}), GROUPED
         ),
         "4 bits in every layer, an eighth of the MLP channels pruned": both(
