@@ -176,7 +176,7 @@ class Linear:
     @property
     def weight_bytes(self) -> int:
         """Bytes of its packed weights, a byte for each group among them."""
-        size = self.weight.size * packed_bits(self.weight_bits) // 8
+        size = -(-self.weight.size * packed_bits(self.weight_bits) // 8)
         return size + (0 if self.groups is None else self.groups.factors.size)
 
 

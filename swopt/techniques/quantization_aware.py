@@ -147,9 +147,10 @@ class Learner(torch.nn.Module):
         """Rounded to steps of the size that they had at first."""
         moved = self._begin + self.up @ self.down
         outputs, inputs = moved.shape
-        spare = -inputs % self._group
+        if spare := -inputs % self._group:  # padding by nothing would copy
+            moved = torch.nn.functional.pad(moved, (0, spare))
         rounded = torch.fake_quantize_per_channel_affine(
-            torch.nn.functional.pad(moved, (0, spare)).reshape(-1, self._group),
+            moved.reshape(-1, self._group),
             self._sizes,
             self._zero,
             0,
